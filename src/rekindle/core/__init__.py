@@ -1,0 +1,1 @@
+"""Pure mathematics, spaces and shared types; imports nothing of ours."""

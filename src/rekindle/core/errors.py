@@ -1,0 +1,60 @@
+"""The errors a user can meet, each with the exit code the command line returns for it (docs/design.md, commands)."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RekindleError(Exception):
+    """A failure that one sentence explains: what was expected, what came, where, and the mend."""
+
+    exit_code = 2
+
+
+class ConfigError(RekindleError):
+    """A setting, argument or goal that cannot be used as given."""
+
+
+class GoalError(ConfigError):
+    """Words outside a world's grammar."""
+
+
+class EnvContractError(RekindleError):
+    """An environment that breaks the contract of `envs/base.py`; the message names the likely cause."""
+
+    exit_code = 1
+
+
+class CheckpointError(RekindleError):
+    """A checkpoint or artefact that is missing, damaged or made for something else."""
+
+
+class LibraryError(RekindleError):
+    """A library that cannot be read or written."""
+
+
+class BudgetExceeded(RekindleError):
+    """The budget was spent before the goal was reached."""
+
+    exit_code = 3
+
+
+class ImpossibleGoal(RekindleError):
+    """The planner proved that no behaviour reaches the goal."""
+
+    exit_code = 4
+
+
+class ModelError(RekindleError):
+    """A language model that failed or answered outside its schema."""
+
+
+def nearest(word: str, known: Iterable[str], *, n: int = 3) -> str:
+    """The `n` known words most like `word`, as text for an error message ("a, b or c")."""
+    known = sorted(set(known))
+    close = difflib.get_close_matches(word, known, n=n, cutoff=0.0)[:n]
+    return _or(close)
+
+
+def _or(words: list[str]) -> str:
+    quoted = [repr(w) for w in words]
+    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1] if quoted else "nothing"

@@ -1,0 +1,96 @@
+"""Spaces: what an observation or an action may be. Plain data, JSON both ways, no JAX."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rekindle.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Box:
+    """Real or integer arrays of `shape`, each element in [`low`, `high`]. Continuous actions use [-1, 1]."""
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    dtype: str = "float32"
+    set_axis: bool = False
+    """The first axis is a set of varying size (masked rows are zero): networks must not depend on its length."""
+    kind: Literal["box"] = "box"
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """One integer in [0, `n`)."""
+
+    n: int
+    dtype: str = "int32"
+    kind: Literal["discrete"] = "discrete"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Always scalar."""
+        return ()
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """A vector of integers, element i in [0, `nvec[i]`)."""
+
+    nvec: tuple[int, ...]
+    dtype: str = "int32"
+    kind: Literal["multi_discrete"] = "multi_discrete"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One axis, as long as `nvec`."""
+        return (len(self.nvec),)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string of at most `max_length` characters."""
+
+    max_length: int = 65_536
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An RGB picture `[height, width, channels]`, uint8 in [0, 255]."""
+
+    height: int
+    width: int
+    channels: int = 3
+    kind: Literal["image"] = "image"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width, channels."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def dtype(self) -> str:
+        """Always bytes."""
+        return "uint8"
+
+
+Space = Box | Discrete | MultiDiscrete | Text | Image
+_KINDS: dict[str, type] = {"box": Box, "discrete": Discrete, "multi_discrete": MultiDiscrete, "text": Text, "image": Image}
+
+
+def space_to_json(space: Space) -> dict[str, Any]:
+    """The space as JSON data; `space_from_json` inverts it exactly."""
+    return asdict(space)
+
+
+def space_from_json(data: dict[str, Any]) -> Space:
+    """Rebuild a space from `space_to_json`; ConfigError names an unknown kind or a wrong field."""
+    kind = data.get("kind")
+    if kind not in _KINDS:
+        raise ConfigError(f"space kind must be one of {sorted(_KINDS)}; got {kind!r}.")
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    try:
+        return _KINDS[kind](**fields)
+    except TypeError as error:
+        raise ConfigError(f"space {kind!r} does not take the fields {sorted(fields)}: {error}.") from None

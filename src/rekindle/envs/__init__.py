@@ -1,0 +1,1 @@
+"""Worlds: the base contract, wrappers, conformance checks, and one folder per world."""

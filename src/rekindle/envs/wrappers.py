@@ -1,0 +1,156 @@
+"""What changes an environment without knowing it: k trials per episode with RL^2 inputs, and automatic resets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int32, Key, PyTree
+
+from rekindle.core.spaces import Box, Discrete
+from rekindle.core.types import EnvSpec, Obs, TimeStep
+from rekindle.envs.base import Env
+
+TIME_SCALE = 64.0
+"""Steps per unit of the time inputs."""
+
+
+class TrialParams(Protocol):
+    """What `Trials` reads from a task."""
+
+    trials: Array
+    trial_length: Array
+
+
+class TrialsState(NamedTuple):
+    """The inner state and where in the episode it is."""
+
+    inner: Any
+    trial: Int32[Array, ""]
+    time: Int32[Array, ""]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """k trials of one task make an episode; the memory of a policy lives through all of them.
+
+    k and the trial length T come from `params.trials` and `params.trial_length`. The end of a trial, by time-out or by
+    termination inside, sets `trial_end` and shows the first observation of the next trial (`final_obs` has the last
+    one); the end of the k-th sets `terminated`, because the agent is told its horizon.
+
+    Adds the inputs of RL^2 and AdA (Adaptive Agents Team 2023, App. A): `prev_action` (the number of actions where
+    there is none), `prev_reward`, and `trial`, eleven numbers: trials left after this one, one-hot up to 4, a flag for
+    more; steps left in this trial, steps until the last trial starts, steps of a trial (all / 64); first step of a
+    trial; share of the trial that is over.
+    """
+
+    env: Env
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The inner spec with the three inputs added."""
+        inner = self.env.spec
+        added = {
+            "prev_action": Discrete(_num_actions(inner) + 1),
+            "prev_reward": Box((), -float("inf"), float("inf")),
+            "trial": Box((11,), 0.0, float("inf")),
+        }
+        return replace(inner, obs={**inner.obs, **added})
+
+    def reset(self, key: Key[Array, ""], params: Any) -> tuple[TrialsState, TimeStep]:
+        """First step of the first trial."""
+        inner, first = self.env.reset(key, params)
+        state = TrialsState(inner, jnp.int32(0), jnp.int32(0))
+        obs = self._add(first.obs, state, params, jnp.full_like(first.reward, _num_actions(self.env.spec), jnp.int32),
+                        first.reward)  # fmt: skip
+        return state, first._replace(obs=obs, final_obs=obs)
+
+    def step(
+        self, key: Key[Array, ""], state: TrialsState, action: Array, params: Any
+    ) -> tuple[TrialsState, TimeStep]:
+        """Step the inner environment; start the next trial where one ended."""
+        step_key, reset_key = jax.random.split(key)
+        inner, now = self.env.step(step_key, state.inner, action, params)
+        time = state.time + 1
+        trial_end = now.terminated | now.truncated | (time >= params.trial_length)
+        last = trial_end & (state.trial + 1 >= params.trials)
+        fresh, first = self.env.reset(reset_key, params)
+
+        here = TrialsState(inner, state.trial, time)
+        following = TrialsState(fresh, state.trial + 1, jnp.zeros_like(time))
+        state = select(trial_end & ~last, following, here)
+        final_obs = self._add(now.obs, here, params, action, now.reward)
+        next_obs = self._add(first.obs, following, params, action, now.reward)
+        return state, now._replace(
+            obs=select(trial_end & ~last, next_obs, final_obs),
+            final_obs=final_obs,
+            terminated=last,
+            truncated=jnp.zeros_like(last),
+            trial_end=trial_end,
+        )
+
+    def _add(self, obs: Obs, state: TrialsState, params: Any, action: Array, reward: Array) -> Obs:
+        left = params.trials.astype(jnp.int32) - 1 - state.trial
+        length = params.trial_length.astype(jnp.int32)
+        remaining = jnp.maximum(length - state.time, 0)
+        until_last = jnp.where(left > 0, remaining + (left - 1) * length, 0)
+        steps = jnp.stack([remaining, until_last, length]).astype(jnp.float32) / TIME_SCALE
+        flags = jnp.stack([left > 4, state.time == 0]).astype(jnp.float32)
+        share = 1.0 - remaining.astype(jnp.float32) / length.astype(jnp.float32)
+        one_hot = jax.nn.one_hot(jnp.minimum(left, 5), 5)
+        timing = jnp.concatenate([one_hot, flags[:1], steps, flags[1:], share[None]])
+        return {**obs, "prev_action": action.astype(jnp.int32), "prev_reward": reward, "trial": timing}
+
+
+class AutoResetState(NamedTuple):
+    """The inner state and the task it is in."""
+
+    inner: Any
+    params: PyTree
+
+
+@dataclass(frozen=True)
+class AutoReset:
+    """Starts a new episode in the step that ends one. What the new one is, `draw(key, source, params)` decides.
+
+    `params` of this environment is the source that tasks are drawn from, shared by all worlds; `new_level` draws anew,
+    `replay_level` keeps the task.
+    """
+
+    env: Env
+    draw: Callable[[Key[Array, ""], PyTree, PyTree], PyTree]
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Unchanged."""
+        return self.env.spec
+
+    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[AutoResetState, TimeStep]:
+        """The first episode of a task drawn from the source."""
+        draw_key, reset_key = jax.random.split(key)
+        task = self.draw(draw_key, params, None)
+        inner, first = self.env.reset(reset_key, task)
+        return AutoResetState(inner, task), first
+
+    def step(
+        self, key: Key[Array, ""], state: AutoResetState, action: Array, params: PyTree
+    ) -> tuple[AutoResetState, TimeStep]:
+        """Step; where the episode ended, `obs` is the first of the next one and `final_obs` the last of this one."""
+        step_key, draw_key, reset_key = jax.random.split(key, 3)
+        inner, now = self.env.step(step_key, state.inner, action, state.params)
+        task = self.draw(draw_key, params, state.params)
+        fresh, first = self.env.reset(reset_key, task)
+        done = now.terminated | now.truncated
+        state = select(done, AutoResetState(fresh, task), AutoResetState(inner, state.params))
+        return state, now._replace(obs=select(done, first.obs, now.obs))
+
+
+def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
+    """`yes` where the flag is set, else `no`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+
+
+def _num_actions(spec: EnvSpec) -> int:
+    assert isinstance(spec.action, Discrete)
+    return spec.action.n
