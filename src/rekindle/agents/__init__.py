@@ -1,0 +1,1 @@
+"""One folder per learning algorithm. Agents never import each other."""

@@ -1,0 +1,261 @@
+"""Recurrent PPO, which on k-trial episodes is RL^2: the memory learns to explore because it lives through the trials.
+
+Schulman et al. 2017 (1707.06347); Duan et al. 2016 (1611.02779); the setting of XLand-MiniGrid's baseline.
+Differs from the PPO paper: recurrent minibatches are whole rows, advantages are normalised per minibatch, rewards are
+scaled by a constant. See README.md for every logged metric.
+"""
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
+
+from rekindle.core import categorical
+from rekindle.core.errors import ConfigError
+from rekindle.core.losses import clipped_policy_gradient, clipped_value_error
+from rekindle.core.returns import generalized_advantage
+from rekindle.core.spaces import Discrete
+from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update
+from rekindle.networks.encoders import FlatEncoder, TaskGridEncoder, make_encoder
+from rekindle.networks.gru import GRU
+from rekindle.networks.linear import Linear
+
+NAME, VERSION = "ppo", 1
+
+
+class Config(eqx.Module):
+    """Hyperparameters; the defaults are those of the specification's measured doors recipe."""
+
+    learning_rate: float = 1e-3
+    """Adam step size, constant."""
+    gamma: float = 0.99
+    """Discount per environment step, straight through trial borders."""
+    lambda_: float = 0.95
+    """Trace decay of the generalised advantage."""
+    clip: float = 0.2
+    """Clip range of the probability ratio and (in scaled reward) of the value change."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    entropy_weight: float = 0.05
+    """Weight of the entropy bonus, in nats."""
+    max_grad_norm: float = 0.5
+    """Gradients are scaled down to this global norm."""
+    reward_scale: float = 0.2
+    """Rewards are multiplied by this before learning."""
+    epochs: int = eqx.field(static=True, default=2)
+    """Passes over each rollout."""
+    minibatches: int = eqx.field(static=True, default=4)
+    """Parts a rollout's rows are divided into."""
+    num_envs: int = eqx.field(static=True, default=256)
+    """Worlds side by side."""
+    rollout_length: int = eqx.field(static=True, default=64)
+    """Steps per update and world; gradients flow through the memory within them."""
+    memory: Literal["gru", "none"] = eqx.field(static=True, default="gru")
+    """What remembers."""
+    hidden: int = eqx.field(static=True, default=64)
+    """Width of the memory."""
+    width: int = eqx.field(static=True, default=64)
+    """Width of the encoder."""
+
+    def __check_init__(self) -> None:
+        """Refuse what cannot run, all problems at once."""
+        wrong = []
+        if self.num_envs % self.minibatches:
+            wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
+        sizes = {n: getattr(self, n) for n in ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")}
+        wrong += [f"{name} must be at least 1; got {value}" for name, value in sizes.items() if value < 1]
+        if self.memory not in ("gru", "none"):
+            wrong.append(f"memory must be 'gru' or 'none'; got {self.memory!r}")
+        if wrong:
+            raise ConfigError("ppo: " + "; ".join(wrong) + ".")
+
+
+class Net(eqx.Module):
+    """Encoder, memory, and two linear heads on memory and encoding."""
+
+    encoder: FlatEncoder | TaskGridEncoder
+    memory: GRU | None
+    policy: Linear
+    value: Linear
+
+    def __call__(
+        self, carry: PyTree, obs: Obs, start: Bool[Array, "T B"]
+    ) -> tuple[PyTree, Float[Array, "T B A"], Float[Array, "T B"]]:
+        """Memory after the last step, logits and values of every step."""
+        seen = self.encoder(obs)
+        if self.memory is not None:
+            carry, remembered = self.memory(carry, seen, start)
+            seen = jnp.concatenate([seen, remembered], axis=-1)
+        return carry, self.policy(seen), self.value(seen)[..., 0]
+
+
+class State(NamedTuple):
+    """Everything that learning needs to go on."""
+
+    net: Net
+    opt: optax.OptState
+    updates: Int32[Array, ""]
+
+
+class Metrics(NamedTuple):
+    """Means over the minibatches of an update; explained in README.md."""
+
+    policy_loss: Array
+    value_loss: Array
+    entropy: Array
+    approx_kl: Array
+    clip_fraction: Array
+    explained_variance: Array
+    grad_norm: Array
+
+
+def init(config: Config, key: Key[Array, ""], spec: EnvSpec) -> State:
+    """Fresh weights for a spec; the policy starts almost uniform."""
+    if not isinstance(spec.action, Discrete):
+        raise ConfigError(f"ppo takes discrete actions; {spec.id} has {spec.action!r}.")
+    encoder_key, memory_key, policy_key, value_key = jax.random.split(key, 4)
+    encoder = make_encoder(encoder_key, spec, config.width)
+    memory = GRU(memory_key, config.width, config.hidden) if config.memory == "gru" else None
+    width = config.width + (config.hidden if memory is not None else 0)
+    policy = Linear(policy_key, width, spec.action.n, scale=0.01)
+    net = Net(encoder, memory, policy, Linear(value_key, width, 1, scale=1.0))
+    return State(net, _optimiser(config).init(eqx.filter(net, eqx.is_array)), jnp.int32(0))
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5))
+
+
+def init_carry(config: Config, batch_size: int) -> PyTree:
+    """Empty memory."""
+    return jnp.zeros((batch_size, config.hidden)) if config.memory == "gru" else ()
+
+
+def act(
+    config: Config, key: Key[Array, ""], net: Net, carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+) -> ActOutput:
+    """One action per row, sampled or greedy."""
+    carry, logits, value = net(carry, jax.tree.map(lambda x: x[None], obs), start[None])
+    logits, value = logits[0], value[0]
+    action = jax.random.categorical(key, logits) if explore else jnp.argmax(logits, axis=-1)
+    extras = Extras(logits=logits, value=value, log_prob=categorical.log_prob(logits, action))
+    return ActOutput(action.astype(jnp.int32), carry, extras)
+
+
+class Targets(NamedTuple):
+    """What the loss compares with, fixed during an update."""
+
+    advantage: Float[Array, "T B"]
+    value: Float[Array, "T B"]
+
+
+def targets(config: Config, rollout: Rollout, last_value: Float[Array, " B"]) -> Targets:
+    """Advantages and lambda-returns. The discount runs through trial borders: only an episode's end stops it."""
+    value = rollout.extras.value
+    ended, cut = rollout.terminated, rollout.terminated | rollout.truncated
+    v_next = jnp.concatenate([value[1:], last_value[None]])
+    v_next = jnp.where(rollout.truncated, rollout.final_value, v_next)
+    advantage = jax.vmap(partial(generalized_advantage, lambda_=config.lambda_), in_axes=1, out_axes=1)(
+        config.reward_scale * rollout.reward,
+        config.gamma * (1.0 - ended.astype(jnp.float32)),
+        cut.astype(jnp.float32),
+        value,
+        v_next,
+    )
+    return Targets(advantage, advantage + value)
+
+
+def loss(config: Config, net: Net, rollout: Rollout, target: Targets) -> tuple[Float[Array, ""], Metrics]:
+    """PPO's clipped objective on whole rows of a rollout."""
+    _, logits, value = net(rollout.carry, rollout.obs, rollout.start)
+    log_prob = categorical.log_prob(logits, rollout.action)
+    old = rollout.extras
+    advantage = (target.advantage - target.advantage.mean()) / (target.advantage.std() + 1e-8)
+    over = partial(jnp.vectorize, signature="(),(),()->()")
+    policy_loss = over(partial(clipped_policy_gradient, epsilon=config.clip))(log_prob, old.log_prob, advantage).mean()
+    value_loss = over(partial(clipped_value_error, epsilon=config.clip))(value, old.value, target.value).mean()
+    entropy = categorical.entropy(logits).mean()
+    total = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
+    log_ratio = log_prob - old.log_prob
+    metrics = Metrics(
+        policy_loss=policy_loss,
+        value_loss=value_loss,
+        entropy=entropy,
+        approx_kl=jnp.mean(jnp.exp(log_ratio) - 1.0 - log_ratio),
+        clip_fraction=jnp.mean((jnp.abs(jnp.exp(log_ratio) - 1.0) > config.clip).astype(jnp.float32)),
+        explained_variance=1.0 - jnp.var(target.value - old.value) / (jnp.var(target.value) + 1e-8),
+        grad_norm=jnp.zeros(()),
+    )
+    return total, metrics
+
+
+def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *, labels: None = None) -> Update:
+    """Several epochs of minibatch steps on one rollout."""
+    del labels
+    act_key, shuffle_key = jax.random.split(key)
+    last = act(config, act_key, state.net, batch.last_carry, batch.last_obs, batch.last_start, explore=False)
+    target = targets(config, batch, last.extras.value)
+    optimiser = _optimiser(config)
+
+    def minibatch(carry: tuple[Net, optax.OptState], rows: Int32[Array, " b"]) -> tuple[tuple, Metrics]:
+        net, opt = carry
+        part, part_target = take_rows(batch, rows), jax.tree.map(lambda x: x[:, rows], target)
+        (_, metrics), grads = eqx.filter_value_and_grad(partial(loss, config), has_aux=True)(net, part, part_target)
+        updates, opt = optimiser.update(grads, opt)
+        return (eqx.apply_updates(net, updates), opt), metrics._replace(grad_norm=optax.global_norm(grads))
+
+    num_rows = batch.reward.shape[1]
+    orders = jax.vmap(lambda k: jax.random.permutation(k, num_rows))(jax.random.split(shuffle_key, config.epochs))
+    arrays, static = eqx.partition(state.net, eqx.is_array)
+
+    def step(carry: tuple, rows: Array) -> tuple[tuple, Metrics]:
+        (net, opt), metrics = minibatch((eqx.combine(carry[0], static), carry[1]), rows)
+        return (eqx.filter(net, eqx.is_array), opt), metrics
+
+    (arrays, opt), metrics = jax.lax.scan(step, (arrays, state.opt), orders.reshape(-1, num_rows // config.minibatches))
+    net = eqx.combine(arrays, static)
+    return Update(State(net, opt, state.updates + 1), jax.tree.map(jnp.mean, metrics))
+
+
+def take_rows(batch: Rollout, rows: Int32[Array, " b"]) -> Rollout:
+    """Some rows of a rollout: axis 1 of what is time-major, axis 0 of the memories and of what came last."""
+    major = jax.tree.map(lambda x: x[:, rows], batch._replace(carry=(), last_obs={}, last_start=(), last_carry=()))
+    first = jax.tree.map(lambda x: x[rows], (batch.carry, batch.last_obs, batch.last_start, batch.last_carry))
+    return major._replace(carry=first[0], last_obs=first[1], last_start=first[2], last_carry=first[3])
+
+
+class PPOPolicy(eqx.Module):
+    """The acting half: network and nothing else."""
+
+    net: Net
+    config: Config
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """Empty memory."""
+        return init_carry(self.config, batch_size)
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """One action per row."""
+        return act(self.config, key, self.net, carry, obs, start, explore=explore)
+
+
+def make(config: Config) -> Agent:
+    """Bind the config."""
+    return Agent(
+        name=NAME,
+        config=config,
+        needs=Data("rollout", length=config.rollout_length, batch=config.num_envs),
+        init=partial(init, config),
+        init_carry=partial(init_carry, config),
+        act=lambda key, state, carry, obs, start, *, explore: act(
+            config, key, state.net, carry, obs, start, explore=explore
+        ),
+        update=partial(update, config),
+        policy=lambda state: PPOPolicy(state.net, config),
+    )

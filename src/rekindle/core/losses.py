@@ -1,0 +1,23 @@
+"""Losses for one sample; the caller vmaps and averages."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def clipped_policy_gradient(
+    log_prob: Float[Array, ""],
+    behaviour_log_prob: Float[Array, ""],
+    advantage: Float[Array, ""],
+    epsilon: Float[Array, ""] | float,
+) -> Float[Array, ""]:
+    """-min(ratio * A, clip(ratio, 1 - epsilon, 1 + epsilon) * A). Source: Schulman et al. 2017 (1707.06347), eq. 7."""
+    ratio = jnp.exp(log_prob - behaviour_log_prob)
+    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - epsilon, 1.0 + epsilon) * advantage)
+
+
+def clipped_value_error(
+    value: Float[Array, ""], old_value: Float[Array, ""], target: Float[Array, ""], epsilon: Float[Array, ""] | float
+) -> Float[Array, ""]:
+    """max((v - G)^2, (v_old + clip(v - v_old, +-epsilon) - G)^2) / 2. Source: PPO's reference code (1707.06347)."""
+    near = old_value + jnp.clip(value - old_value, -epsilon, epsilon)
+    return 0.5 * jnp.maximum((value - target) ** 2, (near - target) ** 2)

@@ -1,0 +1,1 @@
+"""Encoders, memories and heads; one family per file."""
