@@ -1,0 +1,197 @@
+"""Goals, rules, games and tasks as words, both ways without loss. The grammar is in docs/xland.md.
+
+Reading forgives case, spaces and a full stop at the end, nothing else; printing gives the one canonical form.
+A task, of which all lines but `goal` and `world` may be missing and `rule` and `world` (a layout each) may repeat:
+
+    goal: hold yellow sphere
+    rule: near?1(me, black cube?2) -> yellow sphere
+    rule: [hidden] not see(me, purple wall) -> nothing
+    objects: black cube, purple wall [frozen]
+    trials: 3
+    steps: 40
+    random heading: 0.5
+    world:
+    ######
+    #0.^1#
+    ######
+
+The player is shown relation 1 of itself and object 2 where the first rule has `?1` and `?2`, and of the second rule
+only that it exists.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from rekindle.core.errors import GoalError, nearest
+from rekindle.envs.xland import ascii as maps
+from rekindle.envs.xland.level import HOLD, MAX_OBJECTS, MAX_SPAWNS, ME, RELATIONS, Game, Task, make_game, type_name
+from rekindle.envs.xland.words import Words
+
+MAX_RULES = 16
+"""Rows of the rule table, unless the caller says otherwise."""
+STEPS, TRIALS = 40, 1
+"""Clock of a task that does not state one."""
+_KEYS = ("goal", "rule", "objects", "trials", "steps", "random heading", "world")
+
+
+def parse_goal(text: str, *, players: int = 1) -> np.ndarray:
+    """Read `["not"] pred` into int8 `[not, relation, a, b]`.
+
+    Raises:
+        GoalError: which word is wrong, where it is, and the nearest known words.
+    """
+    words = Words("goal", text, players)
+    row, _ = words.condition()
+    words.end()
+    return np.asarray(row, np.int8)
+
+
+def print_goal(goal: np.ndarray) -> str:
+    """The canonical words of a goal; `parse_goal` inverts it."""
+    return _print_condition(goal, np.zeros(4, np.int8))
+
+
+def parse_rule(text: str, *, players: int = 1) -> np.ndarray:
+    """Read `["not"] pred "->" spawns` into int8 `[not, relation, a, b, spawn, spawn, spawn]`.
+
+    Raises:
+        GoalError: as `parse_goal`; or there is no arrow, or more than three spawns.
+    """
+    words = Words("rule", text, players)
+    return words.rule()[0]
+
+
+def print_rule(rule: np.ndarray, mask: np.ndarray | None = None) -> str:
+    """The canonical words of a rule; with a mask, what is hidden carries the number of its placeholder."""
+    mask = np.zeros(4 + MAX_SPAWNS, np.int8) if mask is None else mask
+    spawns = [_print_thing(code, number) for code, number in zip(rule[4:], mask[4:], strict=True) if code or number]
+    secret = "[hidden] " if mask[0] else ""
+    return f"{secret}{_print_condition(rule, mask)} -> {', '.join(spawns) or 'nothing'}"
+
+
+def parse_game(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_objects: int = MAX_OBJECTS) -> Game:
+    """Read the `goal`, `rule` and `objects` lines; `max_rules` and `max_objects` are the sizes of the tables."""
+    return _game(_lines(text, _KEYS[:3]), players, max_rules, max_objects)
+
+
+def print_game(game: Game) -> str:
+    """One line per goal and rule, and one with the objects in slot order; empty rules are left out."""
+    used = np.asarray(game.rules)[:, 1] > 0
+    rules = zip(np.asarray(game.rules)[used], np.asarray(game.mask)[used], strict=True)
+    lines = [f"goal: {print_goal(game.goal)}", *(f"rule: {print_rule(rule, mask)}" for rule, mask in rules)]
+    kinds = np.trim_zeros(np.asarray(game.objects), "b")
+    if kinds.size:
+        named = [_print_thing(kind, 0) + " [frozen]" * bool(game.frozen[i]) for i, kind in enumerate(kinds)]
+        lines.append(f"objects: {', '.join(named)}")
+    return "\n".join(lines)
+
+
+def parse_task(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_objects: int = MAX_OBJECTS) -> Task:
+    """Read a whole task.
+
+    Raises:
+        GoalError: a line is outside the grammar, a part is missing or too large, or the layouts differ in terrain.
+    """
+    lines = _lines(text, _KEYS)
+    game = _game(lines, players, max_rules, max_objects)
+    drawn = [line.text for line in lines if line.key == "world"]
+    if not drawn:
+        raise GoalError("a task needs a map after 'world:'.")
+    worlds = [maps.world_from_ascii(text, players=players, max_objects=max_objects) for text in drawn]
+    world = worlds[0]
+    for number, other in enumerate(worlds, 1):
+        if any(not np.array_equal(getattr(other, name), getattr(world, name))
+               for name in ("terrain", "gate_open", "heading")):  # fmt: skip
+            raise GoalError(f"layouts differ in objects and starts only; map {number} differs from map 1.")
+        if not maps.has_starts(other):
+            raise GoalError(f"map {number} has no start for every player; '^', '>', 'v', '<' and '@' are starts.")
+        if (last := int(np.max(np.nonzero(game.objects)[0], initial=-1))) >= maps.num_places(other):
+            raise GoalError(f"the game lists {last + 1} objects, map {number} has places for {maps.num_places(other)}.")
+    places, start = (np.concatenate([getattr(w, name) for w in worlds]) for name in ("places", "start"))
+    free = "1" if any(maps.start_is_free(text) for text in drawn) else "0"
+    return Task(
+        world=world._replace(places=places, start=start),
+        game=game,
+        trial_length=np.asarray(_number(lines, "steps", str(STEPS), 1, 32_767), np.int16),
+        trials=np.asarray(_number(lines, "trials", str(TRIALS), 1, 32_767), np.int16),
+        random_heading=np.asarray(_number(lines, "random heading", free, 0, 1), np.float32),
+    )
+
+
+def print_task(task: Task) -> str:
+    """The canonical text of a task; `parse_task` inverts it, given the same table sizes."""
+    chance = np.float32(task.random_heading)
+    layouts = [f"world:\n{maps.world_to_ascii(task.world, m)}" for m in range(np.shape(task.world.places)[0])]
+    clock = [f"trials: {int(task.trials)}", f"steps: {int(task.trial_length)}", f"random heading: {chance!s}"]
+    return "\n".join([print_game(task.game), *clock, *layouts]) + "\n"
+
+
+def _print_condition(row: np.ndarray, mask: np.ndarray) -> str:
+    a, b = (_print_thing(row[i], mask[i]) for i in (2, 3))
+    relation = RELATIONS[int(row[1]) - 1] + _print_number(mask[1])
+    short = row[1] == HOLD and row[2] == ME and not mask[2]
+    return "not " * bool(row[0]) + (f"{relation} {b}" if short else f"{relation}({a}, {b})")
+
+
+def _print_thing(code: int, number: int) -> str:
+    return (type_name(code) if code else "nothing") + _print_number(number)
+
+
+def _print_number(number: int) -> str:
+    return f"?{int(number)}" if number else ""
+
+
+class _Line(NamedTuple):
+    key: str
+    text: str
+
+
+def _lines(text: str, keys: tuple[str, ...]) -> list[_Line]:
+    """Split `key: value` lines; a map runs to the next key. Keys other than `rule` and `world` come once."""
+    lines: list[_Line] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        key, colon, value = line.partition(":")
+        key = " ".join(key.lower().split())
+        if colon and key not in keys:
+            raise GoalError(f"line {number}: unknown key {key!r}; the nearest known are {nearest(key, keys)}.")
+        if colon and key not in ("rule", "world") and key in {seen.key for seen in lines}:
+            raise GoalError(f"line {number}: there is a second {key!r} line; a task has one.")
+        if colon:
+            lines.append(_Line(key, value))
+        elif lines and lines[-1].key == "world":
+            lines[-1] = _Line("world", f"{lines[-1].text}\n{line}")
+        elif line.strip():
+            raise GoalError(f"line {number}: expected 'KEY: ...' with a key out of {', '.join(keys)}; got {line!r}.")
+    return lines
+
+
+def _game(lines: list[_Line], players: int, max_rules: int, max_objects: int) -> Game:
+    goals = [line.text for line in lines if line.key == "goal"]
+    if not goals:
+        raise GoalError("a game needs a 'goal: ...' line.")
+    pairs = [Words("rule", line.text, players, may_hide=True).rule() for line in lines if line.key == "rule"]
+    if len(pairs) > max_rules:
+        raise GoalError(f"there is room for {max_rules} rules; got {len(pairs)}.")
+    kinds: list[int] = []
+    frozen: list[int] = []
+    for line in lines:
+        if line.key == "objects":
+            kinds, frozen = Words("objects", line.text, players).objects()
+    if len(kinds) > max_objects:
+        raise GoalError(f"there is room for {max_objects} objects; got {len(kinds)}.")
+    mask = np.zeros((max_rules, 4 + MAX_SPAWNS), np.int8)
+    for r, (_, hidden) in enumerate(pairs):
+        mask[r] = hidden
+    rules = [list(rule) for rule, _ in pairs]
+    goal = list(parse_goal(goals[0], players=players))
+    return make_game(goal, rules, kinds, max_rules=max_rules, max_objects=max_objects, frozen=frozen, mask=mask)
+
+
+def _number(lines: list[_Line], key: str, default: str, low: int, high: int) -> float:
+    text = next((line.text for line in lines if line.key == key), default).strip()
+    kind, pattern = ("a number", r"\d*\.?\d+(e-?\d+)?") if key == "random heading" else ("a whole number", r"\d+")
+    if not re.fullmatch(pattern, text.lower()) or not low <= float(text) <= high:
+        raise GoalError(f"{key!r} must be {kind} from {low} to {high}; got {text!r}.")
+    return float(text)

@@ -1,0 +1,135 @@
+"""The word reader of the grammar in docs/xland.md: conditions, rules and object lists, and what is wrong with them."""
+
+import re
+
+import numpy as np
+
+from rekindle.core.errors import GoalError, nearest
+from rekindle.envs.xland.level import (
+    COLOURS,
+    HOLD,
+    MAX_PLACEHOLDERS,
+    MAX_SPAWNS,
+    ME,
+    PARTNER,
+    RELATIONS,
+    SHAPES,
+    object_type,
+)
+
+PLAYERS = {"me": ME, "partner": PARTNER}
+
+
+class Words:
+    """The words of one line, read from left to right."""
+
+    def __init__(self, what: str, text: str, players: int, *, may_hide: bool = False):
+        self.shown = f"the {what} {' '.join(text.split())!r}"
+        self.players, self.may_hide = players, may_hide
+        body = text.rstrip(" \t\r\n.")
+        self.words = [(m.group(), m.start() + 1) for m in re.finditer(r"->|\[\s*\w+\s*\]|\w+|\S", body.lower())]
+        self.at = 0
+        if not self.words:
+            raise GoalError(f"the {what} is empty.")
+
+    def word(self, ahead: int = 0) -> str:
+        """The word `ahead` places on; empty at the end."""
+        return self.words[self.at + ahead][0] if self.at + ahead < len(self.words) else ""
+
+    def skip(self, word: str) -> bool:
+        """Whether the next word is this one; if so it is taken."""
+        found = self.word() == word
+        self.at += found
+        return found
+
+    def need(self, what: str, known: tuple[str, ...]) -> str:
+        """Take one of the known words, or say what was there instead."""
+        word = self.word()
+        if word not in known:
+            known = tuple(k for k in known if k != "partner" or self.players > 1)
+            hint = f"; the nearest known are {nearest(word, known)}" if word.isidentifier() and len(known) > 1 else ""
+            raise self.error(f"expected {what}{hint}")
+        self.at += 1
+        return word
+
+    def error(self, why: str) -> GoalError:
+        """A GoalError about the next word."""
+        if self.at >= len(self.words):
+            return GoalError(f"{self.shown} ends too early: {why}.")
+        word, place = self.words[self.at]
+        return GoalError(f"{self.shown} has {word!r} as word {self.at + 1} (character {place}): {why}.")
+
+    def end(self) -> None:
+        """Nothing may follow."""
+        if self.word():
+            raise self.error("expected nothing more")
+
+    def rule(self) -> tuple[np.ndarray, np.ndarray]:
+        """A rule row and its mask row."""
+        if "->" not in (word for word, _ in self.words):
+            raise GoalError(f"{self.shown} has no '->' between its condition and its spawns.")
+        row, mask = np.zeros((2, 4 + MAX_SPAWNS), np.int8)
+        secret = self.may_hide and re.sub(r"\s", "", self.word()) == "[hidden]"
+        self.at += secret
+        row[:4], mask[:4] = self.condition()
+        mask[0] = secret
+        self.need("'->'", ("->",))
+        if self.word() == "nothing" and not self.word(1):
+            return row, mask
+        for s in range(MAX_SPAWNS):
+            may_be = ("nothing",) if self.may_hide and self.word(1) == "?" else ()
+            row[4 + s], mask[4 + s] = self.thing(may_be)
+            if not self.skip(","):
+                break
+        else:
+            self.at -= 1
+            raise self.error(f"a rule has at most {MAX_SPAWNS} spawns")
+        self.end()
+        return row, mask
+
+    def condition(self) -> tuple[list[int], list[int]]:
+        """`["not"] pred` as `[not, relation, a, b]` and the placeholders of its parts."""
+        negated = self.skip("not")
+        relation = self.need("a relation" if negated else "'not' or a relation", RELATIONS if negated else
+                             (*RELATIONS, "not"))  # fmt: skip
+        code, hidden = RELATIONS.index(relation) + 1, self.placeholder()
+        if code == HOLD and self.word() != "(":
+            b, hidden_b = self.thing()
+            return [int(negated), code, ME, b], [0, hidden, 0, hidden_b]
+        self.need("'('", ("(",))
+        a, hidden_a = self.thing(tuple(PLAYERS), only=code == HOLD)
+        self.need("','", (",",))
+        b, hidden_b = self.thing(() if code == HOLD else tuple(PLAYERS))
+        self.need("')'", (")",))
+        return [int(negated), code, a, b], [0, hidden, hidden_a, hidden_b]
+
+    def thing(self, others: tuple[str, ...] = (), *, only: bool = False) -> tuple[int, int]:
+        """An object, or one of the other words (or these only), and its placeholder."""
+        if self.word() == "partner" and "partner" in others and self.players < 2:
+            raise self.error("there is no partner in a one-player world")
+        what = " or ".join(([] if only else ["a colour"]) + [repr(o) for o in others if o in ("me", "nothing")])
+        first = self.need(f"{what}{', for only a player holds' if only else ''}", (*others, *(() if only else COLOURS)))
+        if first in others:
+            return PLAYERS.get(first, 0), self.placeholder()
+        code = object_type(first, self.need(f"a shape after {first!r}", SHAPES))
+        return code, self.placeholder()
+
+    def placeholder(self) -> int:
+        """`?n`, or 0 without one."""
+        if not self.may_hide or not self.skip("?"):
+            return 0
+        return int(self.need(f"a number from 1 to {MAX_PLACEHOLDERS}", tuple(map(str, range(1, MAX_PLACEHOLDERS + 1)))))
+
+    def objects(self) -> tuple[list[int], list[int]]:
+        """The types in slot order, and which slots are frozen."""
+        kinds: list[int] = []
+        frozen: list[int] = []
+        while True:
+            kinds.append(self.thing(("nothing",))[0])
+            if kinds[-1] and re.sub(r"\s", "", self.word()) == "[frozen]":
+                self.at += 1
+                frozen.append(len(kinds) - 1)
+            if not self.skip(","):
+                break
+        self.end()
+        return kinds, frozen
