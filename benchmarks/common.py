@@ -1,0 +1,124 @@
+"""What all studies share: the command line, cells that are computed once, bars, and the result file.
+
+A study is a list of cells (arm, task, seed). Each cell is a file of its own, so an interrupted study goes on where it
+stopped; a cell that was computed with other code or on another machine is computed again.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from rekindle.library import provenance
+from rekindle.library.files import plain, read_json, write_json
+
+ROOT = Path(__file__).parent
+PRESETS = ("smoke", "cpu", "gpu")
+
+
+class Bar(NamedTuple):
+    """A promise and what was measured: `ok` says whether the whole interval [`low`, `high`] keeps it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    bar: float
+    ok: bool
+
+
+def at_least(name: str, value: float, low: float, high: float, bar: float) -> Bar:
+    """A bar that the lower end of the interval has to reach."""
+    return Bar(name, value, low, high, bar, low >= bar)
+
+
+def at_most(name: str, value: float, low: float, high: float, bar: float) -> Bar:
+    """A bar that the upper end of the interval has to stay under."""
+    return Bar(name, value, low, high, bar, high <= bar)
+
+
+class Study:
+    """One run of a study: its arguments, its cells and its result."""
+
+    def __init__(self, name: str, *, about: str, parts: Sequence[str] = (), argv: Sequence[str] | None = None):
+        """Read the command line `--preset smoke|cpu|gpu [--only PART] [--json] [--again]`."""
+        parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
+        parser.add_argument("--preset", choices=PRESETS, default="smoke", help="smoke ends within a minute")
+        parser.add_argument("--only", choices=parts, metavar="PART", help=f"one part of the study: {', '.join(parts)}")
+        parser.add_argument("--json", action="store_true", help="print the result alone, as one line")
+        parser.add_argument("--again", action="store_true", help="compute cells that are there already")
+        arguments = parser.parse_args(argv)
+        self.name, self.preset, self.only = name, arguments.preset, arguments.only
+        self.quiet, self.again = arguments.json, arguments.again
+        self.stamp = {"revision": revision(), "machine": machine()}
+
+    def cell(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The values of a cell: from its file if this code made it on this machine, else computed and stored."""
+        path = ROOT / self.name / "cells" / self.preset / f"{name}.json"
+        stamp = {**self.stamp, "tree": provenance.code().difference_sha256}
+        if path.exists() and not self.again:
+            stored = read_json(path)
+            if stored["stamp"] == stamp:
+                self.say(f"{name}: kept")
+                return stored["values"]
+        self.say(f"{name} ...")
+        values = plain(compute())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"stamp": stamp, "values": values})
+        return values
+
+    def finish(self, *, seeds: Sequence[int], values: Mapping[str, Any], bars: Sequence[Bar]) -> dict[str, Any]:
+        """Store the result as `results/<preset>[-<part>].json` and print it as the last line of standard output.
+
+        Args:
+            seeds: every seed that was used.
+            values: by name, a number or a table (a list of rows with the same keys).
+            bars: promises, by the experiments' ids.
+        """
+        result = {
+            "study": self.name,
+            "preset": self.preset,
+            **self.stamp,
+            "seeds": list(seeds),
+            "values": plain(values),
+            "bars": [plain(bar._asdict()) for bar in bars],
+        }
+        part = f"-{self.only}" if self.only else ""
+        folder = ROOT / self.name / "results"
+        folder.mkdir(exist_ok=True)
+        write_json(folder / f"{self.preset}{part}.json", result)
+        for bar in bars:
+            self.say(f"{'ok  ' if bar.ok else 'MISS'} {bar.name}: {bar.value:.3g} [{bar.low:.3g}, {bar.high:.3g}], {bar.bar:g}")
+        print(json.dumps(result, ensure_ascii=False))
+        return result
+
+    def say(self, text: str) -> None:
+        """Progress, on standard error."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def revision() -> str:
+    """The commit of this checkout, with `+` if the tree differs from it."""
+    code = provenance.code()
+    return (code.revision or "unknown")[:12] + ("+" if code.dirty else "")
+
+
+def machine() -> str:
+    """Processor, accelerator and the versions that decide speed."""
+    device = jax.devices()[0]
+    accelerator = "" if device.platform == "cpu" else f", {len(jax.devices())} x {device.device_kind}"
+    return f"{_processor()}{accelerator}, {platform.system()}, Python {platform.python_version()}, JAX {jax.__version__}"
+
+
+def _processor() -> str:
+    info, cores = Path("/proc/cpuinfo"), os.cpu_count()
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()} ({cores} cores)"

@@ -1,0 +1,1 @@
+"""How fast the world is, beside XLand-MiniGrid on the same work. See README.md."""
