@@ -123,7 +123,7 @@ def _check_characters(grid: np.ndarray, players: int) -> None:
 def _read_places(grid: np.ndarray, max_objects: int) -> np.ndarray:
     """Cells of the objects, `[N, 2]`."""
     places = np.zeros((max_objects, 2), np.int8)
-    found = sorted((PLACES.index(grid[y, x]), y, x) for y, x in np.argwhere(np.isin(grid, list(PLACES))))
+    found = sorted((PLACES.index(str(grid[y, x])), y, x) for y, x in np.argwhere(np.isin(grid, list(PLACES))))
     for i, (number, y, x) in enumerate(found):
         if number < i:
             raise GoalError(f"line {y + 1}, column {x + 1}: object {PLACES[number]!r} is on the map twice.")
@@ -148,7 +148,7 @@ def _read_starts(grid: np.ndarray, players: int) -> tuple[np.ndarray, np.ndarray
                 f"{y1 + 1}, column {x1 + 1}; one of {STARTS[p]!r} is the start."
             )
         for y, x in cells:
-            start[p], heading[p] = (y, x), STARTS[p].index(grid[y, x]) % 4
+            start[p], heading[p] = (y, x), STARTS[p].index(str(grid[y, x])) % 4
     return start, heading
 
 
