@@ -1,7 +1,7 @@
 """Worlds as ASCII maps, both ways without loss. The characters are those of docs/xland.md.
 
 `#` wall, `.` floor, `+` closed gate, `/` open gate, space void, `0`-`9 a-j` the place of object 0..19,
-`^ > v <` start and heading, `@` start with no fixed heading; the partner's are `n e s w` and `p`.
+`^ > v <` start and heading, `@` start with no fixed heading; the partner's are `N E S W` and `P`.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from rekindle.envs.xland.level import FLOOR, GATE, MAX_OBJECTS, VOID, WALL, Worl
 
 MAX_SIDE = 60
 PLACES = "0123456789abcdefghij"
-STARTS = ("^>v<@", "neswp")
+STARTS = ("^>v<@", "NESWP")
 """Per player: facing up, right, down, left, and without a fixed heading."""
 _TERRAIN = {"#": WALL, ".": FLOOR, "+": GATE, "/": GATE, " ": VOID}
 _KNOWN = "'#' wall, '.' floor, '+' and '/' gates, ' ' void, '0'-'9' and 'a'-'j' objects, '^>v<@' the start"
@@ -21,7 +21,7 @@ def world_from_ascii(text: str, *, players: int = 1, max_objects: int = MAX_OBJE
     """Read a map into a world of one layout.
 
     Empty lines around the map and a difference in trailing spaces are forgiven; if floor, a gate or a thing lies on
-    the border, a ring of wall is added. A start without a fixed heading (`@`, `p`) gets heading 0. A player without a
+    the border, a ring of wall is added. A start without a fixed heading (`@`, `P`) gets heading 0. A player without a
     start gets the cell (0, 0), which is never floor (`has_starts`), as do the slots without a place (`num_places`).
 
     Args:
@@ -89,7 +89,7 @@ def has_starts(world: World) -> bool:
 
 
 def start_is_free(text: str) -> bool:
-    """Whether a map leaves the heading of a start open (`@`, `p`)."""
+    """Whether a map leaves the heading of a start open (`@`, `P`)."""
     return any(starts[-1] in text for starts in STARTS)
 
 

@@ -66,9 +66,10 @@ def parse_rule(text: str, *, players: int = 1) -> np.ndarray:
 def print_rule(rule: np.ndarray, mask: np.ndarray | None = None) -> str:
     """The canonical words of a rule; with a mask, what is hidden carries the number of its placeholder."""
     mask = np.zeros(4 + MAX_SPAWNS, np.int8) if mask is None else mask
-    spawns = [_print_thing(code, number) for code, number in zip(rule[4:], mask[4:], strict=True) if code or number]
+    last = np.max(np.flatnonzero((rule[4:] > 0) | (mask[4:] > 0)), initial=0)
+    spawns = [_print_thing(code, number) for code, number in zip(rule[4:], mask[4:], strict=True)][: last + 1]
     secret = "[hidden] " if mask[0] else ""
-    return f"{secret}{_print_condition(rule, mask)} -> {', '.join(spawns) or 'nothing'}"
+    return f"{secret}{_print_condition(rule, mask)} -> {', '.join(spawns)}"
 
 
 def parse_game(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_objects: int = MAX_OBJECTS) -> Game:
@@ -159,7 +160,7 @@ def _lines(text: str, keys: tuple[str, ...]) -> list[_Line]:
         if colon and key not in ("rule", "world") and key in {seen.key for seen in lines}:
             raise GoalError(f"line {number}: there is a second {key!r} line; a task has one.")
         if colon:
-            lines.append(_Line(key, value))
+            lines.append(_Line(key, value if value.strip() else ""))
         elif lines and lines[-1].key == "world":
             lines[-1] = _Line("world", f"{lines[-1].text}\n{line}")
         elif line.strip():

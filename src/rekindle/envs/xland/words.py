@@ -77,8 +77,8 @@ class Words:
         if self.word() == "nothing" and not self.word(1):
             return row, mask
         for s in range(MAX_SPAWNS):
-            may_be = ("nothing",) if self.may_hide and self.word(1) == "?" else ()
-            row[4 + s], mask[4 + s] = self.thing(may_be)
+            ended = s > 0 and row[3 + s] == 0
+            row[4 + s], mask[4 + s] = self.thing(("nothing",) if self.may_hide else (), only=ended)
             if not self.skip(","):
                 break
         else:
@@ -90,8 +90,10 @@ class Words:
     def condition(self) -> tuple[list[int], list[int]]:
         """`["not"] pred` as `[not, relation, a, b]` and the placeholders of its parts."""
         negated = self.skip("not")
-        relation = self.need("a relation" if negated else "'not' or a relation", RELATIONS if negated else
-                             (*RELATIONS, "not"))  # fmt: skip
+        if negated:
+            relation = self.need("a relation", RELATIONS)
+        else:
+            relation = self.need("'not' or a relation", (*RELATIONS, "not"))
         code, hidden = RELATIONS.index(relation) + 1, self.placeholder()
         if code == HOLD and self.word() != "(":
             b, hidden_b = self.thing()
@@ -108,7 +110,8 @@ class Words:
         if self.word() == "partner" and "partner" in others and self.players < 2:
             raise self.error("there is no partner in a one-player world")
         what = " or ".join(([] if only else ["a colour"]) + [repr(o) for o in others if o in ("me", "nothing")])
-        first = self.need(f"{what}{', for only a player holds' if only else ''}", (*others, *(() if only else COLOURS)))
+        why = ", for only a player holds" if only and "me" in others else ""
+        first = self.need(what + why, (*others, *(() if only else COLOURS)))
         if first in others:
             return PLAYERS.get(first, 0), self.placeholder()
         code = object_type(first, self.need(f"a shape after {first!r}", SHAPES))
