@@ -57,7 +57,7 @@ def opening(world: World, game: Game, layout: Int32[Array, ""], heading: Int8[Ar
         kind=jnp.asarray(game.objects),
         y=jnp.where(there, places[:, 0], jnp.int8(AWAY)),
         x=jnp.where(there, places[:, 1], jnp.int8(AWAY)),
-        frozen=jnp.asarray(game.frozen),
+        frozen=jnp.asarray(game.frozen) & there,
         player_y=start[:, 0],
         player_x=start[:, 1],
         heading=heading,
