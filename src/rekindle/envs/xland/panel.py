@@ -122,9 +122,9 @@ def _draw_goal(picture: Image.Image, size: Size, goal: tuple[int, ...], margin: 
     negated, code, *pair = goal
     icons = [sprites.negation(icon)] if negated else []
     if code == HOLD and tuple(pair[:2]) == (ME_SHAPE, 0):
-        icons += [sprites.relation(code, icon), icon_of(*pair[2:], icon)]
+        icons += [sprites.relation(code, icon), icon_of(pair[2], pair[3], icon)]
     else:
-        icons += [icon_of(*pair[:2], icon), sprites.relation(code, icon), icon_of(*pair[2:], icon)]
+        icons += [icon_of(pair[0], pair[1], icon), sprites.relation(code, icon), icon_of(pair[2], pair[3], icon)]
     for sprite in icons:
         picture.paste(sprite, (x, y + size.px(36)), sprite)
         x += icon + size.px(10)
@@ -187,8 +187,12 @@ def _draw_rule(picture: Image.Image, size: Size, row: tuple[int, ...], x: int, y
     icon = size.px(34)
     cells = [row[i : i + 2] for i in range(2, len(row), 2)]
     spawns = [cell for cell in cells[2:] if cell[0]]
-    placed = [(0, icon_of(*cells[0], icon)), (160, icon_of(*cells[1], icon)), (194, sprites.arrow(icon))]
-    placed += [(226 + 34 * s, icon_of(*cell, icon)) for s, cell in enumerate(spawns)]
+    placed = [
+        (0, icon_of(cells[0][0], cells[0][1], icon)),
+        (160, icon_of(cells[1][0], cells[1][1], icon)),
+        (194, sprites.arrow(icon)),
+    ]
+    placed += [(226 + 34 * s, icon_of(cell[0], cell[1], icon)) for s, cell in enumerate(spawns)]
     if not spawns:
         placed.append((226, sprites.nothing(icon)))
     for at, sprite in placed:
@@ -269,26 +273,14 @@ def _clock(clock: Clock, size: Size) -> Image.Image:
     for trial in range(clock.trials):
         left, right = trial * slot, (trial + 1) * slot - max(0.14 * slot, 2)
         total = clock.totals[trial] if trial < len(clock.totals) else 0.0
+        rise = min(total / clock.best, 1.0) * (floor - top)
         bar(left, floor - 4 * unit, right, floor, sprites.FAINT)
         if total > 0:
-            bar(
-                left,
-                min(floor - min(total / clock.best, 1.0) * (floor - top), floor - 6 * unit),
-                right,
-                floor,
-                sprites.GOOD,
-            )
+            bar(left, floor - max(rise, 6 * unit), right, floor, sprites.GOOD)
         middle, now = (left + right) / 2, trial == clock.trial
         if trial < len(clock.totals) and slot >= 24 * unit:
-            rise = max(min(total / clock.best, 1.0) * (floor - top), 4 * unit)
-            words(middle, floor - rise - 10 * unit, f"{total:.3g}", sprites.INK, "mm")
+            words(middle, floor - max(rise, 4 * unit) - 10 * unit, f"{total:.3g}", sprites.INK, "mm")
         if slot >= 14 * unit:
-            words(
-                middle,
-                floor + 11 * unit,
-                str(trial + 1),
-                sprites.INK if now else sprites.MUTED,
-                "mm",
-                0.4 if now else 0,
-            )
+            ink, bold = (sprites.INK, 0.4) if now else (sprites.MUTED, 0.0)
+            words(middle, floor + 11 * unit, str(trial + 1), ink, "mm", bold)
     return large.resize((width, height), Image.Resampling.LANCZOS)

@@ -34,17 +34,16 @@ class Moment(NamedTuple):
     reward: float
 
 
-def frames_of_episode(moments: Sequence[Moment | tuple], *, cell: int = 48) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def frames_of_episode(moments: Sequence[Moment], *, cell: int = 48) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """One picture per moment, with the reward of each trial summed up."""
-    moments = [Moment(*moment) for moment in moments]
     sums: dict[int, float] = {}
     for moment in moments:
-        sums[int(moment.trial)] = sums.get(int(moment.trial), 0.0) + float(moment.reward)
+        sums[moment.trial] = sums.get(moment.trial, 0.0) + moment.reward
     best = max([*sums.values(), 1.0])
     totals: list[float] = []
     for moment in moments:
-        totals.extend([0.0] * (int(moment.trial) + 1 - len(totals)))
-        totals[-1] += float(moment.reward)
+        totals.extend([0.0] * (moment.trial + 1 - len(totals)))
+        totals[-1] += moment.reward
         yield render(moment.scene, moment.task, trial=moment.trial, time=moment.time, reward=moment.reward,
                      totals=totals, best=best, cell=cell)  # fmt: skip
 
@@ -76,9 +75,8 @@ def render(scene: Scene, task: Task, *, trial: int = 0, trials: int | None = Non
     size = panel.Size.fit(unit, len(shown.rules), height * cell)
     margin, gap = size.px(MARGIN), size.px(panel.PAD)
     inner = max(height * cell, size.height)
-    picture = Image.new(
-        "RGB", (_even(2 * margin + width * cell + gap + size.width), _even(2 * margin + inner)), sprites.PAPER
-    )
+    whole = (_even(2 * margin + width * cell + gap + size.width), _even(2 * margin + inner))
+    picture = Image.new("RGB", whole, sprites.PAPER)
     left, top = margin, margin + (inner - height * cell) // 2
     beside, above = margin + width * cell + gap, margin + (inner - size.height) // 2
     edge = size.px(10)
@@ -86,9 +84,9 @@ def render(scene: Scene, task: Task, *, trial: int = 0, trials: int | None = Non
     picture.paste(_ground(np.asarray(terrain, np.int8).tobytes(), (height, width), cell), (left - edge, top - edge))
     _draw_scene(picture, scene, task, terrain, left, top, cell)
     _draw_lamp(picture, size, reward > 0, beside, above)
-    trials = int(k) if trials is None else trials
-    clock = panel.Clock(int(trial), max(trials, int(trial) + 1), int(time), int(length), tuple(float(t) for t in totals),
-                        float(best or length))  # fmt: skip
+    shown_trials = max(int(k) if trials is None else trials, trial + 1)
+    best = float(length) if best is None else best
+    clock = panel.Clock(trial, shown_trials, time, int(length), tuple(map(float, totals)), best)
     panel.draw_clock(picture, size, clock, beside, above + size.height - size.px(panel.CLOCK_HEIGHT))
     return np.asarray(picture)
 
@@ -167,16 +165,15 @@ def _draw_block(draw: ImageDraw.ImageDraw, grid: np.ndarray, y: int, x: int, c: 
     front = 0 if down else round(c * RAISED)
     if front:
         corners = (False, False, not east, not west)
-        draw.rounded_rectangle(
-            [left, top + c // 2, left + c - 1, top + c - 1], radius, sprites.WALL_FRONT, corners=corners
-        )
+        face = [left, top + c // 2, left + c - 1, top + c - 1]
+        draw.rounded_rectangle(face, radius, sprites.WALL_FRONT, corners=corners)
     roof = [left, top, left + c - 1, top + c - 1 - front]
     corners = (not (up or west), not (up or east), not (down or east), not (down or west))
     draw.rounded_rectangle(roof, radius, sprites.WALL_TOP, corners=corners)
     light, line = sprites.lighter(sprites.WALL_TOP, 0.22), max(c // 24, 1)
     if not up:
-        draw.line([left + (radius if not west else 0), top + line // 2, left + c - (radius if not east else 0), top + line // 2],
-                  light, line)  # fmt: skip
+        ends = left + (0 if west else radius), left + c - (0 if east else radius)
+        draw.line([ends[0], top + line // 2, ends[1], top + line // 2], light, line)
     if front:
         draw.line([left, roof[3], left + c - 1, roof[3]], sprites.lighter(sprites.WALL_TOP, 0.12), line)
 

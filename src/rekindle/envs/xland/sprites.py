@@ -82,12 +82,7 @@ class Pen:
     def disc(self, x: float, y: float, radius: float, fill: Colour | None, outline: Colour | None = None,
              width: float = 0.04) -> None:  # fmt: skip
         """A circle."""
-        box = [
-            (x - radius) * self.scale,
-            (y - radius) * self.scale,
-            (x + radius) * self.scale,
-            (y + radius) * self.scale,
-        ]
+        box = [v * self.scale for v in (x - radius, y - radius, x + radius, y + radius)]
         self.draw.ellipse(box, fill=fill, outline=outline, width=round(width * self.scale) if outline else 0)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour | tuple[int, int, int, int] | None,
@@ -149,16 +144,9 @@ def _draw_wall(pen: Pen, base: Colour, edge: Colour) -> None:
     pen.line([(0.8, 0.38), (0.8, 0.84)], mortar, 0.02)
     for y in (0.533, 0.687):
         pen.line([(0.06, y), (0.8, y)], mortar, 0.025)
-    for x, y in (
-        (0.31, 0.38),
-        (0.56, 0.38),
-        (0.185, 0.533),
-        (0.43, 0.533),
-        (0.68, 0.533),
-        (0.31, 0.687),
-        (0.56, 0.687),
-    ):
-        pen.line([(x, y), (x, y + 0.153)], mortar, 0.025)
+    for y, joints in ((0.38, (0.31, 0.56)), (0.533, (0.185, 0.43, 0.68)), (0.687, (0.31, 0.56))):
+        for x in joints:
+            pen.line([(x, y), (x, y + 0.153)], mortar, 0.025)
     pen.polygon([(0.06, 0.38), (0.2, 0.22), (0.94, 0.22), (0.94, 0.68), (0.8, 0.84), (0.06, 0.84)], None, edge)
 
 
@@ -236,7 +224,8 @@ def carried(code: int, size: int) -> Image.Image:
     margin = max(round(size * 0.05), 1)
     n = small.width + 2 * margin
     alpha = Image.new("L", (n, n), 0)
-    alpha.paste(small.getchannel("A").point(lambda a: 255 if a > 120 else 0), (margin, margin))
+    solid = np.where(np.asarray(small.getchannel("A")) > 120, 255, 0).astype(np.uint8)
+    alpha.paste(Image.fromarray(solid), (margin, margin))
     halo = alpha.filter(ImageFilter.MaxFilter(2 * margin + 1)).filter(ImageFilter.GaussianBlur(margin / 3))
     picture = Image.new("RGBA", (n, n), (255, 255, 255, 0))
     picture.putalpha(halo)

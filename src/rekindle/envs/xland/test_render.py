@@ -108,8 +108,9 @@ def test_heading_gates_frost_and_hand_change_the_picture():
 
 def test_lamp_time_trial_and_totals_change_the_picture():
     task = a_task()
-    pictures = [draw(task, time=3, totals=[1.0]), draw(task, time=3, totals=[1.0], reward=1.0), draw(task, time=4, totals=[1.0]),
-                draw(task, time=3, trial=1, totals=[1.0, 0.0]), draw(task, time=3, totals=[9.0])]  # fmt: skip
+    seen = [{"totals": [1.0]}, {"totals": [1.0], "reward": 1.0}, {"totals": [9.0]}, {"totals": [1.0], "time": 4}]
+    seen.append({"totals": [1.0, 0.0], "trial": 1})
+    pictures = [draw(task, **{"time": 3, **kwargs}) for kwargs in seen]
     assert len({p.tobytes() for p in pictures}) == 5
 
 
