@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int8, Int32, UInt32
 
+from rekindle.envs.rarely import rarely
 from rekindle.envs.xland.level import (
     FLOOR, FORWARD, GATE, HOLD, LEFT, ME, NEAR, PICK, PUT, RIGHT, SEE, TOGGLE, TOUCHING, Game, World,
 )  # fmt: skip
@@ -136,24 +137,24 @@ def is_free(scene: Scene, world: World, y: Array, x: Array) -> Bool[Array, ""]:
 def apply_rules(scene: Scene, world: World, game: Game, view: View,
                 relations: tuple[int, ...]) -> tuple[Scene, Bool[Array, ""]]:  # fmt: skip
     """Scan the rules in list order, each on what its predecessors left; then say whether the goal holds."""
-    rules = jnp.asarray(game.rules)
-    conditions = jnp.concatenate([rules[:, :4], jnp.asarray(game.goal)[None]])
-    order = jnp.arange(rules.shape[0], dtype=jnp.int32)
 
-    def evaluate(scene: Scene, scanned: Int32[Array, ""]) -> tuple[Array, Array]:
-        holds, fires = check(scene, world, conditions, view, relations)
-        ready = fires[:-1] & (order >= scanned)
-        return jnp.min(jnp.where(ready, order, rules.shape[0]), initial=rules.shape[0]), holds[-1]
+    def evaluate(scene: Scene, world: World, game: Game, scanned: Array) -> tuple[Array, Array]:
+        holds, fires = check(scene, world, game, view, relations)
+        order = jnp.arange(fires.shape[0], dtype=jnp.int32)
+        return jnp.min(jnp.where(fires & (order >= scanned), order, order.size), initial=order.size), holds[-1]
 
-    def step(carry: tuple) -> tuple:
-        scene, rule, _ = carry
-        scene = fire(scene, world, rules[jnp.minimum(rule, rules.shape[0] - 1)], view, relations)
-        return (scene, *evaluate(scene, rule + 1))
+    def fire_all(scan: tuple, world: World, game: Game) -> tuple:
+        def step(scan: tuple) -> tuple:
+            scene, rule, _ = scan
+            scene = fire(scene, world, rules[rule], view, relations)
+            return (scene, *evaluate(scene, world, game, rule + 1))
 
-    if rules.shape[0] == 0:
-        return scene, check(scene, world, conditions, view, relations)[0][-1]
-    first, goal = evaluate(scene, jnp.int32(0))
-    scene, _, goal = jax.lax.while_loop(lambda carry: carry[1] < rules.shape[0], step, (scene, first, goal))
+        rules = jnp.asarray(game.rules)
+        return jax.lax.while_loop(lambda scan: scan[1] < rules.shape[0], step, scan)
+
+    first, goal = evaluate(scene, world, game, jnp.int32(0))
+    if game.rules.shape[0] > 0:
+        scene, _, goal = rarely(first < game.rules.shape[0], fire_all, (scene, first, goal), world, game)
     return scene, goal
 
 
@@ -163,9 +164,10 @@ def things(scene: Scene) -> Int8[Array, " E"]:
     return jnp.concatenate([scene.kind, players])
 
 
-def check(scene: Scene, world: World, conditions: Int8[Array, "C 4"], view: View,
-          relations: tuple[int, ...]) -> tuple[Bool[Array, " C"], Bool[Array, " C"]]:  # fmt: skip
-    """For each condition: is it true, and (as a rule) may it fire. An empty condition (relation 0) is neither."""
+def check(scene: Scene, world: World, game: Game, view: View,
+          relations: tuple[int, ...]) -> tuple[Bool[Array, " R+1"], Bool[Array, " R"]]:  # fmt: skip
+    """For each rule and the goal: is its condition true; for each rule: may it fire. An empty one does neither."""
+    conditions = jnp.concatenate([jnp.asarray(game.rules)[:, :4], jnp.asarray(game.goal)[None]])
     codes, masks = things(scene), relate(scene, world, view, relations)
     negated, relation, a, b = (conditions[:, i, None] for i in range(4))
     is_a, bits_b = codes == a, pack(codes == b)[:, None]
@@ -176,7 +178,7 @@ def check(scene: Scene, world: World, conditions: Int8[Array, "C 4"], view: View
     used = relation[:, 0] > 0
     has_inputs = jnp.any(is_a & ((bits_b & ~own_bit(codes.shape[0])) != 0), axis=1)
     not_ = negated[:, 0] > 0
-    return used & (pair ^ not_), used & jnp.where(not_, ~pair & has_inputs, pair)
+    return used & (pair ^ not_), (used & jnp.where(not_, ~pair & has_inputs, pair))[:-1]
 
 
 def pack(flags: Bool[Array, "*n E"]) -> UInt32[Array, "*n"]:
@@ -220,7 +222,7 @@ def sees(scene: Scene, world: World, view: View, y: Array, x: Array, dy: Array, 
     if table.size == 0:
         return clear
     width = jnp.asarray(world.terrain).shape[1]
-    cell = jnp.maximum(y, 0).astype(jnp.int32) * width + jnp.maximum(x, 0)
+    cell = jnp.maximum(y, 0).astype(jnp.int32) * width + jnp.maximum(x, 0).astype(jnp.int32)
     byte = table[cell[:, None], (cell >> 3)[None, :]]
     return clear & ((byte >> (cell & 7).astype(jnp.uint8)[None, :]) & 1 > 0)
 
