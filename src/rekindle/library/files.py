@@ -1,0 +1,230 @@
+"""Files and folders that exist whole or not at all: write beside, fsync, rename, fsync the folder.
+
+A name that begins with `.tmp-` belongs to a write that is going on or was interrupted; no reader looks at it.
+JSON has no NaN and no infinities: they are written as the words "NaN", "Infinity" and "-Infinity", which `float` reads.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rekindle.core.errors import LibraryError
+
+TEMPORARY = ".tmp-"
+MAX_JSON_BYTES = 64 * 2**20
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, whole or not at all."""
+    temporary = _beside(path)
+    with errors_named(path, "write"):
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, value: Any, *, durable: bool) -> None:
+    """Add `value` as one line of JSON; with `durable` it is on the disk when this returns."""
+    line = json.dumps(plain(value), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    with errors_named(path, "append to"):
+        new = not path.exists()
+        with open(path, "ab", buffering=0) as file:
+            file.write(line)
+            if durable:
+                os.fsync(file.fileno())
+        if durable and new:
+            sync_folder(path.parent)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`; LibraryError where it is missing, not JSON, or larger than any file of ours."""
+    with errors_named(path, "read"):
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise LibraryError(f"{path} holds {size} bytes; the library's JSON files have at most {MAX_JSON_BYTES}.")
+        data = path.read_bytes()
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise LibraryError(f"{path} is damaged: it is not JSON ({error}).") from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a last line without its end was being written and is left out.
+
+    Raises:
+        LibraryError: a finished line that is not a JSON object; the message has its number.
+    """
+    if not path.exists():
+        return []
+    with errors_named(path, "read"):
+        lines = path.read_bytes().split(b"\n")[:-1]
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise LibraryError(f"{path} is damaged: line {number} is not a JSON object; remove that line.")
+        rows.append(row)
+    return rows
+
+
+def mend_tail(path: Path) -> None:
+    """Cut a last line that was never finished, so that the next one does not run into it."""
+    if not path.exists():
+        return
+    with errors_named(path, "mend"), open(path, "r+b") as file:
+        data = file.read()
+        if not data.endswith(b"\n"):
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill; it becomes `path` when the block ends well, and nothing is left of it otherwise.
+
+    Raises:
+        FileExistsError: `path` exists and `replace` is false.
+        LibraryError: the disk refuses.
+    """
+    temporary = _beside(path)
+    with errors_named(path, "write"):
+        temporary.mkdir()
+    try:
+        yield temporary
+        with errors_named(path, "write"):
+            _sync_tree(temporary)
+            if replace and path.exists():
+                remove(path)
+            _rename_folder(temporary, path)
+            sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder: it is gone at once, even if emptying it is interrupted. Links are not followed."""
+    temporary = _beside(path)
+    with errors_named(path, "remove"):
+        os.rename(path, temporary)
+        if temporary.is_symlink() or temporary.is_file():
+            temporary.unlink()
+        else:
+            shutil.rmtree(temporary)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What interrupted writes left directly in `folder`."""
+    return sorted(folder.glob(f"{TEMPORARY}*"))
+
+
+def sweep(folder: Path, *, older_than_s: float = 0.0) -> None:
+    """Remove the leftovers in `folder` that nobody touched for `older_than_s` seconds."""
+    for path in leftovers(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime >= older_than_s:
+                remove(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable, where the system lets a folder be synced."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON data: numbers of NumPy and JAX, paths, tuples and dataclasses become plain ones.
+
+    Raises:
+        LibraryError: a value that JSON cannot hold.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise LibraryError(f"{value!r} ({type(value).__name__}) cannot be written as JSON; use numbers, text, lists and dicts.")
+
+
+@contextlib.contextmanager
+def errors_named(path: Path, verb: str) -> Iterator[None]:
+    """Turn the system's refusals into one sentence about `path`."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except FileNotFoundError:
+        raise LibraryError(f"cannot {verb} {path}: there is no such file or folder.") from None
+    except OSError as error:
+        mend = {
+            errno.EACCES: "give yourself the right to it, or set REKINDLE_HOME to a folder of yours",
+            errno.EPERM: "give yourself the right to it, or set REKINDLE_HOME to a folder of yours",
+            errno.EROFS: "set REKINDLE_HOME to a folder that can be written",
+            errno.ENOSPC: "free some space, or set REKINDLE_HOME to another disk",
+            errno.ENOTDIR: "a file is where a folder should be: move it away, or set REKINDLE_HOME to another folder",
+        }.get(error.errno or 0, "check the disk, or set REKINDLE_HOME to another folder")
+        raise LibraryError(f"cannot {verb} {path}: {error.strerror or error}; {mend}.") from None
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+
+
+def _rename_folder(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(error.errno, "the folder exists", str(target)) from None
+        raise
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with open(Path(parent) / name, "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(parent))

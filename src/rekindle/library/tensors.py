@@ -1,0 +1,138 @@
+"""Named arrays in one safetensors file, beside a table that says what must be in it.
+
+A file from elsewhere is untrusted: its size, its hash, and every leaf's name, dtype and shape are checked against the
+table, and the table against limits, before any array is used.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, Field
+
+from rekindle.core.errors import CheckpointError, LibraryError
+from rekindle.library import files
+
+DTYPES = {
+    name: np.dtype(name)
+    for name in ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+    + ("float16", "float32", "float64")
+}
+MAX_BYTES = 16 * 2**30
+"""Largest file that is written or read."""
+_BYTES_PER_LEAF = 4096
+"""Room in the file's header for one leaf's entry."""
+
+
+class Leaf(BaseModel):
+    """One array of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(max_length=1024)
+    dtype: str
+    shape: tuple[int, ...] = Field(max_length=32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the data."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+class Table(BaseModel):
+    """What the file holds, in order, and the SHA-256 of its bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    leaves: tuple[Leaf, ...] = Field(max_length=100_000)
+
+
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> Table:
+    """Write `arrays` to `path`, whole or not at all, and return the table that reads it back.
+
+    Raises:
+        CheckpointError: a name or dtype that the file cannot hold.
+    """
+    standard = {name: _standard(name, array) for name, array in arrays.items()}
+    leaves = tuple(Leaf(name=n, dtype=a.dtype.name, shape=a.shape) for n, a in standard.items())
+    data = safetensors.numpy.save(standard)
+    files.write_bytes(path, data)
+    return Table(sha256=hashlib.sha256(data).hexdigest(), leaves=leaves)
+
+
+def read_tensors(path: Path, table: Table) -> dict[str, np.ndarray]:
+    """The arrays of `path`, exactly as `table` says, in its order.
+
+    Raises:
+        CheckpointError: the file is missing, or differs from the table in any way.
+    """
+    data = _read_checked(path, table)
+    try:
+        found = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: it is not a safetensors file ({error}).") from None
+    for leaf in table.leaves:
+        array = found.get(leaf.name)
+        if array is None:
+            raise CheckpointError(f"{path} is damaged: leaf {leaf.name!r} of its table is missing.")
+        if (array.dtype.name, array.shape) != (leaf.dtype, leaf.shape):
+            raise CheckpointError(
+                f"{path} is damaged: leaf {leaf.name!r} is {array.dtype.name}{list(array.shape)}, "
+                f"its table says {leaf.dtype}{list(leaf.shape)}."
+            )
+    if len(found) != len(table.leaves):
+        extra = min(found.keys() - {leaf.name for leaf in table.leaves})
+        raise CheckpointError(f"{path} is damaged: leaf {extra!r} is not in its table.")
+    return {leaf.name: found[leaf.name] for leaf in table.leaves}
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """CheckpointError names the first leaf that holds a NaN or an infinity."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise CheckpointError(f"{where}: leaf {name!r} holds numbers that are not finite; the training diverged.")
+
+
+def check_file(path: Path, table: Table) -> None:
+    """CheckpointError unless the size and hash of `path` are those of the table; decodes nothing."""
+    _read_checked(path, table)
+
+
+def _read_checked(path: Path, table: Table) -> bytes:
+    expected = _expected_bytes(path, table)
+    try:
+        with files.errors_named(path, "read"):
+            size = path.stat().st_size
+            if size < expected:
+                raise CheckpointError(f"{path} is cut off: it has {size} bytes, its leaves need {expected}.")
+            if size > expected + 1024 + _BYTES_PER_LEAF * len(table.leaves):
+                raise CheckpointError(f"{path} is damaged: it has {size} bytes, its leaves need {expected}.")
+            data = path.read_bytes()
+    except LibraryError as error:
+        raise CheckpointError(str(error)) from None
+    if (digest := hashlib.sha256(data).hexdigest()) != table.sha256:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is {digest[:12]}…, not {table.sha256[:12]}… as recorded.")
+    return data
+
+
+def _expected_bytes(path: Path, table: Table) -> int:
+    if len({leaf.name for leaf in table.leaves}) < len(table.leaves):
+        raise CheckpointError(f"the table of {path} names a leaf twice.")
+    for leaf in table.leaves:
+        if leaf.dtype not in DTYPES or any(n < 0 for n in leaf.shape):
+            raise CheckpointError(f"the table of {path} has a leaf that cannot be: {leaf.name!r}, {leaf.dtype}{list(leaf.shape)}.")
+    total = sum(leaf.nbytes for leaf in table.leaves)
+    if total > MAX_BYTES:
+        raise CheckpointError(f"the table of {path} asks for {total} bytes; at most {MAX_BYTES} are read.")
+    return total
+
+
+def _standard(name: str, array: np.ndarray) -> np.ndarray:
+    if name == "__metadata__" or len(name) > 1024:
+        raise CheckpointError(f"a leaf cannot be named {name[:80]!r}; use another field name.")
+    if array.dtype.newbyteorder("=").name not in DTYPES:
+        raise CheckpointError(f"leaf {name!r} has dtype {array.dtype}; a file holds only {', '.join(DTYPES)}.")
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
