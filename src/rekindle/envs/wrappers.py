@@ -15,6 +15,9 @@ from rekindle.envs.base import Env
 TIME_SCALE = 64.0
 """Steps per unit of the time inputs."""
 
+FIRST_STEP = 9
+"""Index into the `trial` input: 1 at the first step of a trial."""
+
 
 class TrialParams(Protocol):
     """What `Trials` reads from a task."""

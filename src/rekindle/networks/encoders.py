@@ -8,11 +8,12 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Space
 from rekindle.core.types import EnvSpec, Obs
+from rekindle.networks.gru import GRU
 from rekindle.networks.linear import Linear
 
 SHAPES, COLOURS, PLACEHOLDERS = 4, 3, 4
@@ -33,9 +34,9 @@ class FlatEncoder(eqx.Module):
         self.spaces = tuple(sorted(spec.obs.items()))
         self.layer = Linear(key, sum(_flat_size(name, s) for name, s in self.spaces), width)
 
-    def __call__(self, obs: Obs) -> Float[Array, "*axes D"]:
-        """Vectors of the given width."""
-        return jax.nn.relu(self.layer(jnp.concatenate([_flatten(obs[n], s) for n, s in self.spaces], axis=-1)))
+    def __call__(self, obs: Obs) -> tuple[Float[Array, "*axes D"], None]:
+        """Vectors of the given width; it knows no types."""
+        return jax.nn.relu(self.layer(jnp.concatenate([_flatten(obs[n], s) for n, s in self.spaces], axis=-1))), None
 
 
 def _flat_size(name: str, space: Space) -> int:
@@ -89,7 +90,7 @@ class TaskGridEncoder(eqx.Module):
         view = spec.obs["view"].shape
         self.identity = 0.5 * jax.random.normal(keys[0], (NODES, d))
         self.ground = 0.5 * jax.random.normal(keys[1], (SEEN_PLAYER + 1, d))
-        self.node_in = Linear(keys[2], 5 + 1 + RELATIONS, d)
+        self.node_in = Linear(keys[2], MARKS + 1 + RELATIONS, d)
         self.rule_in = Linear(keys[3], 5 * d + 3 + RELATIONS, hidden)
         self.rule_out = Linear(keys[4], hidden, 5 * d, scale=1.0)
         self.cells = Linear(keys[5], view[0] * view[1] * d, width)
@@ -98,36 +99,26 @@ class TaskGridEncoder(eqx.Module):
         self.out = Linear(keys[6], width + 3 * d + 1 + RELATIONS + rest, width)
         self.rounds = rounds
 
-    def __call__(self, obs: Obs) -> Float[Array, "*axes D"]:
-        """Vectors of the given width; the leading axes are folded away inside."""
+    def __call__(self, obs: Obs) -> tuple[Float[Array, "*axes D"], Float[Array, "*axes nodes d"]]:
+        """Vectors of the given width, and the meaning and identity of every type."""
         axes = obs["heading"].shape
         flat = {n: x.reshape(-1, *x.shape[len(axes) :]) for n, x in obs.items()}
-        goal, hand, view = flat["goal"], flat["hand"], flat["view"]
-        goal_node, hand_node = node(goal[:, 2::2], goal[:, 3::2]), node(hand[:, 0], hand[:, 1])
+        goal, view = flat["goal"], flat["view"]
+        goal_node, hand_node = node(goal[:, 2::2], goal[:, 3::2]), node(flat["hand"][:, 0], flat["hand"][:, 1])
         goal_words = jnp.concatenate([goal[:, :1].astype(jnp.float32), one_relation(goal[:, 1])], axis=-1)
-        meaning = self._meanings(flat["rules"], goal_node, hand_node, goal_words)
+        h = jax.nn.relu(self.node_in(marks(seen_nodes(view), goal_node, hand_node, goal_words)))
+        known = self._pass_messages(flat["rules"], h) + self.identity[None]
 
-        shape, colour = view[..., 0].astype(jnp.int32), view[..., 1]
-        thing = node(jnp.where(colour > 0, shape + 1 - FIRST_SEEN_SHAPE, 0), colour)
-        known = jnp.concatenate([meaning + self.identity[None], jnp.zeros_like(meaning[:, :1])], axis=1)
-        cells = jax.vmap(lambda table, index: table[index.ravel()])(known, thing)
-        ground = self.ground[jnp.where(colour > 0, 0, shape)].reshape(cells.shape)
-        seen = jax.nn.relu(self.cells((cells + ground).reshape(cells.shape[0], -1)))
-        asked = jax.vmap(lambda table, index: table[index].ravel())
-        topic = jnp.concatenate([asked(known, goal_node), asked(known, hand_node[:, None])], axis=-1)
+        ground = self.ground[jnp.where(view[..., 1] > 0, 0, view[..., 0].astype(jnp.int32))]
+        cells = look_up(known, seen_nodes(view)) + ground.reshape(known.shape[0], -1)
+        seen = jax.nn.relu(self.cells(cells))
+        topic = look_up(known, jnp.concatenate([goal_node, hand_node[:, None]], axis=-1))
         rest = [_flatten(flat[n], s) for n, s in self.flat]
         out = jax.nn.relu(self.out(jnp.concatenate([seen, topic, goal_words, *rest], axis=-1)))
-        return out.reshape(*axes, -1)
+        return out.reshape(*axes, -1), known.reshape(*axes, *known.shape[1:])
 
-    def _meanings(self, rules: Array, goal: Array, hand: Array, goal_words: Array) -> Float[Array, "B nodes d"]:
-        """Messages along the rules, from goal to inputs and back."""
-        batch = rules.shape[0]
-        is_player = (jnp.arange(NODES) >= SHAPES * COLOURS) & (jnp.arange(NODES) < SHAPES * COLOURS + 2)
-        marks = [one_node(goal[:, 0]), one_node(goal[:, 1]), one_node(hand)]
-        marks += [jnp.broadcast_to(is_player, (batch, NODES)).astype(jnp.float32), jnp.ones((batch, NODES))]
-        told = jnp.broadcast_to(goal_words[:, None], (batch, NODES, goal_words.shape[-1]))
-        h = jax.nn.relu(self.node_in(jnp.concatenate([jnp.stack(marks, axis=-1), told], axis=-1)))
-
+    def _pass_messages(self, rules: Array, h: Float[Array, "B nodes d"]) -> Float[Array, "B nodes d"]:
+        """Along the rules, from goal to inputs and back."""
         things = rules[..., 2:]
         edges = one_node(node(things[..., 0::2], things[..., 1::2]))  # [B, R, 5, nodes]
         words = jnp.concatenate([jax.nn.one_hot(rules[..., 0], 3), one_relation(rules[..., 1])], axis=-1)
@@ -138,6 +129,79 @@ class TaskGridEncoder(eqx.Module):
             message = jnp.where(there, message, 0.0).reshape(*rules.shape[:2], 5, -1)
             h = jax.nn.relu(h + jnp.einsum("brsn,brsd->bnd", edges, message))
         return h
+
+
+MARKS = 6
+"""Goal's first and second thing, in the hand, player, close to me, in view."""
+
+
+def marks(
+    seen: Int[Array, "B V V"], goal: Int[Array, "B 2"], hand: Int[Array, " B"], words: Float[Array, "B w"]
+) -> Float[Array, "B nodes m"]:
+    """What is plain about every type at this moment, followed by the goal's words."""
+    batch, centre = seen.shape[0], seen.shape[1] // 2
+    is_player = (jnp.arange(NODES) >= SHAPES * COLOURS) & (jnp.arange(NODES) < SHAPES * COLOURS + 2)
+    close = one_node(seen[:, centre - 1 : centre + 2, centre - 1 : centre + 2]).max((1, 2))
+    plain = [one_node(goal[:, 0]), one_node(goal[:, 1]), one_node(hand), close, one_node(seen).max((1, 2))]
+    plain.append(jnp.broadcast_to(is_player, (batch, NODES)).astype(jnp.float32))
+    told = jnp.broadcast_to(words[:, None], (batch, NODES, words.shape[-1]))
+    return jnp.concatenate([jnp.stack(plain, axis=-1), told], axis=-1)
+
+
+class TypeMemory(eqx.Module):
+    """A small GRU for every object type, with shared weights, and the view read again in its light.
+
+    What was learnt of a type by trying it is kept with the type ("tried", "made it"), and what to do about a thing is
+    decided from what is remembered of its type and where it lies now: a product of the two that a layer on top of one
+    common memory has to discover type by type. Ours; not part of RL^2.
+    """
+
+    memory: GRU
+    marks: Linear
+    cells: Linear
+
+    def __init__(self, key: Key[Array, ""], spec: EnvSpec, width: int, *, d: int = 8, hidden: int = 8, marks: int = 4):
+        memory_key, mark_key, cell_key = jax.random.split(key, 3)
+        view = spec.obs["view"].shape
+        self.memory = GRU(memory_key, d + len(_FEEDBACK), hidden)
+        self.marks = Linear(mark_key, hidden + d, marks)
+        self.cells = Linear(cell_key, view[0] * view[1] * marks, width)
+
+    def init_carry(self, batch_size: int) -> Float[Array, "B nodes hidden"]:
+        """Nothing remembered of any type."""
+        return jnp.zeros((batch_size, NODES, self.memory.hidden))
+
+    def __call__(
+        self, h: Float[Array, "B nodes hidden"], nodes: Float[Array, "T B nodes d"], obs: Obs, start: Bool[Array, "T B"]
+    ) -> tuple[Float[Array, "B nodes hidden"], Float[Array, "T B D"]]:
+        """Memory after the last step, and at every step the view read in its light."""
+        steps, batch = start.shape
+        feedback = jnp.stack([obs["prev_reward"], obs["trial"][..., FIRST_STEP]], axis=-1)
+        told = jnp.broadcast_to(feedback[:, :, None], (steps, batch, NODES, feedback.shape[-1]))
+        x = jnp.concatenate([nodes, told], axis=-1).reshape(steps, batch * NODES, -1)
+        last, memory = self.memory(h.reshape(batch * NODES, -1), x, jnp.repeat(start, NODES, axis=1))
+        known = jnp.concatenate([memory.reshape(*nodes.shape[:3], -1), nodes], axis=-1)
+        table = jax.nn.relu(self.marks(known)).reshape(steps * batch, NODES, -1)
+        view = obs["view"].reshape(steps * batch, *obs["view"].shape[2:])
+        read = jax.nn.relu(self.cells(look_up(table, seen_nodes(view))))
+        return last.reshape(h.shape), read.reshape(steps, batch, -1)
+
+
+_FEEDBACK = ("prev_reward", "first step of a trial")
+FIRST_STEP = 9
+"""Index of the first-step flag in the `trial` input."""
+
+
+def look_up(table: Float[Array, "B nodes d"], index: Int[Array, "B *n"]) -> Float[Array, "B m"]:
+    """Rows of each sample's own table, zeros for nothing, flattened."""
+    padded = jnp.concatenate([table, jnp.zeros_like(table[:, :1])], axis=1)
+    return jax.vmap(lambda rows, i: rows[i.ravel()].ravel())(padded, index)
+
+
+def seen_nodes(view: Int[Array, "*n V V 2"]) -> Int[Array, "*n V V"]:
+    """The node of what lies on each cell."""
+    shape, colour = view[..., 0].astype(jnp.int32), view[..., 1]
+    return node(jnp.where(colour > 0, shape + 1 - FIRST_SEEN_SHAPE, 0), colour)
 
 
 def node(shape: Int[Array, "*n"], colour: Int[Array, "*n"]) -> Int[Array, "*n"]:
@@ -158,8 +222,11 @@ def one_relation(code: Int[Array, "*n"]) -> Float[Array, "*n relations"]:
     return jax.nn.one_hot(jnp.minimum(code.astype(jnp.int32), RELATIONS - 1), RELATIONS)
 
 
+def shows_task(spec: EnvSpec) -> bool:
+    """Whether a spec shows a grid with a task told in symbols."""
+    return {"view", "goal", "rules", "hand", "heading"} <= set(spec.obs)
+
+
 def make_encoder(key: Key[Array, ""], spec: EnvSpec, width: int) -> FlatEncoder | TaskGridEncoder:
     """The encoder for what a spec shows."""
-    if {"view", "goal", "rules", "hand", "heading"} <= set(spec.obs):
-        return TaskGridEncoder(key, spec, width)
-    return FlatEncoder(key, spec, width)
+    return TaskGridEncoder(key, spec, width) if shows_task(spec) else FlatEncoder(key, spec, width)

@@ -30,7 +30,7 @@ class TrialCounts(NamedTuple):
 
 
 class LoopState(NamedTuple):
-    """Everything between two chunks. `updates` drives the random streams and all schedules."""
+    """Everything between two chunks. `updates` numbers the random streams."""
 
     agent: Any
     env: PyTree
@@ -42,20 +42,16 @@ class LoopState(NamedTuple):
     key: Key[Array, ""]
 
 
-Source = Callable[[Float[Array, ""]], PyTree]
-"""From the share of training that is done, in [0, 1], to the environment's params (pools, mixtures, ramps)."""
-
-
-def start(agent: Agent, env: Env, source: Source, key: Key[Array, ""], *, state: Any = None) -> LoopState:
+def start(agent: Agent, env: Env, params: PyTree, key: Key[Array, ""], *, state: Any = None) -> LoopState:
     """The state before the first update; `state` continues from a trained agent instead of fresh weights."""
     init_key, reset_key, run_key = jax.random.split(key, 3)
     rows = agent.needs.batch
     fresh = agent.init(init_key, env.spec) if state is None else state
-    env_state, first = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(reset_key, rows), source(jnp.zeros(())))
+    env_state, first = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(reset_key, rows), params)
     zeros = jnp.zeros(MAX_TRIALS)
     counts = TrialCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zeros, zeros, zeros)
     ones = jnp.ones(rows, bool)
-    loop = LoopState(fresh, env_state, first.obs, ones, agent.init_carry(rows), counts, jnp.int32(0), run_key)
+    loop = LoopState(fresh, env_state, first.obs, ones, agent.init_carry(fresh, rows), counts, jnp.int32(0), run_key)
     return own(loop)
 
 
@@ -111,13 +107,11 @@ def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"]) -> TrialC
     )
 
 
-def chunk(agent: Agent, env: Env, source: Source, total_updates: int, updates: int, loop: LoopState
-          ) -> tuple[LoopState, NamedTuple]:  # fmt: skip
-    """`updates` updates; metrics are means over them. Schedules follow updates / total_updates."""
+def chunk(agent: Agent, env: Env, updates: int, loop: LoopState, params: PyTree) -> tuple[LoopState, NamedTuple]:
+    """`updates` updates on tasks from `params`; metrics are means over them."""
 
     def one(loop: LoopState, _: None) -> tuple[LoopState, NamedTuple]:
         rollout_key, update_key = jax.random.split(jax.random.fold_in(loop.key, loop.updates))
-        params = source(jnp.minimum(loop.updates.astype(jnp.float32) / total_updates, 1.0))
         loop, rollout = collect(agent, env, params, rollout_key, loop)
         result = agent.update(update_key, loop.agent, rollout)
         return loop._replace(agent=result.state, updates=loop.updates + 1), result.metrics
@@ -126,10 +120,12 @@ def chunk(agent: Agent, env: Env, source: Source, total_updates: int, updates: i
     return loop, jax.tree.map(jnp.mean, metrics)
 
 
-def make_chunk(agent: Agent, env: Env, source: Source, *, total_updates: int, updates: int
-               ) -> Callable[[LoopState], tuple[LoopState, NamedTuple]]:  # fmt: skip
-    """`chunk` compiled once; it takes over the state's memory."""
-    return jax.jit(partial(chunk, agent, env, source, total_updates, updates), donate_argnums=0)
+Chunk = Callable[[LoopState, PyTree], tuple[LoopState, NamedTuple]]
+
+
+def make_chunk(agent: Agent, env: Env, *, updates: int) -> Chunk:
+    """`chunk` compiled once; it takes over the memory of the state it is given."""
+    return jax.jit(partial(chunk, agent, env, updates), donate_argnums=0)
 
 
 def drain(loop: LoopState) -> tuple[LoopState, dict[str, float]]:

@@ -20,7 +20,7 @@ from rekindle.core.losses import clipped_policy_gradient, clipped_value_error
 from rekindle.core.returns import generalized_advantage
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update
-from rekindle.networks.encoders import FlatEncoder, TaskGridEncoder, make_encoder
+from rekindle.networks.encoders import FlatEncoder, TaskGridEncoder, TypeMemory, make_encoder
 from rekindle.networks.gru import GRU
 from rekindle.networks.linear import Linear
 
@@ -54,8 +54,8 @@ class Config(eqx.Module):
     """Worlds side by side."""
     rollout_length: int = eqx.field(static=True, default=64)
     """Steps per update and world; gradients flow through the memory within them."""
-    memory: Literal["gru", "none"] = eqx.field(static=True, default="gru")
-    """What remembers."""
+    memory: Literal["gru+types", "gru", "none"] = eqx.field(static=True, default="gru+types")
+    """What remembers: one GRU, beside it a small one for every object type (where the world has types), or nothing."""
     hidden: int = eqx.field(static=True, default=64)
     """Width of the memory."""
     width: int = eqx.field(static=True, default=64)
@@ -68,29 +68,48 @@ class Config(eqx.Module):
             wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
         sizes = {n: getattr(self, n) for n in ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")}
         wrong += [f"{name} must be at least 1; got {value}" for name, value in sizes.items() if value < 1]
-        if self.memory not in ("gru", "none"):
-            wrong.append(f"memory must be 'gru' or 'none'; got {self.memory!r}")
+        if self.memory not in ("gru+types", "gru", "none"):
+            wrong.append(f"memory must be 'gru+types', 'gru' or 'none'; got {self.memory!r}")
         if wrong:
             raise ConfigError("ppo: " + "; ".join(wrong) + ".")
 
 
+class Carry(NamedTuple):
+    """Memory: of the recurrent core, and of every object type; None for a part that the network lacks."""
+
+    core: Float[Array, "B D"] | None
+    types: Float[Array, "B nodes d"] | None
+
+
 class Net(eqx.Module):
-    """Encoder, memory, and two linear heads on memory and encoding."""
+    """Encoder, memory, a joint layer on what is seen and remembered, and two linear heads."""
 
     encoder: FlatEncoder | TaskGridEncoder
     memory: GRU | None
+    types: TypeMemory | None
+    joint: Linear
     policy: Linear
     value: Linear
 
     def __call__(
-        self, carry: PyTree, obs: Obs, start: Bool[Array, "T B"]
-    ) -> tuple[PyTree, Float[Array, "T B A"], Float[Array, "T B"]]:
+        self, carry: Carry, obs: Obs, start: Bool[Array, "T B"]
+    ) -> tuple[Carry, Float[Array, "T B A"], Float[Array, "T B"]]:
         """Memory after the last step, logits and values of every step."""
-        seen = self.encoder(obs)
+        seen, nodes = self.encoder(obs)
+        parts, core, types = [seen], carry.core, carry.types
         if self.memory is not None:
-            carry, remembered = self.memory(carry, seen, start)
-            seen = jnp.concatenate([seen, remembered], axis=-1)
-        return carry, self.policy(seen), self.value(seen)[..., 0]
+            core, remembered = self.memory(core, seen, start)
+            parts.append(remembered)
+        if self.types is not None:
+            types, read = self.types(types, nodes, obs, start)
+            parts.append(read)
+        joint = jax.nn.relu(self.joint(jnp.concatenate(parts, axis=-1)))
+        return Carry(core, types), self.policy(joint), self.value(joint)[..., 0]
+
+    def init_carry(self, batch_size: int) -> Carry:
+        """Empty memory."""
+        core = None if self.memory is None else jnp.zeros((batch_size, self.memory.hidden))
+        return Carry(core, None if self.types is None else self.types.init_carry(batch_size))
 
 
 class State(NamedTuple):
@@ -117,12 +136,15 @@ def init(config: Config, key: Key[Array, ""], spec: EnvSpec) -> State:
     """Fresh weights for a spec; the policy starts almost uniform."""
     if not isinstance(spec.action, Discrete):
         raise ConfigError(f"ppo takes discrete actions; {spec.id} has {spec.action!r}.")
-    encoder_key, memory_key, policy_key, value_key = jax.random.split(key, 4)
-    encoder = make_encoder(encoder_key, spec, config.width)
-    memory = GRU(memory_key, config.width, config.hidden) if config.memory == "gru" else None
-    width = config.width + (config.hidden if memory is not None else 0)
-    policy = Linear(policy_key, width, spec.action.n, scale=0.01)
-    net = Net(encoder, memory, policy, Linear(value_key, width, 1, scale=1.0))
+    keys = jax.random.split(key, 6)
+    encoder, memory, types, width = make_encoder(keys[0], spec, config.width), None, None, config.width
+    if config.memory != "none":
+        memory, width = GRU(keys[1], config.width, config.hidden), width + config.hidden
+    if config.memory == "gru+types" and isinstance(encoder, TaskGridEncoder):
+        types, width = TypeMemory(keys[2], spec, config.width), width + config.width
+    joint = Linear(keys[3], width, config.width)
+    policy = Linear(keys[4], config.width, spec.action.n, scale=0.01)
+    net = Net(encoder, memory, types, joint, policy, Linear(keys[5], config.width, 1, scale=1.0))
     return State(net, _optimiser(config).init(eqx.filter(net, eqx.is_array)), jnp.int32(0))
 
 
@@ -130,13 +152,8 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5))
 
 
-def init_carry(config: Config, batch_size: int) -> PyTree:
-    """Empty memory."""
-    return jnp.zeros((batch_size, config.hidden)) if config.memory == "gru" else ()
-
-
 def act(
-    config: Config, key: Key[Array, ""], net: Net, carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    key: Key[Array, ""], net: Net, carry: Carry, obs: Obs, start: Bool[Array, " B"], *, explore: bool
 ) -> ActOutput:
     """One action per row, sampled or greedy."""
     carry, logits, value = net(carry, jax.tree.map(lambda x: x[None], obs), start[None])
@@ -197,7 +214,7 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *,
     """Several epochs of minibatch steps on one rollout."""
     del labels
     act_key, shuffle_key = jax.random.split(key)
-    last = act(config, act_key, state.net, batch.last_carry, batch.last_obs, batch.last_start, explore=False)
+    last = act(act_key, state.net, batch.last_carry, batch.last_obs, batch.last_start, explore=False)
     target = targets(config, batch, last.extras.value)
     optimiser = _optimiser(config)
 
@@ -229,20 +246,19 @@ def take_rows(batch: Rollout, rows: Int32[Array, " b"]) -> Rollout:
 
 
 class PPOPolicy(eqx.Module):
-    """The acting half: network and nothing else."""
+    """The acting half: the network and nothing else."""
 
     net: Net
-    config: Config
 
     def init_carry(self, batch_size: int) -> PyTree:
         """Empty memory."""
-        return init_carry(self.config, batch_size)
+        return self.net.init_carry(batch_size)
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
     ) -> ActOutput:
         """One action per row."""
-        return act(self.config, key, self.net, carry, obs, start, explore=explore)
+        return act(key, self.net, carry, obs, start, explore=explore)
 
 
 def make(config: Config) -> Agent:
@@ -252,10 +268,10 @@ def make(config: Config) -> Agent:
         config=config,
         needs=Data("rollout", length=config.rollout_length, batch=config.num_envs),
         init=partial(init, config),
-        init_carry=partial(init_carry, config),
+        init_carry=lambda state, batch_size: state.net.init_carry(batch_size),
         act=lambda key, state, carry, obs, start, *, explore: act(
-            config, key, state.net, carry, obs, start, explore=explore
+            key, state.net, carry, obs, start, explore=explore
         ),
         update=partial(update, config),
-        policy=lambda state: PPOPolicy(state.net, config),
+        policy=lambda state: PPOPolicy(state.net),
     )

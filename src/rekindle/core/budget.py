@@ -1,0 +1,46 @@
+"""Budgets: how much wall time or how many environment steps a job may spend."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from rekindle.core.errors import ConfigError
+
+MAX_SECONDS = 30 * 86_400.0
+MAX_STEPS = 10**15
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e\+?[0-9]+)?"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds of wall time, or environment steps; whichever is given. Both: whichever is spent first."""
+
+    seconds: float | None = None
+    env_steps: int | None = None
+
+    def __str__(self) -> str:
+        """In the form that `parse_budget` reads."""
+        return f"{self.env_steps}steps" if self.env_steps is not None else f"{self.seconds:g}s"
+
+
+def parse_budget(text: str) -> Budget:
+    """Read "90s", "5m", "1.5h", "1d" or "2e6steps".
+
+    Raises:
+        ConfigError: another form, nothing at all, or more than 30 days or 1e15 steps.
+    """
+    match = re.fullmatch(rf"({_NUMBER})\s*(s|m|h|d|steps?)", text.strip().lower())
+    if match is None:
+        raise ConfigError(f"--budget takes a time like 90s, 5m or 1h, or steps like 2e6steps; got {text!r}.")
+    amount, unit = float(match[1]), match[2]
+    if amount <= 0:
+        raise ConfigError(f"--budget must be more than nothing; got {text!r}. Try 5m.")
+    if unit.startswith("step"):
+        if not math.isfinite(amount) or amount > MAX_STEPS or amount < 1:
+            raise ConfigError(f"--budget takes from 1 to 1e15 steps; got {text!r}.")
+        return Budget(env_steps=int(amount))
+    seconds = amount * _UNITS[unit]
+    if seconds > MAX_SECONDS or seconds < 1:
+        raise ConfigError(f"--budget takes from 1 second to 30 days; got {text!r}.")
+    return Budget(seconds=seconds)

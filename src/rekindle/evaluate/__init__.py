@@ -1,0 +1,1 @@
+"""Rollouts, adaptation curves, normalised scores and their intervals."""

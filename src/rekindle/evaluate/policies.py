@@ -1,0 +1,72 @@
+"""Policies that every score stands beside: random, no-op, and memory emptied at every trial."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Key, PyTree
+
+from rekindle.core.types import ActOutput, Extras, Obs
+from rekindle.envs.wrappers import FIRST_STEP
+
+
+class RandomPolicy(eqx.Module):
+    """Uniform over discrete actions."""
+
+    num_actions: int = eqx.field(static=True)
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """No memory."""
+        del batch_size
+        return ()
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """Ignores everything."""
+        del obs, explore
+        return ActOutput(jax.random.randint(key, start.shape, 0, self.num_actions), carry, Extras())
+
+
+class ConstantPolicy(eqx.Module):
+    """Always the same action; with the no-op action, what happens if one does nothing."""
+
+    action: int = eqx.field(static=True)
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """No memory."""
+        del batch_size
+        return ()
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """Ignores everything."""
+        del key, obs, explore
+        return ActOutput(jnp.full(start.shape, self.action, jnp.int32), carry, Extras())
+
+
+class ForgetfulPolicy(eqx.Module):
+    """Another policy that starts every trial as if it were the episode's first step: what it can do without adapting.
+
+    Memory is emptied and the previous reward and action are blanked; the clock stays as it is.
+    """
+
+    policy: Any
+    no_action: int = eqx.field(static=True)
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """The other policy's."""
+        return self.policy.init_carry(batch_size)
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """The other policy's action, without a past at the first step of a trial."""
+        first = obs["trial"][:, FIRST_STEP] > 0
+        blank = {
+            "prev_reward": jnp.where(first, 0.0, obs["prev_reward"]),
+            "prev_action": jnp.where(first, self.no_action, obs["prev_action"]),
+        }
+        return self.policy.act(key, carry, {**obs, **blank}, start | first, explore=explore)

@@ -1,0 +1,173 @@
+"""The plain Python loop around a jitted chunk: progress, metrics, evaluation, checkpoints, a clean stop, exact resume."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from rekindle.core.budget import Budget
+from rekindle.core.tree import flatten_arrays, unflatten_arrays
+from rekindle.core.types import Agent, Policy
+from rekindle.envs.base import Env
+from rekindle.library.run import Run
+from rekindle.train import on_policy
+
+Source = Callable[[float], PyTree]
+"""From the share of the budget that is spent, in [0, 1], to the environment's params: pools, mixtures, ramps."""
+Evaluation = Callable[[Policy, Key[Array, ""]], Mapping[str, float]]
+
+
+class Progress(NamedTuple):
+    """What a person wants to see while it runs."""
+
+    env_steps: int
+    share: float
+    """Of the budget, in [0, 1]."""
+    steps_per_s: float
+    """Over the last chunk, compilation excluded."""
+    eta_s: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training is cut into pieces. Seconds are wall time, compilation included."""
+
+    budget: Budget
+    chunk_updates: int = 8
+    """Updates in one jitted call; a stop waits for one, a crash loses those since the last checkpoint."""
+    checkpoint_seconds: float = 60.0
+    evaluate_every: float = 0.1
+    """Share of the budget between evaluations."""
+
+
+class Trained(NamedTuple):
+    """Where training stopped, and why."""
+
+    state: Any
+    env_steps: int
+    wall_s: float
+    status: Literal["done", "interrupted", "stopped"]
+
+
+def train(
+    agent: Agent,
+    env: Env,
+    source: Source,
+    key: Key[Array, ""],
+    plan: Plan,
+    *,
+    run: Run | None = None,
+    state: Any = None,
+    evaluate: Evaluation | None = None,
+    show: Callable[[Progress], None] | None = None,
+    stop: Callable[[Mapping[str, float]], bool] | None = None,
+) -> Trained:
+    """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
+
+    With a run, metrics go to its folder and it resumes from its last checkpoint: exactly, where the budget is in steps.
+    `state` starts from a trained agent. After Ctrl-C the chunk is finished and saved and the status is "interrupted".
+    """
+    start_key, evaluate_key = jax.random.split(key)
+    loop = on_policy.start(agent, env, source(0.0), start_key, state=state)
+    clock, evaluations = Clock(), 0
+    if run is not None and (saved := run.latest_checkpoint()) is not None:
+        _, arrays, meta = saved
+        loop = on_policy.own(unflatten_arrays(loop, arrays, where=f"checkpoint of run {run.id}"))
+        clock.before, evaluations = float(meta["wall_s"]), int(meta["evaluations"])
+    chunk = on_policy.make_chunk(agent, env, updates=plan.chunk_updates)
+    per_update = agent.needs.batch * agent.needs.length
+    env_steps = int(loop.updates) * per_update
+    status: Literal["done", "interrupted", "stopped"] = "done"
+    with stop_requests() as asked:
+        while (share := spent(plan.budget, env_steps, clock.seconds())) < 1.0:
+            before = time.monotonic()
+            loop, metrics = chunk(loop, source(share))
+            loop, values = on_policy.drain(loop)
+            rate = plan.chunk_updates * per_update / (time.monotonic() - before)
+            env_steps = int(loop.updates) * per_update
+            values |= {f"{agent.name}/{name}": float(value) for name, value in metrics._asdict().items()}
+            values |= {"time/env_steps_per_s": rate}
+            share = spent(plan.budget, env_steps, clock.seconds())
+            if evaluate is not None and (share >= 1.0 or share >= plan.evaluate_every * (evaluations + 1)):
+                stream = jax.random.fold_in(evaluate_key, evaluations)
+                values |= dict(evaluate(agent.policy(loop.agent), stream))
+                evaluations += 1
+            if not np.isfinite(values.get(f"{agent.name}/value_loss", 0.0)):
+                raise FloatingPointError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate")
+            if run is not None:
+                run.log(env_steps, values)
+            if show is not None:
+                show(Progress(env_steps, share, rate, clock.eta(share), values))
+            finished = stop is not None and stop(values)
+            status = "interrupted" if asked() else "stopped" if finished else "done"
+            over = status != "done" or share >= 1.0
+            if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds)):
+                meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": env_steps}
+                run.save_checkpoint(env_steps, flatten_arrays(loop), meta)
+            if over:
+                break
+    return Trained(loop.agent, env_steps, clock.seconds(), status)
+
+
+class Clock:
+    """Wall time over all sittings of a run."""
+
+    def __init__(self) -> None:
+        """Start now."""
+        self.before = 0.0
+        self.started = self.saved = time.monotonic()
+
+    def seconds(self) -> float:
+        """Since the run began, sittings added up."""
+        return self.before + time.monotonic() - self.started
+
+    def eta(self, share: float) -> float:
+        """Seconds until the budget is spent at the pace so far."""
+        return self.seconds() * (1.0 - share) / max(share, 1e-9)
+
+    def checkpoint_due(self, every: float) -> bool:
+        """Whether `every` seconds went by since this last said yes."""
+        due = time.monotonic() - self.saved >= every
+        if due:
+            self.saved = time.monotonic()
+        return due
+
+
+def spent(budget: Budget, env_steps: int, seconds: float) -> float:
+    """Share of the budget that is gone: of its steps or of its seconds, whichever is more; at most 1."""
+    shares = [0.0]
+    if budget.env_steps is not None:
+        shares.append(env_steps / budget.env_steps)
+    if budget.seconds is not None:
+        shares.append(seconds / budget.seconds)
+    return min(max(shares), 1.0)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a request that the loop obeys; the second one interrupts at once."""
+    asked = False
+
+    def request(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    try:
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever started the thread handles signals
+        before = {}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
