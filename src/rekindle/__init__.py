@@ -1,1 +1,28 @@
-"""rekindle."""
+"""Give it a goal, go and make tea, come back to an agent that does it.
+
+The public verbs are imported when they are first used: importing rekindle takes milliseconds and touches no device.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "make": "rekindle.envs.registry:make",
+}
+
+__all__ = [*_PUBLIC, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rekindle")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'rekindle' has no attribute {name!r}; it has {', '.join(__all__)}.")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

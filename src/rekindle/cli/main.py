@@ -1,0 +1,121 @@
+"""`rekindle VERB ...`: finds the command, and turns whatever goes wrong into one sentence and an exit code.
+
+Exit codes: 0 done, 1 a defect of ours, 2 wrong input, 3 budget spent without reaching the goal, 4 impossible,
+130 interrupted and resumable. A command is a module `rekindle.cli.<verb>` with `run(argv: list[str]) -> int`; nothing
+heavy is imported before one is chosen.
+"""
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from rekindle.core.errors import RekindleError, nearest
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell reports for any program whose reader went away.
+
+
+class Verb(NamedTuple):
+    """A command: where it is, what it does in one line, and whether it runs programs that are worth caching."""
+
+    module: str
+    help: str
+    compiles: bool = True
+
+
+VERBS = {
+    "master": Verb("rekindle.cli.master", "Give it a goal in words; get an agent that reaches it."),
+    "train": Verb("rekindle.cli.train", "Train an agent from scratch on an environment."),
+    "resume": Verb("rekindle.cli.resume", "Go on with a run that was interrupted."),
+    "evaluate": Verb("rekindle.cli.evaluate", "Score an agent on tasks it has never seen."),
+    "library": Verb("rekindle.cli.library", "List, show, verify or remove what was trained.", compiles=False),
+    "render": Verb("rekindle.cli.render", "Draw a task, or an episode of it, as a picture or video."),
+    "doctor": Verb("rekindle.cli.doctor", "Say what is installed, what is wrong, and the mend.", compiles=False),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code. Only `SystemExit` of a command's own `--help` passes through."""
+    args = sys.argv[1:] if argv is None else list(argv)
+    try:
+        code = _dispatch(args)
+        sys.stdout.flush()
+        return code
+    except RekindleError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; `rekindle resume` goes on from the last checkpoint.", INTERRUPTED)
+    except BrokenPipeError:
+        # Python flushes stdout once more on its way out; that must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
+    except Exception as error:
+        if os.environ.get("REKINDLE_DEBUG") == "1":
+            traceback.print_exc()
+            return 1
+        reason = " ".join(str(error).split())
+        short = reason if len(reason) <= 200 else reason[:200] + "..."
+        saved = _save_crash(args)
+        return _fail(f"a defect of ours, {type(error).__name__}: {short} The traceback is in {saved}", 1)
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0
+    if args[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        sys.stdout.write(f"rekindle {version('rekindle')}\n")
+        return 0
+    name, *rest = args
+    if name not in VERBS:
+        return _fail(f"no command {name!r}; did you mean {nearest(name, VERBS)}? `rekindle --help` lists them.", 2)
+    verb = VERBS[name]
+    if verb.compiles and not {"-h", "--help"} & set(rest):
+        from rekindle.core.platform import enable_compilation_cache
+        from rekindle.library.home import default_home
+
+        enable_compilation_cache(default_home())
+    return import_module(verb.module).run(rest)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "".join(f"  {name:<{width}}  {verb.help}\n" for name, verb in VERBS.items())
+    return (
+        "usage: rekindle VERB ...\n\n"
+        "Give it a goal, go and make tea, come back to an agent that does it.\n\n"
+        f"{verbs}\n"
+        "`rekindle VERB --help` explains one. REKINDLE_HOME says where the library is.\n"
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"rekindle: {message}\n")
+    return code
+
+
+def _save_crash(args: list[str]) -> Path:
+    """Write the traceback to the library's home, or where that cannot be written to the folder for temporary files."""
+    from rekindle.library.home import default_home
+
+    text = f"rekindle {' '.join(args)}\nPython {sys.version}\n\n{traceback.format_exc()}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    try:
+        folder = default_home() / "crashes"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="rekindle-crash-"))
+        (folder / name).write_text(text, "utf-8")
+    return folder / name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""The machine beneath: what JAX keeps between processes."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def enable_compilation_cache(home: Path) -> bool:
+    """Keep compiled programs under `home/compiled`, so that a program compiled once starts at once the next time.
+
+    Every program is kept that took at least 0.2 s to compile. A folder that `JAX_COMPILATION_CACHE_DIR` names wins.
+
+    Args:
+        home: the library's home, made if it is missing.
+
+    Returns:
+        Whether the folder can be written; if not, nothing is kept and `rekindle doctor` says so.
+    """
+    folder = Path(jax.config.jax_compilation_cache_dir or home / "compiled")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return False
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return True
