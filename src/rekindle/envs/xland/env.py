@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int8, Int32, Key
 
+from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.types import EnvSpec, Obs, TimeStep
 from rekindle.envs.xland import encode, game
@@ -49,6 +50,15 @@ class XLand:
     """Hide what walls hide from the player."""
     relations: tuple[int, ...] = (TOUCHING, NEAR, HOLD, SEE)
     """Relations that tasks may use; the others are compiled out."""
+
+    def __post_init__(self) -> None:
+        """Refuse views that are not centred on a column.
+
+        Raises:
+            ConfigError: an even or negative view, or an unknown anchor.
+        """
+        if self.view.size < 1 or self.view.size % 2 == 0 or self.view.anchor not in ("centre", "bottom"):
+            raise ConfigError(f"a view has an odd size and is anchored at 'centre' or 'bottom'; got {self.view}.")
 
     @property
     def spec(self) -> EnvSpec:

@@ -3,6 +3,7 @@
 Codes: `OBJECT_TYPES` 1..12 = 1 + 4 * colour + shape, 13 `me`, 14 `partner`, 0 nothing.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -96,38 +97,51 @@ def make_game(goal: list[int], rules: list[list[int]], objects: list[int], *, ma
 
 
 def line_of_sight(terrain: np.ndarray) -> np.ndarray:
-    """Packed table of which cells see each other (docs/xland.md), `[H * W, ceil(H * W / 8)]`, or `[0, 0]` if all do.
+    """Packed table of what is seen from each open cell (docs/xland.md), `[H * W, ceil(H * W / 8)]`; `[0, 0]` if all is.
 
-    Only walls and void between floor or gate cells matter, so a single convex room needs no table.
+    Open cells are floor and gates. A wall or void is seen if an open cell around it is.
     """
     height, width = terrain.shape
     opaque = (terrain == WALL) | (terrain == VOID)
-    open_cells = np.argwhere(~opaque)
-    table = np.zeros((height * width, height * width), bool)
-    for y0, x0 in open_cells:
-        for y1, x1 in open_cells:
-            table[y0 * width + x0, y1 * width + x1] = _sees(opaque, int(y0), int(x0), int(y1), int(x1))
-    index = open_cells[:, 0] * width + open_cells[:, 1]
-    if table[np.ix_(index, index)].all():
+    cells = np.arange(terrain.size).reshape(height, width)
+    table = np.zeros((terrain.size, terrain.size), bool)
+    for dy in range(height):
+        for dx in range(1 - width if dy else 0, width):
+            rows, columns = height - dy, width - abs(dx)
+            left = max(-dx, 0)
+            blocked = np.zeros((rows, columns), bool)
+            for group in _crossed(dy, dx):
+                parts = [opaque[y : y + rows, left + x : left + x + columns] for y, x in group]
+                blocked |= parts[0] & parts[-1]
+            here = cells[:rows, left : left + columns].ravel()
+            there = cells[dy:, left + dx : left + dx + columns].ravel()
+            table[here, there] = table[there, here] = ~blocked.ravel()
+    is_open = ~opaque.ravel()
+    table &= is_open[:, None] & is_open
+    if table[np.ix_(is_open, is_open)].all():
         return np.zeros((0, 0), np.uint8)
+    around = np.pad(table.reshape(-1, height, width), ((0, 0), (1, 1), (1, 1)))
+    lit = [around[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    table |= np.any(lit, axis=0).reshape(table.shape) & ~is_open
     return np.packbits(table, axis=1, bitorder="little")
 
 
-def _sees(opaque: np.ndarray, y0: int, x0: int, y1: int, x1: int) -> bool:
-    """Walk the cells that the open segment between two centres crosses (exact integer supercover)."""
-    dy, dx = abs(y1 - y0), abs(x1 - x0)
-    sy, sx = (1 if y1 > y0 else -1), (1 if x1 > x0 else -1)
-    y, x, iy, ix = y0, x0, 0, 0
-    while iy < dy or ix < dx:
-        side = (1 + 2 * ix) * dy - (1 + 2 * iy) * dx  # which grid line comes next: vertical if < 0, corner if 0
-        if side == 0:
-            if opaque[y + sy, x] and opaque[y, x + sx]:
-                return False
-            y, x, iy, ix = y + sy, x + sx, iy + 1, ix + 1
-        elif side < 0:
-            x, ix = x + sx, ix + 1
+@cache
+def _crossed(dy: int, dx: int) -> list[list[tuple[int, int]]]:
+    """What the open segment from (0, 0) to (dy, dx) crosses: single cells, and the two cells beside each corner.
+
+    The segment is blocked if all cells of a group are opaque. `dy` is not negative (exact integer supercover).
+    """
+    across, sign = abs(dx), (1 if dx > 0 else -1)
+    y, x, groups = 0, 0, []
+    while (y, x) != (dy, dx):
+        turn = (1 + 2 * abs(x)) * dy - (1 + 2 * y) * across  # the next grid line is vertical if < 0, a corner if 0
+        if turn == 0:
+            groups.append([(y + 1, x), (y, x + sign)])
+            y, x = y + 1, x + sign
+        elif turn < 0:
+            x += sign
         else:
-            y, iy = y + sy, iy + 1
-        if (y, x) != (y1, x1) and opaque[y, x]:
-            return False
-    return True
+            y += 1
+        groups.append([(y, x)])
+    return groups[:-1]
