@@ -30,7 +30,8 @@ def whole(words: str = "plain") -> ReportData:
     plot = Picture(learning_plot([Curve(words, [0, 1], [0, 1]), Curve("b", [0, 1], [1, 0])], title=words), words)
     return ReportData(
         goal=words, verdict="mastered", reason=words, rules=(words,), score=0.88,
-        score_low=0.84, score_high=0.91, target=0.8, episodes=256, strategy=words, env_steps=184_320, wall_s=74.0, video=Picture(film, words),
+        score_low=0.84, score_high=0.91, target=0.8, episodes=256, strategy=words, env_steps=184_320, wall_s=74.0,
+        video=Picture(film, words),
         adaptation=plot, learning=plot,
         figures=(plot,), recalled=(Recalled(words, words, 0.5, 0.4, 0.6, words, words),),
         decisions=(Decision(words, words, words, (words,), words, True, 3.0), Decision(words, succeeded=False)),

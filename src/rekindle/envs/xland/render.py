@@ -20,6 +20,8 @@ MARGIN = 22
 RAISED = 0.3
 """Height of a wall's front, in cells."""
 MIN_CELL, MAX_CELL = 12, 192
+AHEAD = ((-1, 0), (0, 1), (1, 0), (0, -1))
+"""The cell (y, x) in front, by heading."""
 
 
 class Moment(NamedTuple):
@@ -191,7 +193,10 @@ def _draw_scene(
             put(sprites.gate(bool(is_open), WALL not in beside, cell), y, x)
     players = range(len(scene.heading))
     for p in players:
-        put(sprites.gaze(p, int(scene.heading[p]), cell), int(scene.player_y[p]) - 1, int(scene.player_x[p]) - 1)
+        y, x, heading = int(scene.player_y[p]), int(scene.player_x[p]), int(scene.heading[p])
+        ahead = AHEAD[heading]
+        if terrain[y + ahead[0], x + ahead[1]] in (FLOOR, GATE):
+            put(sprites.gaze(p, heading, cell), y - 1, x - 1)
     for i in np.flatnonzero((np.asarray(scene.kind) > 0) & (np.asarray(scene.y) != AWAY)):
         y, x, size = int(scene.y[i]), int(scene.x[i]), round(cell * 0.82)
         inset = (cell - size) / 2 / cell
@@ -206,7 +211,7 @@ def _draw_scene(
         put(sprites.player(p, heading, size), y + 0.05, x + 0.05)
         if scene.hand[p] >= 0:
             held = sprites.carried(int(scene.kind[scene.hand[p]]), cell)
-            ahead, aside = ((-1, 0), (0, 1), (1, 0), (0, -1))[heading], ((0, 1), (1, 0), (0, -1), (-1, 0))[heading]
+            ahead, aside = AHEAD[heading], AHEAD[(heading + 1) % 4]
             dy, dx = (0.22 * a + 0.34 * b for a, b in zip(ahead, aside, strict=True))
             put(held, y + 0.5 + dy - held.height / cell / 2, x + 0.5 + dx - held.width / cell / 2)
 

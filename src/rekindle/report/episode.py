@@ -1,0 +1,97 @@
+"""An episode of XLand as a list of moments, to be drawn."""
+
+from dataclasses import dataclass, replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from rekindle.core.types import EnvSpec, Policy, TimeStep
+from rekindle.envs.base import Env
+from rekindle.envs.wrappers import Trials
+from rekindle.envs.xland.env import State
+from rekindle.envs.xland.game import Scene
+from rekindle.envs.xland.level import Task
+from rekindle.envs.xland.render import Moment
+
+
+def record_episode(
+    env: Trials, policy: Policy, task: Task, key: Key[Array, ""], *, explore: bool = True
+) -> list[Moment]:
+    """Play one episode of `task.trials` trials; each trial has its opening and then one moment per step.
+
+    Args:
+        env: `Trials` around an `XLand` for one player.
+        policy: what acts; a batch of one row.
+        task: the one to play.
+        key: of the starts and the actions.
+        explore: sample actions, else the greedy ones.
+    """
+    steps = int(task.trials) * int(task.trial_length)
+    opening, played = jax.device_get(_play(env, policy, jax.tree.map(jnp.asarray, task), key, steps, explore))
+    task = jax.tree.map(np.asarray, task)
+    moments = [Moment(opening, task, 0, 0, 0.0)]
+    for t in range(steps):
+        now: _Step = jax.tree.map(lambda leaf, t=t: leaf[t], played)
+        moments.append(Moment(now.scene, task, int(now.trial), int(now.time), float(now.reward)))
+        if now.over:
+            break
+        if now.trial_end:
+            moments.append(Moment(now.following, task, int(now.trial) + 1, 0, 0.0))
+    return moments
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """An XLand that shows its scene among the metrics, where a new trial does not replace it."""
+
+    env: Env
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self.env.spec
+
+    def reset(self, key: Key[Array, ""], params: Task) -> tuple[State, TimeStep]:
+        state, first = self.env.reset(key, params)
+        return state, first._replace(metrics={"scene": state.scene})
+
+    def step(self, key: Key[Array, ""], state: State, action: Array, params: Task) -> tuple[State, TimeStep]:
+        after, now = self.env.step(key, state, action, params)
+        return after, now._replace(metrics={"scene": after.scene})
+
+
+class _Step(eqx.Module):
+    """What one step leads to: the scene it leaves, and the one that play goes on from."""
+
+    scene: Scene
+    following: Scene
+    trial: Array
+    time: Array
+    reward: Array
+    trial_end: Array
+    over: Array
+
+
+@eqx.filter_jit
+def _play(
+    env: Trials, policy: Policy, task: Task, key: Key[Array, ""], steps: int, explore: bool
+) -> tuple[Scene, _Step]:
+    shown = replace(env, env=_Shown(env.env))
+    reset_key, run_key = jax.random.split(key)
+    state, first = shown.reset(reset_key, task)
+
+    def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, _Step]:
+        state, obs, start, carry = now
+        act_key, env_key = jax.random.split(key)
+        out = policy.act(act_key, carry, jax.tree.map(lambda leaf: leaf[None], obs), start, explore=explore)
+        after, ts = shown.step(env_key, state, out.action[0], task)
+        seen = _Step(
+            ts.metrics["scene"], after.inner.scene, state.trial, state.time + 1, ts.reward, ts.trial_end, ts.terminated
+        )
+        return (after, ts.obs, jnp.zeros_like(start), out.carry), seen
+
+    begin = (state, first.obs, jnp.ones(1, bool), policy.init_carry(1))
+    _, played = jax.lax.scan(step, begin, jax.random.split(run_key, steps))
+    return state.inner.scene, played
