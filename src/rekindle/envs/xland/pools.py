@@ -1,6 +1,5 @@
 """Pools of tasks: many worlds, many games, and which of them go together. Stored once, drawn inside jit."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -8,13 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int16, Int32, Key
-from safetensors.numpy import load_file, save_file
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.tree import flatten_arrays
 from rekindle.envs.xland.level import ArrayLike, Game, Task, World
 
-FORMAT = 1
 T = TypeVar("T", World, Game)
 
 
@@ -89,14 +86,15 @@ def make_pool(worlds: list[World], games: list[Game], *, trial_length: int | np.
         games=stack(games),
         pairs=np.zeros((0, 2), np.int32) if pairs is None else np.asarray(pairs, np.int32),
         trial_length=np.atleast_1d(np.asarray(trial_length, np.int16)),
-        random_heading=np.float32(random_heading),
+        random_heading=np.asarray(random_heading, np.float32),
     )
 
 
 def save(pool: TaskPool, path: Path) -> None:
-    """Write a pool as safetensors; the file is complete or absent."""
+    """Write a pool as a compressed table of arrays (.npz, no pickle); the file is complete or absent."""
     partial = path.with_name(path.name + ".partial")
-    save_file(flatten_arrays(pool), partial, metadata={"pool": json.dumps({"format": FORMAT})})
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **flatten_arrays(pool))
     partial.replace(path)
 
 
@@ -108,7 +106,8 @@ def load(path: Path) -> TaskPool:
     """
     if not path.is_file():
         raise ConfigError(f"no task pool at {str(path)!r}.")
-    arrays = load_file(path)
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
     names = list(flatten_arrays(_EMPTY))
     if set(arrays) != set(names):
         raise ConfigError(f"{str(path)!r} is no task pool: it should hold {names}; got {sorted(arrays)}.")

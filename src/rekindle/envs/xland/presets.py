@@ -1,64 +1,83 @@
-"""The task families by their ids: which environment they need and how their pools are drawn."""
+"""The task families by their ids: which environment they need and how their pools are drawn.
 
-import re
+`python -m rekindle.envs.xland.presets --make f0t` draws and plans the shipped pools of F0t anew.
+"""
+
+import argparse
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool
 
-from rekindle.core.errors import ConfigError, nearest
+from rekindle.core.errors import ConfigError
+from rekindle.envs.registry import Made, resolve
+from rekindle.envs.wrappers import Trials
+from rekindle.envs.xland import game as rules
+from rekindle.envs.xland import games as recipes
+from rekindle.envs.xland import planner, pools
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.game import View
-from rekindle.envs.xland.games import Split, canonical, split_of
-from rekindle.envs.xland.level import HOLD, ME, NEAR, NUM_TYPES, TOUCHING, Game, World, make_game
+from rekindle.envs.xland.games import Hidden, Recipe, Split, sample_game, split_of
+from rekindle.envs.xland.level import HOLD, ME, NEAR, NOOP, NUM_TYPES, TOUCHING, Game, World, make_game
 from rekindle.envs.xland.pools import TaskPool, make_pool
-from rekindle.envs.xland.worlds import make_world, walled_room, world_bytes
+from rekindle.envs.xland.worlds import Rooms, make_world, sample_world, walled_room, world_bytes
 
 MAX_OBJECTS = 12
 MAX_RULES = 4
+SMALL = XLand(max_rules=MAX_RULES, view=View(9, "centre"), relations=(NEAR, HOLD, TOUCHING))
+"""The static sizes of all small families, so that one agent can act in all."""
+DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A task family: how to draw a pool of it, and how many trials an episode of it has by default."""
+    """A task family: how to draw a pool of it, its environment, and how many trials an episode has by default."""
 
     pool: Callable[..., TaskPool]
-    """Takes `split`, `seed`, `worlds`, `games`; see `pool_for`."""
+    """Takes `split`, `seed` and the family's own options; see `pool_for`."""
     trials: int
+    env: XLand = SMALL
+
+
+def make(id: str, **options: Any) -> Made:
+    """The registry's factory; `options` are those of the family's pool."""
+    preset = PRESETS[resolve(id, PRESETS)]
+    draw = partial(pools.draw, min_trials=1, max_trials=preset.trials)
+    return Made(Trials(env_for(id)), partial(pool_for, id, **options), draw, preset.trials)
 
 
 def env_for(id: str) -> XLand:
-    """The environment of a task family; all families share their static sizes, so one agent can act in all."""
-    id = resolve(id)
-    return XLand(id=id, version=int(id.rpartition("-v")[2]), max_rules=MAX_RULES, view=View(9, "centre"),
-                 relations=(NEAR, HOLD, TOUCHING))  # fmt: skip
+    """The environment of a task family, one trial long."""
+    id = resolve(id, PRESETS)
+    return replace(PRESETS[id].env, id=id, version=int(id.rpartition("-v")[2]))
 
 
-def pool_for(id: str, *, split: Split, seed: int, worlds: int = 256, games: int = 2048) -> TaskPool:
-    """A pool of a family's tasks: `worlds` worlds with each of `games` games, all from one side of the split."""
-    return PRESETS[resolve(id)].pool(split=split, seed=seed, worlds=worlds, games=games)
+def pool_for(id: str, *, split: Split, seed: int, **options: Any) -> TaskPool:
+    """A pool of a family's tasks, all from one side of the held-out split; a function of the id and the arguments.
+
+    Options of all families: `random_heading`, the probability that a trial starts with a random heading (1). Of all
+    but F0t: `worlds` and `games`, how many of each. Of the F families: `hidden`, what the player is not told of the
+    rules. Of F0, F1, F2: `pairs`, how many of the worlds x games tasks the pool holds. F0t is shipped as one pool per
+    split, whatever the seed.
+    """
+    return PRESETS[resolve(id, PRESETS)].pool(split=split, seed=seed, **options)
 
 
 def trials_for(id: str) -> int:
     """Trials per episode of a family when nothing else is said."""
-    return PRESETS[resolve(id)].trials
+    return PRESETS[resolve(id, PRESETS)].trials
 
 
-def resolve(id: str) -> str:
-    """The full id, with the newest version where none is given.
-
-    Raises:
-        ConfigError: no such family; names the nearest ones.
-    """
-    if id in PRESETS:
-        return id
-    versions = [known for known in PRESETS if re.fullmatch(re.escape(id) + r"-v\d+", known)]
-    if not versions:
-        raise ConfigError(f"no environment {id!r}; did you mean {nearest(id, PRESETS)}?")
-    return max(versions, key=lambda known: int(known.rpartition("-v")[2]))
-
-
-def doors(n: int, *, split: Split, seed: int, worlds: int, games: int, random_heading: float = 1.0) -> TaskPool:
+def doors(
+    n: int, *, split: Split, seed: int, worlds: int = 256, games: int = 2048, random_heading: float = 1.0
+) -> TaskPool:
     """D-N: n objects that look alike in purpose, one of which becomes the goal object when held; time for one try.
 
     n <= 4: the four cells straight ahead at distance 2 in a 7x7 room. n = 5..8: every second cell of the ring at path
@@ -95,12 +114,133 @@ def _doors_game(rng: np.random.Generator, n: int, split: Split) -> Game:
         goal, objects = kinds[0], kinds[1:]
         rule = [0, HOLD, ME, int(rng.choice(objects)), goal]
         game = make_game([0, HOLD, ME, goal], [rule], objects, max_rules=MAX_RULES, max_objects=MAX_OBJECTS, mask=mask)
-        if split_of(canonical(game)) == split:
+        # Held out by goal and objects, not by the rule: an agent that had never seen a rule fire would learn to
+        # try its object last, and the best possible success would no longer be k / n.
+        if split_of(bytes([goal, *sorted(objects)])) == split:
             return game
 
 
+def from_recipe(recipe: Recipe, rooms: Rooms, size: int, trial_length: tuple[int, int], *, split: Split, seed: int,
+                worlds: int = 256, games: int = 2048, pairs: int = 16_384, hidden: Hidden | None = None,
+                random_heading: float = 1.0, env: XLand = SMALL) -> TaskPool:  # fmt: skip
+    """Random worlds with random games, paired at random; `trial_length` is uniform, in steps, inclusive.
+
+    Only pairs in which nothing happens by itself are kept: doing nothing neither earns a reward nor fires a rule.
+    """
+    rng = np.random.default_rng(seed)
+    recipe = replace(recipe, hidden=hidden or recipe.hidden)
+    some_worlds = [_world(rng, rooms, size, recipe.max_objects, split) for _ in range(worlds)]
+    some_games = [sample_game(rng, recipe, split=split).game for _ in range(games)]
+    wanted = min(pairs, worlds * games)
+    offered = rng.choice(worlds * games, size=min(2 * wanted, worlds * games), replace=False)
+    pool = make_pool(
+        some_worlds,
+        some_games,
+        pairs=np.stack(np.divmod(offered, games), axis=1),
+        trial_length=rng.integers(*trial_length, size=len(offered), endpoint=True),
+        random_heading=random_heading,
+    )
+    return keep(pool, np.flatnonzero(quiet(env, pool))[:wanted])
+
+
+def keep(pool: TaskPool, numbers: np.ndarray) -> TaskPool:
+    """The pool of these pairs."""
+    return pool._replace(pairs=pool.pairs[numbers], trial_length=pool.trial_length[numbers])
+
+
+def quiet(env: XLand, pool: TaskPool, *, batch: int = 8192) -> Bool[np.ndarray, " n"]:
+    """For each pair: whether doing nothing, with any initial heading, neither earns a reward nor fires a rule."""
+    layouts, total = pool.worlds.places.shape[1], pool.pairs.shape[0]
+    calm = np.ones((total, layouts, 4), bool)
+    starts = np.argwhere(calm)
+    for first in range(0, len(starts), batch):
+        some = starts[first : first + batch]
+        pair, layout, heading = np.pad(some, ((0, batch - len(some)), (0, 0)), mode="edge").T
+        world = jax.tree.map(lambda leaf, i=pair: leaf[pool.pairs[i, 0]], pool.worlds)
+        game = jax.tree.map(lambda leaf, i=pair: leaf[pool.pairs[i, 1]], pool.games)
+        good = _nothing_happens(env)(world, game, layout.astype(np.int32), heading.astype(np.int8))
+        calm[tuple(some.T)] = np.asarray(good)[: len(some)]
+    return calm.all(axis=(1, 2))
+
+
+@lru_cache(maxsize=8)
+def _nothing_happens(env: XLand) -> Callable[..., Array]:
+    def one(world: World, game: Game, layout: Array, heading: Array) -> Array:
+        scene = rules.opening(world, game, layout, heading[None])
+        after, goal = rules.advance(scene, world, game, jnp.full(1, NOOP), env.view, env.relations)
+        return ~goal & jnp.all(after.kind == scene.kind) & (after.dropped == 0)
+
+    return jax.jit(jax.vmap(one))
+
+
+def _world(rng: np.random.Generator, rooms: Rooms, size: int, max_objects: int, split: Split) -> World:
+    while True:
+        world = sample_world(rng, rooms, size, max_objects=max_objects)
+        if split_of(world_bytes(world)) == split:
+            return world
+
+
+def f0t(*, split: Split, seed: int = 0, hidden: Hidden = "rules", random_heading: float = 1.0) -> TaskPool:
+    """F0 with exactly one rule needed and so little time that a trial allows about one attempt. Shipped as data.
+
+    T is 1.5 times the shortest solution from the worst heading, at least 2 more. `seed` matters for `hidden="random"`.
+    """
+    pool = pools.load(DATA / f"f0t-{split}.npz")
+    rng = np.random.default_rng(seed)
+    mask = np.stack([recipes.hide(rng, table, hidden) for table in pool.games.rules])
+    return pool._replace(games=pool.games._replace(mask=mask), random_heading=np.asarray(random_heading, np.float32))
+
+
+LONGEST_F0T = 14
+"""Tasks whose shortest solution is longer are left out of F0t."""
+
+
+def make_f0t(split: Split, *, pairs: int, seed: int, cache: Path | None = None,
+             progress: Callable[[int, int], None] | None = None) -> TaskPool:  # fmt: skip
+    """Draw and plan a pool of F0t: solvable tasks only. With `cache`, an interrupted run resumes where it was."""
+    recipe = replace(recipes.F0, chain=(1, 1))
+    pool = from_recipe(recipe, "R1", 7, (LONGEST_F0T, LONGEST_F0T), split=split, seed=seed, worlds=pairs // 16,
+                       games=pairs // 2, pairs=pairs + pairs // 4)  # fmt: skip
+    plans = planner.plan_many(env_for("xland/f0t"), pool, cache=cache, progress=progress)
+    good = np.flatnonzero([found.solvable for found in plans])[:pairs]
+    if len(good) < pairs:
+        raise ConfigError(f"only {len(good)} of {len(plans)} drawn tasks can be solved; asked for {pairs}.")
+    worst = np.asarray([max(plans[i].per_start) for i in good])
+    time = np.maximum(np.ceil(1.5 * worst), worst + 2).astype(np.int16)
+    return keep(pool, good)._replace(trial_length=time)
+
+
 def _doors(n: int) -> Preset:
-    return Preset(lambda **options: doors(n, **options), trials=n)
+    return Preset(partial(doors, n), trials=n)
 
 
-PRESETS: dict[str, Preset] = {f"xland/doors-{n}-v1": _doors(n) for n in range(2, 9)}
+PRESETS: dict[str, Preset] = {f"xland/doors-{n}-v1": _doors(n) for n in range(2, 9)} | {
+    "xland/f0-v1": Preset(partial(from_recipe, recipes.F0, "R1", 7, (40, 40)), trials=4),
+    "xland/f0-visible-v1": Preset(
+        partial(from_recipe, replace(recipes.F0, hidden="none"), "R1", 7, (40, 40)), trials=4
+    ),
+    "xland/f0t-v1": Preset(f0t, trials=4),
+    "xland/f1-v1": Preset(partial(from_recipe, recipes.F1, "R1", 9, (60, 100)), trials=4),
+    "xland/f2-v1": Preset(partial(from_recipe, recipes.FULL, "R4", 13, (100, 200), env=XLand()), trials=4, env=XLand()),
+}
+
+
+def main() -> None:
+    """Write the shipped pools."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--make", choices=["f0t"], required=True)
+    parser.add_argument("--cache", type=Path, help="folder of finished plans, to resume from")
+    cache = parser.parse_args().cache
+    DATA.mkdir(exist_ok=True)
+    sizes: dict[Split, int] = {"train": 4096, "test": 512}
+    for split, pairs in sizes.items():
+        pool = make_f0t(split, pairs=pairs, seed=0, cache=cache, progress=partial(_show, split))
+        pools.save(pool, DATA / f"f0t-{split}.npz")
+
+
+def _show(split: Split, done: int, total: int) -> None:
+    sys.stderr.write(f"\r{split}: {done} of {total} tasks planned{'' if done < total else chr(10)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Environments by id. Every folder of worlds lists its ids in `spec.py`; nothing is imported before it is asked for.
+
+`spec.py` holds `ENVS: dict[str, str]`, from an id such as `xland/f0-v1` to the place `module:factory` of a function
+`factory(id, **options) -> Made`. It imports nothing heavy.
+"""
+
+import pkgutil
+import re
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from rekindle import envs
+from rekindle.core.errors import ConfigError, nearest
+from rekindle.core.types import EnvSpec
+from rekindle.envs.base import Env
+
+
+class Made(NamedTuple):
+    """An environment ready for agents: k trials per episode, and where its tasks come from."""
+
+    env: Env
+    """With the `Trials` wrapper around it."""
+    pool: Callable[..., Any]
+    """`pool(split="train" | "test", seed=0, **options)`: the source of tasks, as `params` of `wrappers.AutoReset`."""
+    draw: Callable[..., Any]
+    """`draw(key, pool, min_trials=1, max_trials=k) -> params`: one task of such a source; for jit and vmap."""
+    trials: int
+    """Trials per episode when nothing else is said."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What the environment shows and takes."""
+        return self.env.spec
+
+
+def make(id: str, **options: Any) -> Made:
+    """The environment of that name; without `-vN` its newest version. `options` go to the folder's factory.
+
+    Raises:
+        ConfigError: there is none of that name; the nearest ones are named.
+    """
+    known = ids()
+    id = resolve(id, known)
+    module, _, factory = known[id].partition(":")
+    return getattr(import_module(module), factory)(id, **options)
+
+
+def ids() -> dict[str, str]:
+    """All ids, each with the place of its factory."""
+    known: dict[str, str] = {}
+    for folder in pkgutil.iter_modules(envs.__path__, prefix=f"{envs.__name__}."):
+        if folder.ispkg and find_spec(f"{folder.name}.spec"):
+            known.update(import_module(f"{folder.name}.spec").ENVS)
+    return known
+
+
+def resolve(id: str, known: Iterable[str]) -> str:
+    """The full id of a known environment, with the newest version where `id` names none."""
+    known = list(known)
+    if id in known:
+        return id
+    versions = [name for name in known if re.fullmatch(re.escape(id) + r"-v\d+", name)]
+    if not versions:
+        raise ConfigError(f"no environment {id!r}; did you mean {nearest(id, known)}?")
+    return max(versions, key=lambda name: int(name.rpartition("-v")[2]))
