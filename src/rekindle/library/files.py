@@ -122,10 +122,12 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         yield temporary
         with errors_named(path, "write"):
             _sync_tree(temporary)
+            old = _beside(path)
             if replace and path.exists():
-                remove(path)
+                os.rename(path, old)
             _rename_folder(temporary, path)
             sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -167,7 +169,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON data: numbers of NumPy and JAX, paths, tuples and dataclasses become plain ones.
+    """`value` as JSON data: NumPy, JAX, pydantic models, paths, tuples and dataclasses become plain data.
 
     Raises:
         LibraryError: a value that JSON cannot hold.
@@ -175,18 +177,20 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return value if math.isfinite(value) else json.dumps(value)
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise LibraryError(f"{value!r} ({type(value).__name__}) cannot be written as JSON; use numbers, text, lists and dicts.")
+    raise LibraryError(f"{value!r} ({type(value).__name__}) is no JSON; use numbers, text, lists and dicts.")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ FILE = "manifest.json"
 Kind = Literal["train", "master", "evaluate", "policy", "dataset"]
 Status = Literal["running", "done", "interrupted", "failed"]
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
+PARENT_PATTERN = r"^(shipped/)?[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -23,7 +24,7 @@ class Parent(BaseModel):
     """A run that this one was made from, and as what."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    id: str = Field(pattern=ID_PATTERN)
+    id: str = Field(pattern=PARENT_PATTERN)
     role: str
     """`init`, `teacher`, `replay`, `policy` and the like."""
     sha256: str | None = None
@@ -84,7 +85,7 @@ def validated(model: type[Model], data: Any, where: Path | str, error: Callable[
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION or isinstance(version, bool):
         newer = isinstance(version, int) and version > SCHEMA_VERSION
-        mend = "it was written by a newer rekindle: upgrade this one" if newer else "it is damaged or not a file of rekindle"
+        mend = "it was written by a newer rekindle: upgrade this one" if newer else "it is damaged or foreign"
         raise error(f"{where} has schema_version {version!r}, this version reads {SCHEMA_VERSION}; {mend}.")
     try:
         return model.model_validate(data)

@@ -19,12 +19,11 @@ from rekindle.library import files
 
 DTYPES = {
     name: np.dtype(name)
-    for name in ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
-    + ("float16", "float32", "float64")
+    for name in "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64".split()
 }
 MAX_BYTES = 16 * 2**30
 """Largest file that is written or read."""
-_BYTES_PER_LEAF = 4096
+_BYTES_PER_LEAF = 8192
 """Room in the file's header for one leaf's entry."""
 
 
@@ -114,7 +113,7 @@ def _read_checked(path: Path, table: Table) -> bytes:
     except LibraryError as error:
         raise CheckpointError(str(error)) from None
     if (digest := hashlib.sha256(data).hexdigest()) != table.sha256:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is {digest[:12]}…, not {table.sha256[:12]}… as recorded.")
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is {digest[:12]}…, recorded is {table.sha256[:12]}….")
     return data
 
 
@@ -123,7 +122,9 @@ def _expected_bytes(path: Path, table: Table) -> int:
         raise CheckpointError(f"the table of {path} names a leaf twice.")
     for leaf in table.leaves:
         if leaf.dtype not in DTYPES or any(n < 0 for n in leaf.shape):
-            raise CheckpointError(f"the table of {path} has a leaf that cannot be: {leaf.name!r}, {leaf.dtype}{list(leaf.shape)}.")
+            raise CheckpointError(
+                f"the table of {path} has an impossible leaf: {leaf.name!r}, {leaf.dtype}{list(leaf.shape)}."
+            )
     total = sum(leaf.nbytes for leaf in table.leaves)
     if total > MAX_BYTES:
         raise CheckpointError(f"the table of {path} asks for {total} bytes; at most {MAX_BYTES} are read.")

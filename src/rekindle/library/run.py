@@ -1,0 +1,212 @@
+"""One run as a folder: manifest, curves, decisions, checkpoints. It is written by one process and read by any."""
+
+import math
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from rekindle.core.errors import ConfigError
+from rekindle.library import checkpoint, files, provenance
+from rekindle.library.library import Library
+from rekindle.library.manifest import (
+    FILE,
+    SCHEMA_VERSION,
+    Kind,
+    Manifest,
+    Parent,
+    Status,
+    first_problem,
+    now,
+    read_manifest,
+    validated,
+    write_manifest,
+)
+from rekindle.library.verify import DECISIONS, METRICS
+
+_RESUMED = "resumed_from"
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class Run:
+    """A run folder that is open for reading and writing. Nothing in it is ever seen half-written."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._path, self._manifest = path, manifest
+        self._opened, self._wall_before = time.monotonic(), manifest.wall_s
+        self._last_steps, self._resumed_from = manifest.env_steps, None
+        self._mended: set[str] = set()
+
+    @classmethod
+    def create(
+        cls,
+        library: Library,
+        kind: Kind,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        seed: int | None,
+        parents: Iterable[Parent | tuple[str, str]] = (),
+        command: Sequence[str] | None = None,
+        env_id: str | None = None,
+    ) -> Self:
+        """Begin a run in `library`: its folder and manifest exist when this returns.
+
+        Args:
+            library: where it is kept.
+            kind: what is done in it.
+            name: for people; part of the id.
+            config: everything that decides what happens, as JSON data.
+            seed: of all randomness, or None without any.
+            parents: the runs it is made from, as `Parent` or `(id, role)`.
+            command: the command line that repeats it; by default this process's.
+            env_id: the environment, as `rekindle train --env` takes it.
+        """
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": kind,
+            "name": name,
+            "created": now().isoformat(),
+            "status": "running",
+            "config": config,
+            "command": provenance.command() if command is None else command,
+            "seed": seed,
+            "parents": [p if isinstance(p, Parent) else {"id": p[0], "role": p[1]} for p in parents],
+            "code": provenance.code(),
+            "versions": provenance.versions(),
+            "device": provenance.device(),
+            "env_id": env_id,
+        }
+        while True:
+            id = new_id(name)
+            manifest = validated(Manifest, files.plain(facts | {"id": id}), f"run {id}", ConfigError)
+            try:
+                with files.new_folder(library.runs_folder / id) as new:
+                    write_manifest(new, manifest)
+            except FileExistsError:
+                continue
+            return cls(library.runs_folder / id, manifest)
+
+    @classmethod
+    def open(cls, library: Library, which: str | Path) -> Self:
+        """The run that has this id, this beginning of an id, this name, or this folder.
+
+        Raises:
+            LibraryError: there is none, there are several, or its manifest is damaged.
+        """
+        folder = Path(which)
+        if not (folder / FILE).is_file():
+            folder = library.find(str(which)).path
+        return cls(folder, read_manifest(folder))
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its facts, as last written by this process."""
+        return self._manifest
+
+    @property
+    def id(self) -> str:
+        """Sortable by time: `20261121-143055-f0-a1b2`."""
+        return self._manifest.id
+
+    def log(self, env_steps: int, values: Mapping[str, float | int | str | None]) -> None:
+        """Append a row to the curves: `values`, with `env_steps` and the seconds of work so far as `wall_s`."""
+        if taken := values.keys() & {"env_steps", "wall_s", _RESUMED}:
+            raise ConfigError(f"a metric cannot be called {min(taken)!r}; the run writes that itself.")
+        self._mend(METRICS)
+        row = {"env_steps": int(env_steps), "wall_s": round(self.wall_s(), 3), **values}
+        if self._resumed_from is not None:
+            row[_RESUMED] = self._resumed_from
+        files.append_line(self._path / METRICS, row, durable=False)
+        self._last_steps, self._resumed_from = int(env_steps), None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of the curves, in order.
+
+        What a resumed run repeats counts once: its rows replace those after the checkpoint that it went on from.
+        """
+        rows: list[dict[str, Any]] = []
+        for row in files.read_lines(self._path / METRICS):
+            if (step := row.pop(_RESUMED, None)) is not None:
+                rows = [before for before in rows if before["env_steps"] <= step]
+            rows.append({k: _NOT_FINITE.get(v, v) if isinstance(v, str) else v for k, v in row.items()})
+        return rows
+
+    def decide(self, **event: Any) -> None:
+        """Write a decision down, with the time; it is on the disk when this returns, before it is carried out."""
+        if "time" in event:
+            raise ConfigError("a decision cannot have a field 'time'; the run writes that itself.")
+        self._mend(DECISIONS)
+        files.append_line(self._path / DECISIONS, {"time": now().isoformat(), **event}, durable=True)
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """All decisions, in order."""
+        return files.read_lines(self._path / DECISIONS)
+
+    def save_checkpoint(self, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Keep the whole state of the training at `step`, whole or not at all; the last two are kept.
+
+        Args:
+            step: environment steps so far.
+            arrays: every array of the state by name, as `flatten_arrays` gives them.
+            meta: what else is needed to go on, as JSON data.
+        """
+        checkpoint.save(self._path, int(step), arrays, meta)
+
+    def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
+        """Step, arrays and meta of the newest checkpoint, or None; rows logged from now on go on from it.
+
+        Raises:
+            CheckpointError: it is damaged; the message says what to remove, and where it then goes on from.
+        """
+        latest = checkpoint.latest(self._path)
+        if latest is None:
+            self._resumed_from = -1
+            return None
+        facts, arrays = latest
+        self._resumed_from = facts.step
+        return facts.step, arrays, facts.meta
+
+    def update(self, **fields: Any) -> None:
+        """Change facts of the manifest: `env_steps`, `scores`, `notes`, `status`, `wall_s`, …; ConfigError if unfit."""
+        if fixed := fields.keys() & {"schema_version", "id", "kind", "created"}:
+            raise ConfigError(f"{min(fixed)!r} of a run never changes.")
+        try:
+            manifest = Manifest.model_validate(self._manifest.model_dump(mode="json") | files.plain(fields))
+        except ValidationError as error:
+            raise ConfigError(f"run {self.id} cannot be changed so: {first_problem(error)}.") from None
+        write_manifest(self._path, manifest)
+        self._manifest = manifest
+
+    def finish(self, status: Status, **fields: Any) -> None:
+        """Write how it ended, the seconds of work and, unless given, the environment steps that were last logged."""
+        known = {"wall_s": round(self.wall_s(), 3), "env_steps": self._last_steps}
+        self.update(**(known | fields | {"status": status}))
+
+    def wall_s(self) -> float:
+        """Seconds of work: those of earlier sittings, and those since this object was made."""
+        return self._wall_before + time.monotonic() - self._opened
+
+    def _mend(self, name: str) -> None:
+        if name in self._mended:
+            return
+        files.mend_tail(self._path / name)
+        self._mended.add(name)
+        if name == METRICS and (rows := files.read_lines(self._path / name)):
+            self._wall_before = max(self._wall_before, float(rows[-1].get("wall_s", 0.0)))
+
+
+def new_id(name: str) -> str:
+    """An id from the time (UTC), the name's letters, and chance: `20261121-143055-f0-a1b2`."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:32].strip("-")
+    return "-".join(filter(None, (now().strftime("%Y%m%d-%H%M%S"), words, secrets.token_hex(2))))
