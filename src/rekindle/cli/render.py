@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from rekindle.cli import io as cli
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import Policy
@@ -45,9 +46,21 @@ class Options:
     """Pixels per cell."""
     fps: float = 8.0
     """Frames per second."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output: path, frames, rewards."""
 
 
-def run(options: Options) -> dict[str, Any]:
+def run(argv: list[str]) -> int:
+    """Read the options, draw, and say where it is."""
+    options = cli.parse(Options, argv, "rekindle render")
+    drawn = draw(options)
+    cli.console().print(f"wrote {drawn['path']}", highlight=False, markup=False)
+    if options.json:
+        cli.emit_json(drawn)
+    return 0
+
+
+def draw(options: Options) -> dict[str, Any]:
     """Write the file; what was drawn, for `--json`: path, frames, and the reward of each trial.
 
     Raises:
@@ -82,7 +95,8 @@ def find_task(name: str, key: Any, seed: int) -> tuple[Trials, Task]:
     path = Path(name)
     if path.is_file():
         task = parse_task(path.read_text("utf-8"))
-        return Trials(XLand(max_rules=task.game.rules.shape[0])), task
+        used = {int(task.game.goal[1]), *(int(code) for code in task.game.rules[:, 1] if code)}
+        return Trials(XLand(max_rules=task.game.rules.shape[0], relations=tuple(sorted(used)))), task
     if path.suffix in (".txt", ".task"):
         raise ConfigError(f"there is no file {name!r}; give a task as text, or an environment id such as xland/f0.")
     made = registry.make(name)

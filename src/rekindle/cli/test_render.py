@@ -1,8 +1,9 @@
+import json
+
 import pytest
-import tyro
 from PIL import Image
 
-from rekindle.cli.render import Options, run
+from rekindle.cli.render import Options, draw, run
 from rekindle.core.errors import ConfigError, GoalError
 
 TASK = """
@@ -25,17 +26,17 @@ def task(tmp_path):
 
 
 def test_a_task_in_a_file_becomes_a_picture_or_an_episode(task, tmp_path):
-    still = run(Options(task, tmp_path / "a.png", cell=16))
+    still = draw(Options(task, tmp_path / "a.png", cell=16))
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG" and picture.width > 6 * 16 and still["frames"] == 1
-    film = run(Options(task, tmp_path / "a.mp4", trials=2, cell=16))
+    film = draw(Options(task, tmp_path / "a.mp4", trials=2, cell=16))
     assert film["frames"] == 2 * (5 + 1) and len(film["rewards"]) == 2
     assert (tmp_path / "a.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 def test_the_same_seed_draws_the_same_picture_of_an_environment(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(Options("xland/doors-2", tmp_path / f"{name}.png", seed=seed, cell=16))
+        draw(Options("xland/doors-2", tmp_path / f"{name}.png", seed=seed, cell=16))
     a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert a == b != c
 
@@ -54,16 +55,18 @@ def test_the_same_seed_draws_the_same_picture_of_an_environment(tmp_path):
 def test_wrong_input_is_one_sentence_and_writes_nothing(task, tmp_path, changed, error, message):
     options = {"task": task, "out": "a.png", **changed}
     with pytest.raises(error, match=message):
-        run(Options(**{**options, "out": tmp_path / options["out"]}))
+        draw(Options(**{**options, "out": tmp_path / options["out"]}))
     assert [path.name for path in tmp_path.iterdir()] == ["task.txt"]
 
 
 def test_a_wrong_word_is_named(tmp_path):
     (tmp_path / "task.txt").write_text(TASK.replace("yellow sphere\nrule", "yelow sphere\nrule"))
     with pytest.raises(GoalError, match="yelow"):
-        run(Options(str(tmp_path / "task.txt"), tmp_path / "a.png"))
+        draw(Options(str(tmp_path / "task.txt"), tmp_path / "a.png"))
 
 
-def test_the_options_read_from_a_command_line():
-    options = tyro.cli(Options, args=["xland/f0", "-o", "a.gif", "--policy", "noop", "--seed", "3"])
-    assert (options.task, options.out.name, options.policy, options.seed) == ("xland/f0", "a.gif", "noop", 3)
+def test_it_is_a_command(task, tmp_path, capsys):
+    assert run([task, "-o", str(tmp_path / "a.webp"), "--policy", "noop", "--cell", "16", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"path": str(tmp_path / "a.webp"), "frames": 1, "rewards": [0.0]}
+    assert "wrote" in said.err

@@ -1,6 +1,7 @@
 """An episode of XLand as a list of moments, to be drawn."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -55,11 +56,16 @@ class _Shown:
 
     def reset(self, key: Key[Array, ""], params: Task) -> tuple[State, TimeStep]:
         state, first = self.env.reset(key, params)
-        return state, first._replace(metrics={"scene": state.scene})
+        return state, _showing(first, state)
 
     def step(self, key: Key[Array, ""], state: State, action: Array, params: Task) -> tuple[State, TimeStep]:
         after, now = self.env.step(key, state, action, params)
-        return after, now._replace(metrics={"scene": after.scene})
+        return after, _showing(now, after)
+
+
+def _showing(now: TimeStep, state: State) -> TimeStep:
+    scene: Any = state.scene
+    return now._replace(metrics={"scene": scene})
 
 
 class _Step(eqx.Module):
@@ -87,9 +93,8 @@ def _play(
         act_key, env_key = jax.random.split(key)
         out = policy.act(act_key, carry, jax.tree.map(lambda leaf: leaf[None], obs), start, explore=explore)
         after, ts = shown.step(env_key, state, out.action[0], task)
-        seen = _Step(
-            ts.metrics["scene"], after.inner.scene, state.trial, state.time + 1, ts.reward, ts.trial_end, ts.terminated
-        )
+        scene: Any = ts.metrics["scene"]
+        seen = _Step(scene, after.inner.scene, state.trial, state.time + 1, ts.reward, ts.trial_end, ts.terminated)
         return (after, ts.obs, jnp.zeros_like(start), out.carry), seen
 
     begin = (state, first.obs, jnp.ones(1, bool), policy.init_carry(1))
