@@ -1,0 +1,56 @@
+# A fresh machine needs python3.11 (or PYTHON=python3.12, python3.13) and make; everything else is installed here.
+PYTHON ?= python3.11
+VENV ?= .venv
+GOAL ?= hold yellow sphere
+UV ?= uv
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+INSTALLED := $(VENV)/.installed
+BENCH := $(VENV)/.installed-bench
+
+.PHONY: install install-bench run test lint format lock clean
+
+install: $(INSTALLED)
+
+install-bench: $(BENCH)
+
+run: install
+	$(BIN)/rekindle master "$(GOAL)" --budget 2m
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/codespell
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The versions and hashes of everything that is installed; needs uv.
+lock:
+	$(COMPILE) --upgrade --extra gym --extra dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra gym --extra dev --extra bench --constraint requirements.lock pyproject.toml \
+	  --output-file requirements-bench.lock
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): requirements.lock pyproject.toml | $(BIN)/pip
+	$(PIP) install --require-hashes --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(BENCH): requirements-bench.lock $(INSTALLED)
+	$(PIP) install --require-hashes --requirement requirements-bench.lock
+	touch $@
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,44 @@
+"""How every test runs: strict JAX, run-time shape checks, and a library and a compilation cache of its own.
+
+Shape and type annotations of the package are checked by jaxtyping and beartype (`--jaxtyping-packages` in
+pyproject.toml, which instruments the package before any of it is imported).
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from _pytest.assertion.rewrite import AssertionRewritingHook
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_scratch = tempfile.TemporaryDirectory(prefix="rekindle-tests-", ignore_cleanup_errors=True)
+os.environ["REKINDLE_HOME"] = str(Path(_scratch.name) / "home")
+# Sub-processes of tests inherit the cache by name; programs that several tests compile are compiled once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(_scratch.name) / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import jax  # noqa: E402  (reads the environment when it is imported)
+
+STRICT = {
+    "jax_numpy_rank_promotion": "raise",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_debug_key_reuse": True,
+}
+
+# The checks of shapes would otherwise also load the test modules inside the package, and lose pytest's explanations.
+sys.meta_path.sort(key=lambda finder: not isinstance(finder, AssertionRewritingHook))
+
+
+@pytest.fixture(autouse=True)
+def strict_jax(request):
+    """Refuse implicit promotion and reuse of keys, except in tests of or beside libraries that do it themselves."""
+    relaxed = {"jax_numpy_rank_promotion": "allow", "jax_numpy_dtype_promotion": "standard"}
+    flags = {**STRICT, **relaxed} if request.node.get_closest_marker("foreign_numerics") else STRICT
+    before = {name: getattr(jax.config, name) for name in flags}
+    for name, value in flags.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)

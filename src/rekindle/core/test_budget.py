@@ -1,0 +1,57 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rekindle.core.budget import MAX_SECONDS, MAX_STEPS, Budget, parse_budget
+from rekindle.core.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("90s", Budget(seconds=90)),
+        ("5m", Budget(seconds=300)),
+        ("1.5h", Budget(seconds=5400)),
+        ("1d", Budget(seconds=86_400)),
+        (" 2E6 Steps ", Budget(env_steps=2_000_000)),
+        ("1step", Budget(env_steps=1)),
+    ],
+)
+def test_the_forms_of_the_help_text(text, budget):
+    assert parse_budget(text) == budget
+
+
+@given(st.integers(1, MAX_STEPS))
+def test_steps_print_and_read_back(steps):
+    assert parse_budget(str(Budget(env_steps=steps))) == Budget(env_steps=steps)
+
+
+@given(st.floats(1, MAX_SECONDS))
+def test_seconds_print_and_read_back(seconds):
+    assert parse_budget(str(Budget(seconds=seconds))).seconds == pytest.approx(seconds, rel=1e-5)
+
+
+@given(st.floats(0.02, 700), st.sampled_from("mhd"))
+def test_units_agree_with_seconds(amount, unit):
+    factor = {"m": 60, "h": 3600, "d": 86_400}[unit]
+    if 1.1 < amount * factor < MAX_SECONDS * 0.99:
+        assert parse_budget(f"{amount:.6f}{unit}").seconds == pytest.approx(amount * factor, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "5", "m", "0s", "0steps", "-5m", "5 minutes", "1e99d", "31d", "1e16steps", "0.5steps", "nan s", "1e999s"],
+)
+def test_other_forms_are_refused_with_what_came(text):
+    with pytest.raises(ConfigError, match="--budget") as refused:
+        parse_budget(text)
+    assert repr(text) in str(refused.value)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_read_or_refused(text):
+    try:
+        budget = parse_budget(text)
+    except ConfigError:
+        return
+    assert (budget.seconds is None) != (budget.env_steps is None)
