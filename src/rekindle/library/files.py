@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from rekindle.core.errors import LibraryError
 
 TEMPORARY = ".tmp-"
@@ -182,12 +184,12 @@ def plain(value: Any) -> Any:
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(v) for v in value]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
+    if (tolist := getattr(value, "tolist", None)) is not None:
+        return plain(tolist())
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise LibraryError(f"{value!r} ({type(value).__name__}) is no JSON; use numbers, text, lists and dicts.")

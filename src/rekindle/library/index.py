@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.schema import CreateTable, DropTable
 
 from rekindle.core.errors import LibraryError
 
@@ -64,7 +65,7 @@ class Index:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar()
             connection.execute(CreateTable(_RUNS, if_not_exists=True))
             if version not in (0, VERSION):
-                connection.execute(sa.schema.DropTable(_RUNS, if_exists=True))
+                connection.execute(DropTable(_RUNS, if_exists=True))
                 connection.execute(CreateTable(_RUNS, if_not_exists=True))
             if version != VERSION:
                 connection.exec_driver_sql(f"PRAGMA user_version={VERSION}")
@@ -110,12 +111,12 @@ class Index:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except sa.exc.OperationalError as error:
+        except OperationalError as error:
             raise LibraryError(
                 f"cannot use the index {self._path}: {error.orig}; "
                 "give yourself the right to write there, or set REKINDLE_HOME to a folder of yours."
             ) from None
-        except sa.exc.DatabaseError as error:
+        except DatabaseError as error:
             raise LibraryError(f"{self._path} is damaged ({error.orig}); run `rekindle library reindex`.") from None
 
 

@@ -159,7 +159,7 @@ class Library:
         if found:
             ids = ", ".join(record.id for record in found[:3])
             raise LibraryError(f"{which!r} begins or names {len(found)} runs (such as {ids}); give a whole id.")
-        known = f"the nearest are {nearest(which, records)}" if records else "it is empty"
+        known = f"the nearest: {nearest(which, records)}" if records else "it is empty"
         raise LibraryError(f"the library in {self.folder} has no run {which!r}; {known}. See `rekindle library ls`.")
 
     def priors(self) -> list[Prior]:
@@ -196,9 +196,7 @@ class Library:
             raise LibraryError(f"{id} came with the package and cannot be removed.")
         children = [r.id for r in self.runs() if any(parent.id == id for parent in r.manifest.parents)]
         if children and not force:
-            raise LibraryError(
-                f"{id} is a parent of {', '.join(children[:5])}; remove those first, or --force it and lose their lineage."
-            )
+            raise LibraryError(f"{id} is a parent of {', '.join(children[:3])}; remove those first, or use --force.")
         files.remove(self.runs_folder / id)
         self.refresh()
         return id
@@ -216,19 +214,19 @@ class Library:
 
     def verify(self, which: str | None = None) -> list[Problem]:
         """Read every byte that a run, or all of them, keeps; what cannot be used, with the mend."""
-        if which is not None:
-            path = self._own(which)
-            record = None if path else self.find(which)
-            places = [(which, path) if path else (record.id, record.path)]
-        else:
+        if which is None:
             places = [(path.name, path) for path in _folders(self.runs_folder)]
             places += [(SHIPPED + path.name, path) for path in _folders(self._shipped)]
+        elif path := self._own(which):
+            places = [(which, path)]
+        else:
+            record = self.find(which)
+            places = [(record.id, record.path)]
         damaged = self._index.problem()
-        return [Problem("index", damaged)] * bool(damaged) + [
-            Problem(id, text)
-            for id, path in places
-            for text in problems_of(path, id, own_id=not id.startswith(SHIPPED))
-        ]
+        found = [] if damaged is None else [Problem("index", damaged)]
+        for id, path in places:
+            found += [Problem(id, text) for text in problems_of(path, id, own_id=not id.startswith(SHIPPED))]
+        return found
 
     def _own(self, id: str) -> Path | None:
         path = self.runs_folder / id

@@ -171,7 +171,7 @@ class Run:
         """
         latest = checkpoint.latest(self._path)
         if latest is None:
-            self._resumed_from = -1
+            self._resumed_from = -1 if (self._path / METRICS).exists() else None
             return None
         facts, arrays = latest
         self._resumed_from = facts.step

@@ -17,10 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rekindle.core.errors import CheckpointError, LibraryError
 from rekindle.library import files
 
-DTYPES = {
-    name: np.dtype(name)
-    for name in "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64".split()
-}
+_REALS = ("float16", "float32", "float64")
+_WHOLE = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
+DTYPES = {name: np.dtype(name) for name in (*_WHOLE, *_REALS)}
 MAX_BYTES = 16 * 2**30
 """Largest file that is written or read."""
 _BYTES_PER_LEAF = 8192
