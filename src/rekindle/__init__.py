@@ -7,7 +7,12 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "Library": "rekindle.library.library:Library",
+    "load": "rekindle.verbs:load",
     "make": "rekindle.envs.registry:make",
+    "master": "rekindle.master:master",
+    "play": "rekindle.verbs:play",
+    "tasks": "rekindle.verbs:tasks",
 }
 
 __all__ = [*_PUBLIC, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

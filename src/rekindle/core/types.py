@@ -5,7 +5,7 @@ Axis letters: T time, B batch (rows of a rollout), P players, H W grid, V view, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
@@ -78,6 +78,7 @@ class ActOutput(NamedTuple):
     extras: Extras
 
 
+@runtime_checkable
 class Policy(Protocol):
     """What acts. The one thing that evaluation, teachers and the library know. A pytree, so that jit takes it."""
 

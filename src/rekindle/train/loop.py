@@ -21,7 +21,8 @@ from rekindle.train import on_policy
 
 Source = Callable[[float], PyTree]
 """From the share of the budget that is spent, in [0, 1], to the environment's params: pools, mixtures, ramps."""
-Evaluation = Callable[[Policy, Key[Array, ""]], Mapping[str, float]]
+Evaluation = Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]]
+"""From a policy, the env_steps it was trained for, and a key, to what is logged."""
 
 
 class Progress(NamedTuple):
@@ -69,18 +70,21 @@ def train(
     evaluate: Evaluation | None = None,
     show: Callable[[Progress], None] | None = None,
     stop: Callable[[Mapping[str, float]], bool] | None = None,
+    tag: str = "",
 ) -> Trained:
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
     With a run, metrics go to its folder and it resumes from its last checkpoint: exactly, where the budget is in steps.
+    A run that holds several trainings tells their checkpoints apart by `tag`.
     `state` starts from a trained agent. After Ctrl-C the chunk is finished and saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
     loop = on_policy.start(agent, env, source(0.0), start_key, state=state)
     clock, evaluations = Clock(), 0
-    if run is not None and (saved := run.latest_checkpoint()) is not None:
+    saved = None if run is None else run.latest_checkpoint()
+    if saved is not None and saved[2]["tag"] == tag:
         _, arrays, meta = saved
-        loop = on_policy.own(unflatten_arrays(loop, arrays, where=f"checkpoint of run {run.id}"))
+        loop = on_policy.own(unflatten_arrays(loop, arrays, where="the checkpoint"))
         clock.before, evaluations = float(meta["wall_s"]), int(meta["evaluations"])
     chunk = on_policy.make_chunk(agent, env, updates=plan.chunk_updates)
     per_update = agent.needs.batch * agent.needs.length
@@ -98,7 +102,7 @@ def train(
             share = spent(plan.budget, env_steps, clock.seconds())
             if evaluate is not None and (share >= 1.0 or share >= plan.evaluate_every * (evaluations + 1)):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
-                values |= dict(evaluate(agent.policy(loop.agent), stream))
+                values |= dict(evaluate(agent.policy(loop.agent), env_steps, stream))
                 evaluations += 1
             if not np.isfinite(values.get(f"{agent.name}/value_loss", 0.0)):
                 raise FloatingPointError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate")
@@ -110,7 +114,7 @@ def train(
             status = "interrupted" if asked() else "stopped" if finished else "done"
             over = status != "done" or share >= 1.0
             if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds)):
-                meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": env_steps}
+                meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": env_steps, "tag": tag}
                 run.save_checkpoint(env_steps, flatten_arrays(loop), meta)
             if over:
                 break

@@ -261,6 +261,12 @@ class PPOPolicy(eqx.Module):
         return act(key, self.net, carry, obs, start, explore=explore)
 
 
+def adopt(config: Config, key: Key[Array, ""], spec: EnvSpec, policy: PPOPolicy) -> State:
+    """A state that goes on learning from a policy's network, with a fresh optimiser."""
+    fresh = init(config, key, spec)
+    return fresh._replace(net=policy.net)
+
+
 def make(config: Config) -> Agent:
     """Bind the config."""
     return Agent(

@@ -1,0 +1,4 @@
+"""What this folder offers. Imports nothing heavy."""
+
+NAME = "ppo"
+MODULE = "rekindle.agents.ppo.ppo"

@@ -1,0 +1,123 @@
+"""Agents by name, their configs as JSON, and policies rebuilt from artefacts.
+
+Every folder names its algorithm in `spec.py` (`NAME`, `MODULE`); the module has `Config`, `VERSION` and `make`.
+"""
+
+import dataclasses
+import pkgutil
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from rekindle import agents
+from rekindle.core.errors import CheckpointError, ConfigError, nearest
+from rekindle.core.spaces import Box
+from rekindle.core.tree import flatten_arrays, unflatten_arrays
+from rekindle.core.types import Agent, EnvSpec
+from rekindle.library.artefact import PolicyArtefact, read_policy
+
+
+def names() -> dict[str, str]:
+    """All agents, each with its module."""
+    known: dict[str, str] = {}
+    for folder in pkgutil.iter_modules(agents.__path__, prefix=f"{agents.__name__}."):
+        if folder.ispkg and find_spec(f"{folder.name}.spec"):
+            spec = import_module(f"{folder.name}.spec")
+            known[spec.NAME] = spec.MODULE
+    return known
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of an algorithm; ConfigError names the nearest if there is none."""
+    known = names()
+    if name not in known:
+        raise ConfigError(f"no agent {name!r}; did you mean {nearest(name, known)}?")
+    return import_module(known[name])
+
+
+def config_to_json(config: Any) -> dict[str, Any]:
+    """A config as JSON data; `config_from_json` inverts it."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def config_from_json(name: str, data: dict[str, Any]) -> Any:
+    """The config of agent `name`; ConfigError names an unknown field and the nearest known one."""
+    cls = module_of(name).Config
+    known = [field.name for field in dataclasses.fields(cls)]
+    for field in data:
+        if field not in known:
+            raise ConfigError(f"{name} has no setting {field!r}; did you mean {nearest(field, known, n=1)}?")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def make_agent(name: str, config: Any) -> Agent:
+    """The agent with its config bound."""
+    return module_of(name).make(config)
+
+
+def export(agent: Agent, state: Any, spec: EnvSpec) -> dict[str, Any]:
+    """What `library.artefact.save_policy` needs to keep the acting half of an agent."""
+    return {
+        "agent": agent.name,
+        "agent_version": module_of(agent.name).VERSION,
+        "config": config_to_json(agent.config),
+        "spec": spec.to_json(),
+        "arrays": flatten_arrays(eqx.filter(agent.policy(state), eqx.is_array)),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A policy that can act, and where it comes from."""
+
+    policy: Any
+    agent: Agent
+    spec: EnvSpec
+    artefact: PolicyArtefact
+
+    def state(self, key: jax.Array) -> Any:
+        """A state of the agent that goes on learning from this policy, with a fresh optimiser."""
+        return module_of(self.agent.name).adopt(self.agent.config, key, self.spec, self.policy)
+
+
+def load(folder: Path, *, env_spec: EnvSpec | None = None) -> Loaded:
+    """Rebuild a policy from its artefact.
+
+    Raises:
+        CheckpointError: damaged, made by a newer version, of other shapes than its config says (names the first leaf),
+            or, if `env_spec` is given, made for an environment that shows something else.
+    """
+    artefact = read_policy(folder)
+    meta = artefact.meta
+    module = module_of(meta.agent)
+    if meta.agent_version > module.VERSION:
+        raise CheckpointError(
+            f"{folder} was written by {meta.agent} {meta.agent_version}, this is {module.VERSION}; update rekindle."
+        )
+    spec = EnvSpec.from_json(meta.spec)
+    if env_spec is not None and (reason := incompatible(spec, env_spec)):
+        raise CheckpointError(f"{folder} cannot act in {env_spec.id}: {reason}.")
+    agent = make_agent(meta.agent, config_from_json(meta.agent, meta.config))
+    like = eqx.filter_eval_shape(lambda: agent.policy(agent.init(jax.random.key(0), spec)))
+    policy = unflatten_arrays(like, artefact.arrays, where=str(folder))
+    return Loaded(policy, agent, spec, artefact)
+
+
+def incompatible(made_for: EnvSpec, here: EnvSpec) -> str | None:
+    """Why a policy for one spec cannot act in another, or None. The length of a `set_axis` may differ."""
+    if made_for.players != here.players:
+        return f"it was made for {made_for.players} players, this has {here.players}"
+    if made_for.action != here.action:
+        return f"its actions are {made_for.action!r}, here they are {here.action!r}"
+    for name in sorted({*made_for.obs, *here.obs}):
+        there, now = made_for.obs.get(name), here.obs.get(name)
+        if isinstance(there, Box) and isinstance(now, Box) and there.set_axis and now.set_axis:
+            there, now = (dataclasses.replace(s, shape=(0, *s.shape[1:])) for s in (there, now))
+        if there != now:
+            return f"observation {name!r} was {there!r}, here it is {now!r}"
+    return None

@@ -1,0 +1,171 @@
+"""What `master` found, told: the report's data from an outcome."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rekindle.core.stats import Interval
+from rekindle.envs.xland.level import NOOP
+from rekindle.envs.xland.render import frames_of_episode
+from rekindle.evaluate.exam import sit
+from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
+from rekindle.library.library import Library
+from rekindle.master import Outcome
+from rekindle.report.episode import record_episode
+from rekindle.report.html import Ancestor, Decision, Picture, Recalled, ReportData, write_report
+from rekindle.report.plots import Curve, adaptation_plot, learning_plot
+from rekindle.report.video import encode_video
+
+VIDEO_CELL, VIDEO_FPS = 40, 6.0
+
+
+def tell(outcome: Outcome, library: Library) -> Path:
+    """Write `report.html` into the run's folder; its path."""
+    path = outcome.run.path / "report.html"
+    proof, attempt = outcome.proof, outcome.attempt
+    data = ReportData(
+        goal=outcome.goal.text,
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+        rules=tuple(outcome.goal.rule_texts),
+        score=proof.score.value if proof else None,
+        score_low=proof.score.low if proof else None,
+        score_high=proof.score.high if proof else None,
+        target=outcome.target,
+        episodes=int(np.prod(proof.result.scores.shape[:2])) if proof else None,
+        strategy=outcome.strategy,
+        env_steps=outcome.account.env_steps,
+        wall_s=outcome.account.seconds(),
+        video=video(outcome) if proof else None,
+        adaptation=adaptation(outcome) if proof and outcome.goal.trials > 1 else None,
+        learning=learning(outcome) if attempt and attempt.curve else None,
+        recalled=tuple(
+            Recalled(r.id, r.loaded.agent.name, *(r.last or (None, None, None)), why=why(r.answered, r.card))
+            for r in outcome.recalled
+        ),
+        decisions=decisions(outcome),
+        lineage=lineage(outcome, library),
+        code=code(outcome),
+        provenance={
+            "command": " ".join(outcome.run.manifest.command),
+            "seed": str(outcome.run.manifest.seed),
+            "run": outcome.run.id,
+            "device": outcome.run.manifest.device,
+            **outcome.run.manifest.versions,
+            "python": sys.version.split()[0],
+        },
+        created=outcome.run.manifest.created.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    write_report(path, data)
+    return path
+
+
+def why(answered: bool, card: dict[str, Any]) -> str:
+    """Why a prior was recalled, in words."""
+    if answered:
+        return "kept as the answer to this very goal"
+    return f"answered “{card['goal']}”" if "goal" in card else str(card.get("title", "can act here"))
+
+
+def video(outcome: Outcome) -> Picture:
+    """One episode on the first task of the proof, actions sampled as in the proof."""
+    assert outcome.proof is not None and outcome.attempt is not None
+    task = jax.tree.map(lambda leaf: leaf[0], outcome.proof.exam.tasks)
+    task = task._replace(trials=np.int16(outcome.goal.trials))
+    moments = record_episode(outcome.proof.exam.env, outcome.attempt.policy, task, jax.random.key(0))
+    data = encode_video(frames_of_episode(moments, cell=VIDEO_CELL), ".mp4", VIDEO_FPS)
+    return Picture(data, "An episode in a world that no training saw.")
+
+
+def adaptation(outcome: Outcome) -> Picture:
+    """Score over the trials of the proof's episodes, beside policies that cannot adapt."""
+    assert outcome.proof is not None and outcome.attempt is not None
+    trials = outcome.goal.trials
+    x = np.arange(1, trials + 1)
+
+    def curve(label: str, scores: list[Interval]) -> Curve:
+        return Curve(label, x, *(np.asarray([s[i] for s in scores]) for i in range(3)))
+
+    exam, actions = outcome.proof.exam, outcome.proof.exam.env.spec.action
+    others = {
+        "memory emptied every trial": ForgetfulPolicy(outcome.attempt.policy, actions.n),
+        "random": RandomPolicy(actions.n),
+        "no-op": ConstantPolicy(NOOP),
+    }
+    baselines = []
+    for i, (label, policy) in enumerate(others.items()):
+        result = sit(exam, policy, jax.random.key(i), trials=trials, repetitions=4)
+        outcome.account.env_steps += result.env_steps
+        baselines.append(curve(label, result.by_trial()))
+    baselines.append(Curve("planner", [1], [1.0]))
+    plot = adaptation_plot(curve("this agent", outcome.proof.result.by_trial()), baselines, target=outcome.target,
+                           y_label="score of the trial (planner = 1)")  # fmt: skip
+    return Picture(plot, f"Score of each of the {trials} trials in fresh episodes; bands are 95 % intervals.")
+
+
+def learning(outcome: Outcome) -> Picture:
+    """The practice exam over the steps of the training that led here."""
+    assert outcome.attempt is not None
+    steps, scores = zip(*outcome.attempt.curve, strict=True)
+    columns = [np.asarray([s[i] for s in scores]) for i in range(3)]
+    plot = learning_plot([Curve("practice exam", np.asarray(steps), *columns)], target=outcome.target)
+    return Picture(plot, "Score in practice worlds during training; the proof is in others.")
+
+
+def decisions(outcome: Outcome) -> tuple[Decision, ...]:
+    """What was chosen and why, as written down before it was done, with what came of it."""
+    told: list[Decision] = []
+    events = outcome.run.decisions()
+    results = {event["outcome"]: event for event in events if "outcome" in event}
+    for event in events:
+        if "choice" not in event:
+            continue
+        expected = event.get("expected")
+        promise = ""
+        if expected:
+            promise = f"about {expected['seconds']:.0f} s and {expected['env_steps']:,} steps, score {expected['reach']:.2f}"
+        result = results.get(event["choice"])
+        told.append(
+            Decision(
+                choice=event["choice"],
+                reason=event.get("reason", ""),
+                expected=promise,
+                alternatives=tuple(f"{other['choice']}: {other['reason']}" for other in event.get("alternatives", ())),
+                outcome="" if result is None else f"{result['verdict']}, practice score {result['score']['value']:.3f}",
+                succeeded=None if result is None else event["choice"] == outcome.strategy and outcome.verdict == "mastered",
+                at_s=None if result is None else result.get("at_s"),
+            )
+        )
+    return tuple(told)
+
+
+def lineage(outcome: Outcome, library: Library) -> Ancestor:
+    """This run and what its policy came from, all the way."""
+    library.refresh(outcome.run)
+
+    def ancestor(id: str, role: str, depth: int) -> Ancestor:
+        known = [record for record in library.runs() if record.id == id]
+        parents = known[0].manifest.parents if known and depth < 8 else []
+        detail = known[0].manifest.name if known else ""
+        return Ancestor(id, role, detail, tuple(ancestor(p.id, p.role, depth + 1) for p in parents))
+
+    parents = outcome.run.manifest.parents
+    return Ancestor(outcome.run.id, "this run", outcome.strategy, tuple(ancestor(p.id, p.role, 1) for p in parents))
+
+
+def code(outcome: Outcome) -> str:
+    """How to use the agent in five lines."""
+    if not outcome.agent:
+        return ""
+    rules = "".join(f", {rule!r}" for rule in outcome.goal.rule_texts)
+    lines = [
+        "import rekindle",
+        f"agent = rekindle.load({outcome.agent!r})",
+        f"tasks = rekindle.tasks({outcome.goal.text!r}{rules})",
+        f"rewards = rekindle.play(agent, tasks, trials={outcome.goal.trials}, seed=0)",
+        "print(rewards.mean())",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""What a long job is doing and why, on standard error: a line per stage and one that moves while it practises."""
+
+import sys
+import time
+
+from rich.console import Console
+
+from rekindle.cli.io import console
+from rekindle.train.loop import Progress
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+CURVE = 24
+"""Points of the small curve."""
+PLAIN_EVERY_S = 10.0
+"""Where standard error is no terminal, a progress line this often."""
+
+
+class Live:
+    """Prints as it goes; a terminal sees one moving line, a file a line every ten seconds."""
+
+    def __init__(self, score: str) -> None:
+        """`score` names the metric that is shown, beside `trial/reward` where it is absent."""
+        self.console: Console = console()
+        self.score, self.curve = score, []
+        self.started = self.printed = time.monotonic()
+        self.moving = sys.stderr.isatty()
+
+    def stage(self, name: str, text: str) -> None:
+        """A stage begins or has something to say."""
+        self._end_line()
+        self.console.print(f"[dim]{time.monotonic() - self.started:6.1f}s[/dim] [bold]{name:10}[/bold] ", end="")
+        self.console.print(text, highlight=False, markup=False)
+
+    def progress(self, strategy: str, now: Progress) -> None:
+        """Practice went on: the curve, the score so far, rate and time left."""
+        if self.score in now.metrics:
+            self.curve.append(float(now.metrics[self.score]))
+        elif not self.curve and "trial/success" in now.metrics:
+            self.curve = []
+        reward = now.metrics.get("trial/reward", 0.0)
+        score = f"score {self.curve[-1]:.3f} {spark(self.curve)} " if self.curve else ""
+        text = (
+            f"{strategy} {score}reward {reward:.2f}/trial, {now.env_steps:,} steps, "
+            f"{now.steps_per_s:,.0f} steps/s, {now.share:.0%}, {now.eta_s:.0f} s left"
+        )
+        if self.moving:
+            sys.stderr.write(f"\r\x1b[2K       {text[: self.console.width - 8]}")
+            sys.stderr.flush()
+        elif time.monotonic() - self.printed > PLAIN_EVERY_S:
+            self.printed = time.monotonic()
+            sys.stderr.write(f"       {text}\n")
+            sys.stderr.flush()
+
+    def _end_line(self) -> None:
+        if self.moving:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
+
+def spark(values: list[float]) -> str:
+    """The last values as a line of blocks; the scale is 0 to 1, or to the largest value."""
+    recent = values[-CURVE:]
+    top = max([1.0, *recent])
+    return "".join(BLOCKS[min(int(max(v, 0.0) / top * len(BLOCKS)), len(BLOCKS) - 1)] for v in recent)

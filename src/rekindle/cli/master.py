@@ -1,0 +1,89 @@
+"""`rekindle master "<goal>"`: the main job."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from rekindle.answer import tell
+from rekindle.cli import io as cli
+from rekindle.cli.live import Live
+from rekindle.core.budget import parse_budget
+from rekindle.core.errors import BudgetExceeded, ImpossibleGoal
+from rekindle.envs.xland.goals import Hide
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.master import Outcome, Request, master, shown
+
+EXIT = {"mastered": 0, "improved": BudgetExceeded.exit_code, "not_mastered": BudgetExceeded.exit_code,
+        "impossible": ImpossibleGoal.exit_code}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """Give it a goal; get an agent that reaches it, with a number, a video and a report.
+
+    A goal is one relation: `hold yellow sphere`, `near(yellow sphere, black cube)`, `touching(me, purple wall)`,
+    `not hold black cube`. Colours: black purple yellow; shapes: wall cube sphere pyramid.
+    """
+
+    goal: tyro.conf.Positional[str]
+    """The goal, in quotes."""
+    rule: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A production rule, such as "hold black cube -> yellow sphere"; repeat the option for more."""
+    hide: Hide = "none"
+    """What the agent is not told about the rules, and has to find out."""
+    world: str = "f0"
+    """Where: f0 (7x7 room), f1 (9x9), f2 (four rooms with gates), or a file with an ASCII map."""
+    trials: int | None = None
+    """Trials in an episode, k; the score is the last one's. Default 5 if anything is hidden, else 1."""
+    budget: str = "5m"
+    """Wall time (90s, 5m, 1h) or environment steps (2e6steps)."""
+    target: float = 0.8
+    """The score that the 95 % interval's lower end must reach; 1 is the best that the planner finds."""
+    source: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
+    """Reuse only this prior: an id in the library, or a folder with a policy."""
+    no_reuse: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Use nothing from the library: learn from scratch."""
+    seed: int = 0
+    """Of worlds, starts and weights."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output."""
+
+
+def run(argv: list[str]) -> int:
+    """Read the options and do it."""
+    options = cli.parse(Options, argv, "rekindle master")
+    request = Request(
+        goal=options.goal,
+        rules=options.rule,
+        hide=options.hide,
+        world=options.world,
+        trials=options.trials,
+        seed=options.seed,
+        budget=parse_budget(options.budget),
+        target=options.target,
+        source=options.source,
+        reuse=not options.no_reuse,
+    )
+    return carry_out(request, Library.open(), json=options.json)
+
+
+def carry_out(request: Request, library: Library, *, json: bool, run: Run | None = None) -> int:
+    """Do it, write the report, say what came of it."""
+    live = Live("exam/score")
+    outcome = master(request, library, live, run=run)
+    live.stage("report", "plots, video and page")
+    report = tell(outcome, library)
+    say(outcome, live)
+    live.stage("done", f"report: {report}")
+    if json:
+        cli.emit_json(outcome.to_json(report))
+    return EXIT[outcome.verdict]
+
+
+def say(outcome: Outcome, live: Live) -> None:
+    """The verdict in a line."""
+    score = f" {shown(outcome.proof.score)} of the planner's best" if outcome.proof else ""
+    how = f" by {outcome.strategy}" if outcome.strategy else ""
+    live.stage(outcome.verdict.replace("_", " "), f"{outcome.goal.text}:{score}{how}; {outcome.reason}")

@@ -1,0 +1,41 @@
+"""`rekindle resume RUN`: go on with what was interrupted."""
+
+from dataclasses import dataclass
+
+import tyro
+
+from rekindle.cli import io as cli
+from rekindle.cli import master as master_command
+from rekindle.cli import train as train_command
+from rekindle.core.budget import parse_budget
+from rekindle.core.errors import ConfigError
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.master import Request
+
+
+@dataclass(frozen=True)
+class Options:
+    """Go on with a run that was interrupted, from its last checkpoint."""
+
+    which: tyro.conf.Positional[str]
+    """The run's id, or the beginning of one; `rekindle library ls` lists them."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output."""
+
+
+def run(argv: list[str]) -> int:
+    """Find the run, read what it was asked to do, and do the rest."""
+    options = cli.parse(Options, argv, "rekindle resume")
+    library = Library.open()
+    resumed = Run.open(library, options.which)
+    manifest = resumed.manifest
+    if manifest.status == "done":
+        raise ConfigError(f"{resumed.id} is done; there is nothing to resume. `rekindle library show {resumed.id}`.")
+    if manifest.kind == "master":
+        config = dict(manifest.config)
+        request = Request(**{**config, "rules": tuple(config["rules"]), "budget": parse_budget(config["budget"])})
+        return master_command.carry_out(request, library, json=options.json, run=resumed)
+    if manifest.kind == "train":
+        return train_command.carry_out(resumed, library, json=options.json)
+    raise ConfigError(f"{resumed.id} is a run of kind {manifest.kind!r}; only train and master runs can be resumed.")

@@ -1,0 +1,237 @@
+"""A goal in words as a family of tasks: the goal and its rules in many worlds, for practice and, apart, for proof."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rekindle.core.errors import ConfigError, GoalError, nearest
+from rekindle.envs.wrappers import Trials
+from rekindle.envs.xland import ascii as maps
+from rekindle.envs.xland.env import XLand
+from rekindle.envs.xland.game import View
+from rekindle.envs.xland.games import Split, split_of
+from rekindle.envs.xland.level import FLOOR, HOLD, ME, NEAR, NUM_TYPES, SEE, TOUCHING, Game, World, make_game
+from rekindle.envs.xland.pools import TaskPool, make_pool
+from rekindle.envs.xland.presets import keep, quiet
+from rekindle.envs.xland.text import parse_goal, parse_rule, print_goal, print_rule
+from rekindle.envs.xland.worlds import Rooms, make_world, sample_world, world_bytes
+
+Hide = Literal["none", "rules", "objects", "relations"]
+ROOMS: dict[str, tuple[Rooms, int, int]] = {"f0": ("R1", 7, 40), "f1": ("R1", 9, 80), "f2": ("R4", 13, 150)}
+"""World presets: layout, size, steps per trial."""
+RULE_BUCKETS = (4, 8, 16)
+MAX_OBJECTS = 12
+MAX_DISTRACTORS = 3
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a person asked for, in codes."""
+
+    goal: tuple[int, ...]
+    rules: tuple[tuple[int, ...], ...]
+    hide: Hide
+    world: str
+    """A preset's name or the path of a map."""
+    trials: int
+
+    @property
+    def text(self) -> str:
+        """In the canonical words."""
+        return print_goal(np.asarray(self.goal, np.int8))
+
+    @property
+    def rule_texts(self) -> list[str]:
+        """The rules in the canonical words."""
+        return [print_rule(np.asarray(rule, np.int8)) for rule in self.rules]
+
+    @property
+    def words(self) -> str:
+        """Everything that makes it this goal and no other, on one line: the key under which answers are kept."""
+        parts = [self.text, *self.rule_texts, f"hide {self.hide}", f"world {self.world}", f"trials {self.trials}"]
+        return "; ".join(parts)
+
+
+def parse(text: str, rules: tuple[str, ...] = (), *, hide: Hide = "none", world: str = "f0",
+          trials: int | None = None) -> Goal:  # fmt: skip
+    """Words to a goal. k defaults to 5 trials if anything is hidden, else to 1.
+
+    Raises:
+        GoalError, ConfigError: unknown words, an unknown world or map, more rules or trials than there is room for.
+    """
+    if trials is not None and not 1 <= trials <= 16:
+        raise ConfigError(f"--trials must be from 1 to 16; got {trials}.")
+    if len(rules) > RULE_BUCKETS[-1]:
+        raise ConfigError(f"a game has room for {RULE_BUCKETS[-1]} rules; got {len(rules)}. Leave some out.")
+    if hide != "none" and not rules:
+        raise ConfigError(f"--hide {hide} hides rules, but there is none. Add one with --rule, or leave --hide away.")
+    name = world.removeprefix("xland/").removesuffix("-v1")
+    if name not in ROOMS and not Path(world).is_file():
+        raise ConfigError(f"--world takes a preset or the path of a map; got {world!r}. Nearest presets: "
+                          f"{nearest(name, ROOMS)}.")  # fmt: skip
+    return Goal(
+        goal=tuple(parse_goal(text).tolist()),
+        rules=tuple(tuple(parse_rule(rule).tolist()) for rule in rules),
+        hide=hide,
+        world=name if name in ROOMS else world,
+        trials=trials or (1 if hide == "none" else 5),
+    )
+
+
+def env_of(goal: Goal) -> Trials:
+    """The environment: the static sizes of the families that shipped agents know, and room for the rules."""
+    rows = next(size for size in RULE_BUCKETS if size >= len(goal.rules) + 1)
+    used = {goal.goal[1], *(rule[1] for rule in goal.rules)}
+    relations = (NEAR, HOLD, TOUCHING) + ((SEE,) if SEE in used else ())
+    return Trials(XLand(id="xland/goal-v1", max_rules=rows, view=View(9, "centre"), relations=relations))
+
+
+def needed_objects(goal: Goal) -> list[int]:
+    """The initial objects: what goal and rules ask for, traced back through the rules that make it."""
+    wanted: list[int] = []
+
+    def need(kind: int, above: frozenset[int]) -> None:
+        makers = [rule for rule in goal.rules if kind in rule[4:] and kind not in above]
+        for part in makers[0][2:4] if makers else ():
+            if 0 < part <= NUM_TYPES:
+                need(part, above | {kind})
+        if not makers:
+            wanted.append(kind)
+
+    for kind in goal.goal[2:4]:
+        if 0 < kind <= NUM_TYPES:
+            need(kind, frozenset())
+    made = {kind for rule in goal.rules for kind in rule[4:]}
+    for kind in (k for rule in goal.rules for k in rule[2:4] if 0 < k <= NUM_TYPES):
+        if kind not in wanted and kind not in made:
+            wanted.append(kind)
+    return wanted
+
+
+def pool(goal: Goal, *, split: Split, seed: int, worlds: int, neighbours: float = 0.0, distractors: bool = True
+         ) -> TaskPool:  # fmt: skip
+    """The goal in `worlds` worlds; the two splits share no world, nor do different seeds share their draws.
+
+    A share `neighbours` of the tasks asks for something near the goal instead: one argument or relation changed, or
+    one rule more. Tasks that are solved, or whose rules fire, before anyone acts are left out, unless all are.
+
+    Raises:
+        GoalError: a map without room for the objects.
+    """
+    rng = np.random.default_rng([seed, 0 if split == "train" else 1])
+    some_worlds, length = _worlds(goal, rng, split, worlds)
+    games = []
+    for i in range(worlds):
+        asked = neighbour(goal, rng) if i < neighbours * worlds else goal
+        games.append(_game(asked, rng, distractors))
+    pairs = np.stack([np.arange(worlds), rng.permutation(worlds)], axis=1)
+    made = make_pool(some_worlds, games, trial_length=np.full(worlds, length), pairs=pairs)
+    good = np.flatnonzero(quiet(env_of(goal).env, made))
+    return keep(made, good) if len(good) else made
+
+
+def neighbour(goal: Goal, rng: np.random.Generator) -> Goal:
+    """The same structure with one type renamed, one relation changed, or one rule more (a dead end)."""
+    used = sorted({k for row in (goal.goal, *goal.rules) for k in row[2:] if 0 < k <= NUM_TYPES})
+    unused = [k for k in range(1, NUM_TYPES + 1) if k not in used]
+    change = str(rng.choice(["type", "relation", "rule"]))
+    if change == "type" and used and unused:
+        old, new = int(rng.choice(used)), int(rng.choice(unused))
+        renamed = [tuple(new if i >= 2 and k == old else k for i, k in enumerate(row)) for row in (goal.goal, *goal.rules)]
+        return replace(goal, goal=renamed[0], rules=tuple(renamed[1:]))
+    if change == "relation":
+        rows = [goal.goal, *goal.rules]
+        which = int(rng.integers(len(rows)))
+        rows[which] = _other_relation(rows[which], rng)
+        return replace(goal, goal=rows[0], rules=tuple(rows[1:]))
+    room = next(size for size in RULE_BUCKETS if size >= len(goal.rules) + 1)
+    if len(unused) >= 2 and len(goal.rules) < room:
+        first, second = (int(k) for k in rng.permutation(unused)[:2])
+        extra = (0, HOLD, ME, first, second, 0, 0)
+        return replace(goal, rules=(*goal.rules, extra))
+    return goal
+
+
+def _other_relation(row: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
+    """Hold becomes near or touching with the player; near and touching become each other, or hold of the player's."""
+    others = [r for r in (TOUCHING, NEAR, HOLD) if r != row[1] and (r != HOLD or (row[2] == ME and row[3] <= NUM_TYPES))]
+    return (row[0], int(rng.choice(others)), *row[2:])
+
+
+def _game(goal: Goal, rng: np.random.Generator, distractors: bool) -> Game:
+    objects = needed_objects(goal)
+    if len(objects) > MAX_OBJECTS - MAX_DISTRACTORS:
+        raise GoalError(f"the goal and its rules need {len(objects)} objects; there is room for "
+                        f"{MAX_OBJECTS - MAX_DISTRACTORS}. Leave some rules out.")  # fmt: skip
+    used = {k for row in (goal.goal, *goal.rules) for k in row[2:]}
+    unused = [k for k in range(1, NUM_TYPES + 1) if k not in used]
+    extra = rng.choice(unused, size=int(rng.integers(MAX_DISTRACTORS + 1))).tolist() if distractors and unused else []
+    rows = env_of(goal).env.max_rules
+    game = make_game(list(goal.goal), [list(rule) for rule in goal.rules], objects + extra, max_rules=rows,
+                     max_objects=MAX_OBJECTS)  # fmt: skip
+    return game._replace(mask=hidden_parts(game.rules, goal.hide))
+
+
+def hidden_parts(rules: np.ndarray, hide: Hide) -> np.ndarray:
+    """The mask that hides all rules wholly, all their objects, or all their relations; placeholders are numbered."""
+    mask = np.zeros_like(rules)
+    rows = rules[:, 1] > 0
+    if hide == "rules":
+        mask[rows, 0] = 1
+    elif hide == "relations":
+        words = [tuple(row) for row in rules[rows, :2].tolist()]
+        mask[rows, 1] = [1 + sorted(set(words)).index(word) for word in words]
+    elif hide == "objects":
+        kinds = rules[:, 2:]
+        is_object = (kinds > 0) & (kinds <= NUM_TYPES)
+        order = list(dict.fromkeys(kinds[is_object].tolist()))
+        numbers = np.asarray([0, *(1 + order.index(k) if k in order else 0 for k in range(1, NUM_TYPES + 1))])
+        mask[:, 2:] = np.where(is_object, numbers[np.where(is_object, kinds, 0)], 0)
+    return mask
+
+
+def _worlds(goal: Goal, rng: np.random.Generator, split: Split, count: int) -> tuple[list[World], int]:
+    if goal.world in ROOMS:
+        rooms, size, length = ROOMS[goal.world]
+        text = None
+    else:
+        text = Path(goal.world).read_text()
+        base = maps.world_from_ascii(text, max_objects=MAX_OBJECTS)
+        _check_room(goal, base, maps.num_places(base))
+        length = 40 + 2 * sum(base.terrain.shape)
+    worlds: list[World] = []
+    tries = 0
+    while len(worlds) < count:
+        world = sample_world(rng, rooms, size, max_objects=MAX_OBJECTS) if text is None else _vary(base, rng)
+        tries += 1
+        # A map may be too small for as many different starts: then the splits share some rather than fail.
+        if split_of(world_bytes(world)) == split or tries > 50 * count:
+            worlds.append(world)
+    return worlds, length
+
+
+def _check_room(goal: Goal, base: World, marked: int) -> None:
+    objects = len(needed_objects(goal))
+    if marked and marked < objects:
+        raise GoalError(f"{goal.world} marks {marked} places for objects, the goal needs {objects}; mark more with digits.")
+    floor = int((base.terrain == FLOOR).sum())
+    if floor < objects + MAX_DISTRACTORS + 1:
+        raise GoalError(f"{goal.world} has {floor} floor cells; {objects} objects, up to {MAX_DISTRACTORS} others and "
+                        f"the player need {objects + MAX_DISTRACTORS + 1}.")  # fmt: skip
+
+
+def _vary(base: World, rng: np.random.Generator) -> World:
+    """The same map with another start and heading; objects lie where the map marks them, or anywhere."""
+    floor = np.argwhere(base.terrain == FLOOR)
+    marked = maps.num_places(base)
+    fixed = base.places[0, :marked]
+    rest = np.asarray([c for c in floor.tolist() if c not in fixed.tolist()])
+    order = rest[rng.permutation(len(rest))]
+    places = np.concatenate([fixed, order[1:]])[:MAX_OBJECTS]
+    world = make_world(base.terrain, places, tuple(order[0].tolist()), heading=int(rng.integers(4)),
+                       max_objects=MAX_OBJECTS)  # fmt: skip
+    return world._replace(gates=base.gates, gate_open=base.gate_open)
+
+

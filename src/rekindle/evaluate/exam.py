@@ -1,0 +1,67 @@
+"""An exam: tasks with the planner's best reward beside each, which any policy can sit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from rekindle.core.stats import Interval, bootstrap
+from rekindle.core.types import Policy
+from rekindle.envs.wrappers import Trials
+from rekindle.envs.xland import planner, pools
+from rekindle.envs.xland.level import Task
+from rekindle.envs.xland.pools import TaskPool
+from rekindle.evaluate.rollout import trial_rewards
+
+
+class Exam(NamedTuple):
+    """Tasks (stacked) that can be solved for certain, and the best possible reward of a trial of each."""
+
+    env: Trials
+    tasks: Task
+    optimum: Float[np.ndarray, " n"]
+    left_out: int
+    """Tasks that cannot be solved, or for which the planner found only a bound."""
+
+
+class Result(NamedTuple):
+    """What a policy reached: rewards over the planner's by task, repetition and trial, and what that took."""
+
+    scores: Float[np.ndarray, "n repetitions K"]
+    env_steps: int
+
+    @property
+    def last(self) -> Interval:
+        """Mean score of the last trial with its 95 % interval, tasks drawn anew."""
+        return bootstrap(self.scores[:, :, -1].mean(axis=1)[None])
+
+    def by_trial(self) -> list[Interval]:
+        """The same for every trial of the episodes."""
+        means = self.scores.mean(axis=1)
+        return [bootstrap(means[None, :, trial]) for trial in range(means.shape[1])]
+
+
+def make_exam(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = None, seed: int = 0,
+              progress: Callable[[int, int], None] | None = None) -> Exam:  # fmt: skip
+    """An exam of `tasks` tasks of a pool (all, if it has fewer), less those the planner leaves out."""
+    total = pools.num_tasks(pool)
+    numbers = np.random.default_rng(seed).permutation(total)[:tasks]
+    unpack = jax.jit(jax.vmap(lambda pool, i: pools.task(pool, i, 1), in_axes=(None, 0)))
+    chosen = jax.tree.map(np.asarray, unpack(jax.tree.map(jnp.asarray, pool), jnp.asarray(numbers)))
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], chosen) for i in range(len(numbers))]
+    plans = planner.plan_many(env.env, each, cache=cache, progress=progress)
+    good = np.flatnonzero([plan.solvable and plan.exact and plan.optimum_exact for plan in plans])
+    kept = jax.tree.map(lambda leaf: leaf[good], chosen)
+    return Exam(env, kept, np.asarray([plans[i].optimum for i in good]), len(numbers) - len(good))
+
+
+def sit(exam: Exam, policy: Policy | Any, key: Key[Array, ""], *, trials: int, repetitions: int,
+        explore: bool = True) -> Result:  # fmt: skip
+    """`repetitions` independent episodes of `trials` trials for each task."""
+    rewards = trial_rewards(exam.env, policy, exam.tasks, key, trials=trials, repetitions=repetitions, explore=explore)
+    steps = int(exam.tasks.trial_length.astype(np.int64).sum()) * trials * repetitions
+    return Result(rewards / exam.optimum[:, None, None], steps)

@@ -1,0 +1,356 @@
+"""The main job: a goal in words goes in, an agent that reaches it comes out. Read downwards; each arrow is a function.
+
+    goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
+                                      ^                     |
+                                      +----- not yet -------+
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from rekindle.agents.registry import export, incompatible, load
+from rekindle.core.budget import Budget
+from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.stats import Interval
+from rekindle.core.types import EnvSpec
+from rekindle.envs.xland import goals, planner, pools
+from rekindle.envs.xland.goals import Goal, Hide
+from rekindle.evaluate.exam import Exam, Result, make_exam, sit
+from rekindle.library.artefact import read_meta, save_policy
+from rekindle.library.library import Library, Prior
+from rekindle.library import manifest
+from rekindle.library.run import Run
+from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
+from rekindle.strategies.base import REPETITIONS, Account, Attempt, Estimate, Recalled, Situation, Strategy
+from rekindle.train.loop import Progress
+
+STRATEGIES: tuple[Strategy, ...] = (reuse, adapt, fine_tune, from_scratch)
+"""Cheapest first."""
+PRACTICE_TASKS, PROOF_TASKS = 32, 64
+"""Tasks of the exams; each is sat `REPETITIONS` times, so a proof has 512 episodes less those the planner leaves out."""
+MIN_PROOF_EPISODES = 256
+MOST_RECALLED = 6
+"""Priors that are asked to show what they can do."""
+
+Verdict = Literal["mastered", "improved", "not_mastered", "impossible"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person typed."""
+
+    goal: str
+    rules: tuple[str, ...] = ()
+    hide: Hide = "none"
+    world: str = "f0"
+    trials: int | None = None
+    seed: int = 0
+    budget: Budget = field(default_factory=lambda: Budget(seconds=300.0))
+    target: float = 0.8
+    source: str | None = None
+    """Only this prior: an id in the library or the folder of a policy."""
+    reuse: bool = True
+    """Whether anything from the library may be used."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if not 0.0 < self.target < 1.0:
+            raise ConfigError(f"--target must lie between 0 and 1 (1 is the planner's best); got {self.target}.")
+        if self.source is not None and not self.reuse:
+            raise ConfigError("--from names a prior to use and --no-reuse forbids using any; leave one away.")
+
+
+class Watcher(Protocol):
+    """Who looks on."""
+
+    def stage(self, name: str, text: str) -> None:
+        """A stage begins or has something to say."""
+        ...
+
+    def progress(self, strategy: str, now: Progress) -> None:
+        """Practice went on."""
+        ...
+
+
+class Proof(NamedTuple):
+    """Fresh episodes in worlds that no training saw."""
+
+    score: Interval
+    result: Result
+    exam: Exam
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    goal: Goal
+    verdict: Verdict
+    reason: str
+    target: float
+    account: Account
+    run: Run
+    tried: list[str]
+    strategy: str = ""
+    proof: Proof | None = None
+    attempt: Attempt | None = None
+    agent: str = ""
+    """Id under which the policy is in the library: this run's, or the prior's if it was used as it is."""
+    recalled: list[Recalled] = field(default_factory=list)
+
+    def to_json(self, report: Path) -> dict[str, Any]:
+        """The line that `rekindle master --json` ends with."""
+        score = self.proof.score if self.proof else None
+        return {
+            "goal": self.goal.words,
+            "verdict": self.verdict,
+            "score": score.value if score else None,
+            "score_low": score.low if score else None,
+            "score_high": score.high if score else None,
+            "target": self.target,
+            "strategy": self.strategy,
+            "strategies_tried": self.tried,
+            "env_steps": self.account.env_steps,
+            "wall_s": round(self.account.seconds(), 3),
+            "agent": self.agent,
+            "parents": list(self.attempt.parents) if self.attempt else [],
+            "report": str(report),
+        }
+
+
+def master(request: Request, library: Library, watch: Watcher, *, run: Run | None = None) -> Outcome:
+    """Reach a goal by reusing the library. With `run`, go on with an interrupted one.
+
+    Raises:
+        GoalError, ConfigError: words or settings that cannot be used.
+        KeyboardInterrupt: after Ctrl-C, when everything is saved.
+    """
+    goal = understand(request)
+    watch.stage("understand", goal.words)
+    run = run or begin(request, goal, library)
+    account = Account(request.budget, before_s=run.manifest.wall_s, env_steps=run.manifest.env_steps)
+    outcome = Outcome(goal, "not_mastered", "", request.target, account, run, [])
+    if why := impossible(goal, request.seed, library):
+        run.decide(choice="stop", reason=why)
+        outcome.verdict, outcome.reason = "impossible", why
+        return finish(outcome)
+
+    now = prepare(request, goal, library, run, account, watch)
+    outcome.recalled = list(now.priors)
+    for strategy, estimate, others in choose(now, outcome):
+        watch.stage("choose", f"{strategy.name}: {estimate.reason}")
+        run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(), alternatives=others)
+        attempt = strategy.carry_out(now)
+        watch.stage("judge", f"{strategy.name}: {attempt.verdict}, practice exam {shown(attempt.score)}")
+        run.decide(outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(), at_s=account.seconds())
+        if attempt.verdict == "interrupted":
+            run.finish("interrupted", env_steps=account.env_steps, wall_s=account.seconds())
+            raise KeyboardInterrupt
+        proof = prove(now, attempt, request.seed, len(outcome.tried), library, watch)
+        outcome.tried.append(strategy.name)
+        if outcome.proof is None or proof.score.value > outcome.proof.score.value:
+            outcome.proof, outcome.attempt, outcome.strategy = proof, attempt, strategy.name
+        if proof.score.low >= request.target:
+            break
+    return finish(keep(outcome, now))
+
+
+def understand(request: Request) -> Goal:
+    """Words to a task family; an unknown word is refused with its place and the nearest known ones."""
+    return goals.parse(
+        request.goal, request.rules, hide=request.hide, world=request.world, trials=request.trials
+    )
+
+
+def begin(request: Request, goal: Goal, library: Library) -> Run:
+    """Open the run's folder: from here on nothing is lost."""
+    config = {**asdict(request), "budget": str(request.budget)}
+    name = goal.text.replace(" ", "-").replace("(", "-").replace(")", "").replace(",", "")
+    return Run.create(library, "master", name=name, config=config, seed=request.seed, env_id="xland/goal-v1")
+
+
+def impossible(goal: Goal, seed: int, library: Library) -> str:
+    """Why no behaviour reaches the goal in any of a few worlds without distractors, by proof; else empty."""
+    reason = ""
+    pool = goals.pool(goal, split="train", seed=seed, worlds=4, distractors=False)
+    plans = planner.plan_many(goals.env_of(goal).env, pool, cache=planned(library))
+    for plan in plans:
+        if plan.solvable or not plan.exact:
+            return ""
+        reason = plan.reason
+    return reason
+
+
+def planned(library: Library) -> Path:
+    """Where the planner keeps what it found."""
+    return library.folder / "planned"
+
+
+def prepare(request: Request, goal: Goal, library: Library, run: Run, account: Account, watch: Watcher) -> Situation:
+    """Practice worlds, their exam, and what the library has for them."""
+    env = goals.env_of(goal)
+
+    def pool(*, neighbours: float, worlds: int) -> pools.TaskPool:
+        return goals.pool(goal, split="train", seed=request.seed, worlds=worlds, neighbours=neighbours)
+
+    watch.stage("plan", "the best possible reward in the practice worlds")
+    practice = make_exam(env, pool(neighbours=0.0, worlds=2 * PRACTICE_TASKS), tasks=PRACTICE_TASKS,
+                         cache=planned(library))  # fmt: skip
+    now = Situation(goal, env, pool, practice, (), request.target, jax.random.key(request.seed), run, account,
+                    watch.progress)  # fmt: skip
+    priors = recall(request, library, now, watch) if request.reuse else []
+    return Situation(**{**now.__dict__, "priors": priors})
+
+
+def recall(request: Request, library: Library, now: Situation, watch: Watcher) -> list[Recalled]:
+    """Priors that can act here, best first, each with evidence: its answer to this goal, or its practice exam."""
+    if request.source is not None:
+        candidates = [named(request.source, library)]
+    else:
+        candidates = [p for p in library.priors() if not incompatible(spec_of(p), now.env.spec)]
+    answers = [p for p in candidates if is_answer(p, now.goal, request.target)]
+    if answers:
+        best = max(answers, key=lambda p: (float(p.card["score"]), p.created))
+        watch.stage("recall", f"{best.id} answered this goal before")
+        loaded = load(best.path, env_spec=now.env.spec)
+        return [Recalled(best.id, loaded, best.card, None, None, answered=True)]
+    recalled: list[Recalled] = []
+    for stream, prior in enumerate(likeliest(candidates, now.goal)):
+        try:
+            loaded = load(prior.path, env_spec=now.env.spec)
+        except CheckpointError as error:
+            if request.source is not None:
+                raise
+            watch.stage("recall", f"{prior.id} is left out: {error}")
+            continue
+        key = jax.random.fold_in(now.key, 1000 + stream)
+        result = sit(now.practice, loaded.policy, key, trials=now.goal.trials, repetitions=REPETITIONS)
+        now.account.env_steps += result.env_steps
+        trials = result.by_trial()
+        watch.stage("recall", f"{prior.id}: {shown(trials[-1])}")
+        recalled.append(Recalled(prior.id, loaded, prior.card, trials[0], trials[-1], answered=False))
+    return sorted(recalled, key=lambda r: r.last.value if r.last else 0.0, reverse=True)
+
+
+def named(source: str, library: Library) -> Prior:
+    """The prior that `--from` names: an id, the start of one, or a folder with a policy."""
+    folder = Path(source)
+    if (folder / "policy.json").is_file():
+        meta = read_meta(folder)
+        return Prior(str(folder), folder, folder.name, meta.env_id, meta.agent, manifest.now(), meta.card, ())
+    record = library.find(source)
+    known = [prior for prior in library.priors() if prior.id == record.id]
+    if not known:
+        raise ConfigError(f"--from takes a run with a policy; {record.id} has none. See `rekindle library ls`.")
+    return known[0]
+
+
+def spec_of(prior: Prior) -> EnvSpec:
+    """What a prior was made for."""
+    return EnvSpec.from_json(read_meta(prior.path).spec)
+
+
+def is_answer(prior: Prior, goal: Goal, target: float) -> bool:
+    """Whether a prior was kept as the proved answer to this very goal."""
+    return prior.card.get("goal") == goal.words and float(prior.card.get("score_low", 0.0)) >= target
+
+
+def likeliest(priors: list[Prior], goal: Goal) -> list[Prior]:
+    """Those most worth asking: the nearest goals, then foundation agents, then the newest."""
+    words = set(goal.words.replace(";", " ").split())
+
+    def likeness(prior: Prior) -> tuple[int, float, float]:
+        shared = set(str(prior.card.get("goal", "")).replace(";", " ").split()) & words
+        return (int(bool(prior.card.get("foundation"))), float(len(shared)), prior.created.timestamp())
+
+    ranked = sorted(priors, key=likeness, reverse=True)
+    return ranked[:MOST_RECALLED]
+
+
+def choose(now: Situation, outcome: Outcome) -> Iterator[tuple[Strategy, Estimate, list[dict[str, Any]]]]:
+    """The strategies that apply, cheapest first, while the budget lasts; each with what it was preferred to."""
+    offers = [(s, e) for s in STRATEGIES if (e := s.estimate(now)) is not None]
+    offers.sort(key=lambda offer: offer[1].seconds)
+    for i, (strategy, estimate) in enumerate(offers):
+        if outcome.tried and now.account.is_spent():
+            return
+        others = [{"choice": s.name, **e._asdict()} for s, e in offers[i + 1 :]]
+        yield strategy, estimate, others
+
+
+def prove(now: Situation, attempt: Attempt, seed: int, number: int, library: Library, watch: Watcher) -> Proof:
+    """Fresh worlds, starts and random numbers; the score is the last trial's reward over the planner's."""
+    watch.stage("prove", "fresh episodes in worlds that no training saw")
+    pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=2 * PROOF_TASKS)
+    exam = make_exam(now.env, pool, tasks=PROOF_TASKS, cache=planned(library))
+    repetitions = max(REPETITIONS, -(-MIN_PROOF_EPISODES // max(len(exam.optimum), 1)))
+    key = jax.random.fold_in(jax.random.fold_in(now.key, 10_000 + number), hash_of(now.run.id))
+    result = sit(exam, attempt.policy, key, trials=now.goal.trials, repetitions=repetitions)
+    now.account.env_steps += result.env_steps
+    watch.stage("prove", f"{shown(result.last)} over {result.scores.shape[0] * repetitions} episodes")
+    return Proof(result.last, result, exam)
+
+
+def hash_of(text: str) -> int:
+    """A number from a text, the same in every process."""
+    return int.from_bytes(text.encode()[-6:], "big") % (1 << 31)
+
+
+def keep(outcome: Outcome, now: Situation) -> Outcome:
+    """Verdict; a newly trained policy goes to the library with its lineage and score card."""
+    assert outcome.proof is not None and outcome.attempt is not None
+    score, attempt = outcome.proof.score, outcome.attempt
+    before = max((r.last.high for r in now.priors if r.last is not None), default=0.0)
+    if score.low >= outcome.target:
+        outcome.verdict, outcome.reason = "mastered", f"the interval's lower end {score.low:.3f} reaches the target"
+    elif score.low > before and attempt.state is not None:
+        outcome.verdict, outcome.reason = "improved", f"better than anything in the library before ({before:.3f})"
+    else:
+        outcome.reason = f"the interval's lower end {score.low:.3f} misses the target {outcome.target:g}"
+    run = outcome.run
+    parents = [(parent, "init" if attempt.state is not None else "policy") for parent in attempt.parents]
+    run.update(parents=[{"id": id, "role": role} for id, role in parents])
+    card = {
+        "goal": outcome.goal.words,
+        "score": score.value,
+        "score_low": score.low,
+        "score_high": score.high,
+        "episodes": int(np.prod(outcome.proof.result.scores.shape[:2])),
+        "normaliser": "planner",
+        "strategy": outcome.strategy,
+        "env_steps": outcome.account.env_steps,
+    }
+    if attempt.state is not None or (outcome.verdict == "mastered" and not now.priors[0].answered):
+        state = attempt.state
+        facts = export(attempt.agent, state, now.env.spec) if state is not None else policy_facts(now, attempt)
+        save_policy(run.path / "policy", **facts, card=card, provenance={"run": run.id, "parents": attempt.parents})
+        outcome.agent = run.id
+    else:
+        outcome.agent = attempt.parents[0] if attempt.parents else ""
+    return outcome
+
+
+def policy_facts(now: Situation, attempt: Attempt) -> dict[str, Any]:
+    """The facts of a prior that was used as it is, to keep it as the answer to this goal too."""
+    meta = now.priors[0].loaded.artefact
+    return {"agent": meta.meta.agent, "agent_version": meta.meta.agent_version, "config": meta.meta.config,
+            "spec": meta.meta.spec, "arrays": meta.arrays}  # fmt: skip
+
+
+def finish(outcome: Outcome) -> Outcome:
+    """Close the run's books."""
+    score = outcome.proof.score if outcome.proof else None
+    scores = [] if score is None else [{"name": "proof", **dict(zip(("value", "low", "high"), score, strict=True))}]
+    outcome.run.update(scores=scores, notes=f"{outcome.verdict}: {outcome.reason}")
+    outcome.run.finish("done", env_steps=outcome.account.env_steps, wall_s=outcome.account.seconds())
+    return outcome
+
+
+def shown(score: Interval) -> str:
+    """A score as people read it."""
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"

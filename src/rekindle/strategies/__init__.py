@@ -1,0 +1,1 @@
+"""Ways from a goal, priors and a budget to a policy; one file per strategy, cheapest first in `master.STRATEGIES`."""

@@ -1,0 +1,23 @@
+"""Adapt in context: a prior explores in the first trials and has it by the last one; no gradient (AdA, RL^2)."""
+
+from rekindle.strategies.base import Attempt, Estimate, Situation
+
+name = "adapt"
+
+
+def estimate(now: Situation) -> Estimate | None:
+    """Applies if there are trials to adapt in and the best prior's last trial may reach the target."""
+    if now.goal.trials == 1 or not now.priors:
+        return None
+    best = now.priors[0]
+    if best.last is None or best.last.high < now.target:
+        return None
+    gain = "" if best.first is None else f", from {best.first.value:.2f} in the first"
+    return Estimate(3.0, 0, best.last.value, f"{best.id} reaches {best.last.value:.2f} in trial {now.goal.trials}{gain}")
+
+
+def carry_out(now: Situation) -> Attempt:
+    """Nothing to train: the memory does it within the episode."""
+    best = now.priors[0]
+    score = best.last or now.ask(best.loaded.policy, stream=1)
+    return Attempt(best.loaded.agent, None, best.loaded.policy, score, "mastered", (best.id,), 0, [])

@@ -1,0 +1,36 @@
+"""Fine-tune: go on from the best prior, on the goal and its neighbours, so that what it knows stays general."""
+
+import equinox as eqx
+import jax
+
+from rekindle.agents.registry import config_from_json, config_to_json, make_agent, module_of
+from rekindle.strategies.base import Attempt, Estimate, Situation
+from rekindle.strategies.practice import practise
+
+name = "fine-tune"
+NEIGHBOURS = 0.35
+"""Share of practice tasks that are neighbours of the goal."""
+SETTINGS = {"learning_rate": 5e-4, "entropy_weight": 0.01, "num_envs": 128, "rollout_length": 64, "epochs": 2}
+"""What differs from how the prior was trained: smaller steps, less noise, smaller and more frequent updates."""
+
+
+def estimate(now: Situation) -> Estimate | None:
+    """Applies to any prior that can go on learning; the better it is already, the less it takes."""
+    if not now.priors:
+        return None
+    best = now.priors[0]
+    score = best.last.value if best.last is not None else float(best.card["score"])
+    missing = max(now.target - score, 0.02)
+    steps = int(2e5 + 2e6 * missing)
+    return Estimate(30.0 + steps / 1e4, steps, min(score + 0.3, 0.95), f"{best.id} starts at {score:.2f}")
+
+
+def carry_out(now: Situation) -> Attempt:
+    """Train from its weights with a fresh optimiser."""
+    best = now.priors[0]
+    config = config_from_json(best.loaded.agent.name, {**config_to_json(best.loaded.agent.config), **SETTINGS})
+    agent = make_agent(best.loaded.agent.name, config)
+    state = module_of(agent.name).adopt(config, jax.random.fold_in(now.key, 7), now.env.spec, best.loaded.policy)
+    state = jax.tree.map(lambda x: x.copy() if eqx.is_array(x) else x, state)
+    return practise(now, agent, state, name=name, neighbours=NEIGHBOURS, budget=now.account.left(0.75),
+                    parents=(best.id,), give_up=True)  # fmt: skip

@@ -1,0 +1,65 @@
+"""What fine-tuning and learning from scratch share: practise until the exam is passed or it no longer pays."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from rekindle.core.budget import Budget
+from rekindle.core.stats import Interval
+from rekindle.core.types import Agent, Policy
+from rekindle.envs.wrappers import AutoReset
+from rekindle.envs.xland import pools
+from rekindle.strategies.base import Attempt, Situation, Verdict, judge
+from rekindle.train.loop import Plan, train
+
+WORLDS = 1024
+"""Tasks in a practice pool."""
+
+
+def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
+             parents: tuple[str, ...], give_up: bool) -> Attempt:  # fmt: skip
+    """Train on the goal and a share of its neighbours, with an exam every twentieth of the budget.
+
+    Stops when the exam's interval lies above the target, or, with `give_up`, when the curve has stalled or diverged.
+    """
+    env = AutoReset(now.env, partial(_draw, now.goal.trials))
+    pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
+    curve: list[tuple[int, Interval]] = []
+
+    def exam(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
+        del key
+        score = now.ask(policy, stream=100 + len(curve))
+        curve.append((env_steps, score))
+        return {"exam/score": score.value, "exam/low": score.low, "exam/high": score.high}
+
+    def enough(values: Mapping[str, float]) -> bool:
+        if "exam/score" not in values:
+            return False
+        verdict = judge(curve, now.target)
+        return verdict == "mastered" or (give_up and verdict in ("stalled", "diverged"))
+
+    trained = train(
+        agent,
+        env,
+        lambda share: pool,
+        now.key,
+        Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_every=0.05),
+        run=now.run,
+        state=state,
+        evaluate=exam,
+        show=partial(now.show, name),
+        stop=enough,
+        tag=name,
+    )
+    now.account.env_steps += trained.env_steps
+    verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, now.target)
+    return Attempt(agent, trained.state, agent.policy(trained.state), curve[-1][1], verdict, parents,
+                   trained.env_steps, curve)  # fmt: skip
+
+
+def _draw(trials: int, key: Key[Array, ""], pool: pools.TaskPool, _: Any) -> Any:
+    return pools.draw(key, pool, min_trials=trials, max_trials=trials)

@@ -1,0 +1,56 @@
+"""The public verbs of the library, beside `master`: load an agent, make a goal's tasks, play."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from rekindle.agents.registry import Loaded
+from rekindle.agents.registry import load as load_folder
+from rekindle.core.errors import ConfigError
+from rekindle.envs.wrappers import Trials
+from rekindle.envs.xland import goals, pools
+from rekindle.envs.xland.goals import Hide
+from rekindle.envs.xland.level import Task
+from rekindle.evaluate.rollout import trial_rewards
+from rekindle.library.library import Library
+
+
+class Tasks(NamedTuple):
+    """Tasks of one goal, stacked, and the environment that they are for."""
+
+    env: Trials
+    tasks: Task
+
+
+def load(agent: str | Path, *, library: Library | None = None) -> Loaded:
+    """The agent with this id (or the start of one) in the library, or in this folder.
+
+    Raises:
+        LibraryError, CheckpointError: there is none, or it cannot be used.
+    """
+    folder = Path(agent)
+    if (folder / "policy.json").is_file():
+        return load_folder(folder)
+    record = (library or Library.open()).find(str(agent))
+    if record.policy is None:
+        raise ConfigError(f"{record.id} kept no policy; `rekindle library ls` shows which runs did.")
+    return load_folder(record.path / "policy")
+
+
+def tasks(goal: str, *rules: str, hide: Hide = "none", world: str = "f0", count: int = 64, seed: int = 0) -> Tasks:
+    """`count` fresh tasks that ask for a goal, in the words of docs/xland.md."""
+    asked = goals.parse(goal, rules, hide=hide, world=world)
+    pool = goals.pool(asked, split="test", seed=seed, worlds=count)
+    index = np.arange(pools.num_tasks(pool))
+    stacked = jax.vmap(lambda i: pools.task(pool, i, asked.trials))(index)
+    return Tasks(goals.env_of(asked), jax.tree.map(np.asarray, stacked))
+
+
+def play(agent: Loaded, tasks: Tasks, *, trials: int = 1, repetitions: int = 4, seed: int = 0
+         ) -> Float[np.ndarray, "n repetitions K"]:  # fmt: skip
+    """Reward of every trial of `repetitions` episodes of each task."""
+    return trial_rewards(tasks.env, agent.policy, tasks.tasks, jax.random.key(seed), trials=trials,
+                         repetitions=repetitions)  # fmt: skip
