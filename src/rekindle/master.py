@@ -242,7 +242,8 @@ def named(source: str, library: Library) -> Prior:
     folder = Path(source)
     if (folder / "policy.json").is_file():
         meta = read_meta(folder)
-        return Prior(str(folder), folder, folder.name, meta.env_id, meta.agent, manifest.now(), meta.card, ())
+        id = str(meta.provenance.get("run") or f"policy-{meta.weights.sha256[:12]}")
+        return Prior(id, folder, folder.name, meta.env_id, meta.agent, manifest.now(), meta.card, ())
     record = library.find(source)
     known = [prior for prior in library.priors() if prior.id == record.id]
     if not known:

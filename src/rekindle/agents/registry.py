@@ -13,6 +13,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from rekindle import agents
 from rekindle.core.errors import CheckpointError, ConfigError, nearest
@@ -80,9 +81,16 @@ class Loaded:
     spec: EnvSpec
     artefact: PolicyArtefact
 
-    def state(self, key: jax.Array) -> Any:
-        """A state of the agent that goes on learning from this policy, with a fresh optimiser."""
-        return module_of(self.agent.name).adopt(self.agent.config, key, self.spec, self.policy)
+    def state_for(self, agent: Agent, key: jax.Array) -> Any:
+        """A state of `agent` (same algorithm and network sizes) that goes on learning from this policy.
+
+        Raises:
+            CheckpointError: the network that `agent` would have is another; names the first leaf that differs.
+        """
+        fresh = agent.init(key, self.spec)
+        unflatten_arrays(agent.policy(fresh), self.artefact.arrays, where=f"the policy of {self.spec.id}")
+        adopted = module_of(agent.name).adopt(agent.config, key, self.spec, self.policy)
+        return jax.tree.map(lambda x: jnp.copy(x) if eqx.is_array(x) else x, adopted)
 
 
 def load(folder: Path, *, env_spec: EnvSpec | None = None) -> Loaded:

@@ -1,5 +1,6 @@
 """Spaces: what an observation or an action may be. Plain data, JSON both ways, no JAX."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -80,8 +81,8 @@ _KINDS: dict[str, type] = {"box": Box, "discrete": Discrete, "multi_discrete": M
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """The space as JSON data; `space_from_json` inverts it exactly."""
-    return asdict(space)
+    """The space as JSON data; `space_from_json` inverts it exactly. Infinite bounds become text."""
+    return {k: str(v) if isinstance(v, float) and math.isinf(v) else v for k, v in asdict(space).items()}
 
 
 def space_from_json(data: dict[str, Any]) -> Space:
@@ -90,6 +91,8 @@ def space_from_json(data: dict[str, Any]) -> Space:
     if kind not in _KINDS:
         raise ConfigError(f"space kind must be one of {sorted(_KINDS)}; got {kind!r}.")
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    for bound in {"low", "high"} & fields.keys():  # JSON has no infinity: it comes as text
+        fields[bound] = float(fields[bound])
     try:
         return _KINDS[kind](**fields)
     except TypeError as error:

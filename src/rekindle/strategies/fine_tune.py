@@ -1,9 +1,8 @@
 """Fine-tune: go on from the best prior, on the goal and its neighbours, so that what it knows stays general."""
 
-import equinox as eqx
 import jax
 
-from rekindle.agents.registry import config_from_json, config_to_json, make_agent, module_of
+from rekindle.agents.registry import config_from_json, config_to_json, make_agent
 from rekindle.strategies.base import Attempt, Estimate, Situation
 from rekindle.strategies.practice import practise
 
@@ -30,7 +29,6 @@ def carry_out(now: Situation) -> Attempt:
     best = now.priors[0]
     config = config_from_json(best.loaded.agent.name, {**config_to_json(best.loaded.agent.config), **SETTINGS})
     agent = make_agent(best.loaded.agent.name, config)
-    state = module_of(agent.name).adopt(config, jax.random.fold_in(now.key, 7), now.env.spec, best.loaded.policy)
-    state = jax.tree.map(lambda x: x.copy() if eqx.is_array(x) else x, state)
+    state = best.loaded.state_for(agent, jax.random.fold_in(now.key, 7))
     return practise(now, agent, state, name=name, neighbours=NEIGHBOURS, budget=now.account.left(0.75),
                     parents=(best.id,), give_up=True)  # fmt: skip

@@ -1,0 +1,1 @@
+"""What to practise on, and when."""

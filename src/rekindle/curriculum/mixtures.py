@@ -1,0 +1,67 @@
+"""Mixtures of task families that lead from what is easily found to what is wanted."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rekindle.core.errors import ConfigError, nearest
+from rekindle.envs import registry
+from rekindle.envs.xland.pools import Mixture, TaskPool
+from rekindle.envs.xland.presets import pool_for
+
+
+class Family(NamedTuple):
+    """One part of a mixture: an environment's tasks, drawn with this relative probability per episode."""
+
+    id: str
+    weight: float
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+DOORS = {
+    n: tuple(Family(f"xland/doors-{m}-v1", 1.0) for m in range(2, n + 1)) for n in (2, 3, 4)
+}
+"""D-N with random headings is not found from nothing: with N objects, avoiding those already tried pays too little.
+With two it pays at once, and what is learnt there carries over. So D-2 to D-N are practised together."""
+
+FOUNDATION = (
+    Family("xland/doors-2-v1", 0.08),
+    Family("xland/doors-3-v1", 0.10),
+    Family("xland/doors-4-v1", 0.20),
+    Family("xland/f0-visible-v1", 0.15),
+    Family("xland/f0-v1", 0.10),
+    Family("xland/f0t-v1", 0.27, (("hidden", "rules"),)),
+    Family("xland/f0t-v1", 0.10, (("hidden", "none"),)),
+)
+"""Weights count episodes; those of F0 are several times as long as the others."""
+
+
+def mixture(families: tuple[Family, ...], *, seed: int) -> Mixture:
+    """Training pools of these families, on the device."""
+    pools = tuple(pool_for(f.id, split="train", seed=seed, **dict(f.options)) for f in families)
+    return jax.tree.map(jnp.asarray, Mixture(pools, np.asarray([f.weight for f in families], np.float32)))
+
+
+def source(name: str, env_id: str, *, seed: int) -> Callable[[float], TaskPool | Mixture | Any]:
+    """What to draw from at each share of training: `none` is the environment's own training pool.
+
+    Raises:
+        ConfigError: an unknown curriculum, or one that does not lead to this environment.
+    """
+    if name == "none":
+        pool = jax.tree.map(jnp.asarray, registry.make(env_id).pool(split="train", seed=seed))
+        return lambda share: pool
+    if name == "foundation":
+        mixed = mixture(FOUNDATION, seed=seed)
+        return lambda share: mixed
+    if name == "doors":
+        leads_to = {f"xland/doors-{n}-v1": families for n, families in DOORS.items()}
+        id = registry.resolve(env_id, registry.ids())
+        if id not in leads_to:
+            raise ConfigError(f"the curriculum 'doors' leads to {', '.join(leads_to)}; got {env_id!r}.")
+        mixed = mixture(leads_to[id], seed=seed)
+        return lambda share: mixed
+    raise ConfigError(f"no curriculum {name!r}; did you mean {nearest(name, ['none', 'doors', 'foundation'])}?")

@@ -1,0 +1,83 @@
+"""A training as a run: everything that decides it is in the manifest, so that it repeats and resumes from there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from jaxtyping import Array, Key
+
+from rekindle.agents.registry import config_from_json, export, load, make_agent
+from rekindle.core.budget import Budget, parse_budget
+from rekindle.core.types import Policy
+from rekindle.curriculum import mixtures
+from rekindle.envs import registry
+from rekindle.envs.wrappers import AutoReset
+from rekindle.library.artefact import save_policy
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.train.loop import Plan, Progress, Trained, train
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained, as JSON data in the manifest's config."""
+
+    agent: str
+    settings: dict[str, Any]
+    """The agent's whole config."""
+    env: str
+    budget: str
+    curriculum: str = "none"
+    init: str | None = None
+    """A run whose policy training goes on from."""
+    min_trials: int = 1
+    max_trials: int | None = None
+    """Trials per episode are drawn from this range; by default up to the environment's own number."""
+    chunk_updates: int = 8
+
+
+def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
+    """Open a run folder for an order."""
+    parents = [] if order.init is None else [(library.find(order.init).id, "init")]
+    return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
+                      command=command)  # fmt: skip
+
+
+def carry_out(
+    run: Run,
+    library: Library,
+    *,
+    show: Callable[[Progress], None] | None = None,
+    evaluate: Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]] | None = None,
+) -> Trained:
+    """Train, or go on training, as the run's manifest says; the policy is kept whenever it stops.
+
+    Raises:
+        ConfigError, CheckpointError: an order or a parent that cannot be used.
+    """
+    order = Order(**run.manifest.config)  # pyright: ignore[reportArgumentType]
+    made = registry.make(order.env)
+    agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
+    most = order.max_trials or made.trials
+    env = AutoReset(made.env, partial(_draw, made.draw, min(order.min_trials, most), most))
+    seed = run.manifest.seed or 0
+    key = jax.random.key(seed)
+    state = None
+    if order.init is not None:
+        parent = load(library.find(order.init).path / "policy", env_spec=made.spec)
+        state = parent.state_for(agent, jax.random.fold_in(key, 1))
+    budget: Budget = parse_budget(order.budget)
+    source = mixtures.source(order.curriculum, order.env, seed=seed)
+    plan = Plan(budget, chunk_updates=order.chunk_updates)
+    trained = train(agent, env, source, key, plan, run=run, state=state, show=show, evaluate=evaluate)
+    save_policy(run.path / "policy", **export(agent, trained.state, made.spec), provenance={"run": run.id})
+    status = "interrupted" if trained.status == "interrupted" else "done"
+    run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
+    library.refresh(run)
+    return trained
+
+
+def _draw(draw: Callable[..., Any], min_trials: int, max_trials: int, key: Key[Array, ""], pool: Any, _: Any) -> Any:
+    return draw(key, pool, min_trials=min_trials, max_trials=max_trials)
