@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rekindle.core.errors import CheckpointError, LibraryError, nearest
 from rekindle.library import artefact, files, home, index
@@ -75,6 +75,7 @@ class Lineage(NamedTuple):
     children: tuple[Kin, ...]
 
 
+@runtime_checkable
 class HasId(Protocol):
     """A run, or a record of one."""
 
@@ -99,12 +100,12 @@ class Library:
         self._index = index.Index(folder / index.FILE)
 
     @classmethod
-    def open(cls, home_folder: Path | None = None) -> Self:
+    def open(cls, home_folder: Path | None = None) -> "Library":
         """The library in `home_folder`, by default the user's: `REKINDLE_HOME`, or the platform's data folder."""
         return cls(home.default_home() if home_folder is None else home_folder)
 
     @classmethod
-    def rebuilt(cls, home_folder: Path | None = None) -> Self:
+    def rebuilt(cls, home_folder: Path | None = None) -> "Library":
         """The same with its index thrown away and made anew from the folders, however damaged it was."""
         folder = home.default_home() if home_folder is None else home_folder
         with files.errors_named(folder / index.FILE, "remove"):

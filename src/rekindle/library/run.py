@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -54,7 +54,7 @@ class Run:
         parents: Iterable[Parent | tuple[str, str]] = (),
         command: Sequence[str] | None = None,
         env_id: str | None = None,
-    ) -> Self:
+    ) -> "Run":
         """Begin a run in `library`: its folder and manifest exist when this returns.
 
         Args:
@@ -93,7 +93,7 @@ class Run:
             return cls(library.runs_folder / id, manifest)
 
     @classmethod
-    def open(cls, library: Library, which: str | Path) -> Self:
+    def open(cls, library: Library, which: str | Path) -> "Run":
         """The run that has this id, this beginning of an id, this name, or this folder.
 
         Raises:
