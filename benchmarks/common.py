@@ -43,6 +43,11 @@ def at_most(name: str, value: float, low: float, high: float, bar: float) -> Bar
     return Bar(name, value, low, high, bar, high <= bar)
 
 
+def within(name: str, value: float, low: float, high: float, centre: float, margin: float) -> Bar:
+    """An equality: the whole interval has to lie within `margin` of `centre`, which is shown as the bar."""
+    return Bar(name, value, low, high, centre, centre - margin <= low and high <= centre + margin)
+
+
 class Study:
     """One run of a study: its arguments, its cells and its result."""
 
@@ -53,19 +58,22 @@ class Study:
         parser.add_argument("--only", choices=parts, metavar="PART", help=f"one part of the study: {', '.join(parts)}")
         parser.add_argument("--json", action="store_true", help="print the result alone, as one line")
         parser.add_argument("--again", action="store_true", help="compute cells that are there already")
+        parser.add_argument("--resume", action="store_true", help="keep cells that an earlier revision computed")
         arguments = parser.parse_args(argv)
         self.name, self.preset, self.only = name, arguments.preset, arguments.only
-        self.quiet, self.again = arguments.json, arguments.again
+        self.quiet, self.again, self.resume = arguments.json, arguments.again, arguments.resume
+        self.revisions: set[str] = set()
         self.stamp = {"revision": revision(), "machine": machine()}
 
     def cell(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The values of a cell: from its file if this code made it on this machine, else computed and stored."""
+        """The values of a cell: from its file if this code (or, with --resume, earlier code) made it, else computed."""
         path = ROOT / self.name / "cells" / self.preset / f"{name}.json"
         stamp = {**self.stamp, "tree": provenance.code().difference_sha256}
         if path.exists() and not self.again:
             stored = read_json(path)
-            if stored["stamp"] == stamp:
+            if stored["stamp"] == stamp or (self.resume and stored["stamp"]["machine"] == stamp["machine"]):
                 self.say(f"{name}: kept")
+                self.revisions.add(stored["stamp"]["revision"])
                 return stored["values"]
         self.say(f"{name} ...")
         values = plain(compute())
@@ -85,6 +93,7 @@ class Study:
             "study": self.name,
             "preset": self.preset,
             **self.stamp,
+            "cells_from": sorted(self.revisions | {self.stamp["revision"]}),
             "seeds": list(seeds),
             "values": plain(values),
             "bars": [plain(bar._asdict()) for bar in bars],

@@ -1,0 +1,79 @@
+"""What studies share that train and score agents: a library of their own, and scores as cells."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rekindle.agents.registry import config_from_json, config_to_json, load
+from rekindle.core.stats import Interval, bootstrap
+from rekindle.envs import registry
+from rekindle.evaluate.adaptation import AGENT, FORGETFUL, NO_OP, RANDOM, adapt_curve
+from rekindle.evaluate.exam import make_exam
+from rekindle.library.library import Library
+from rekindle.train import session
+
+HOME = Path(__file__).parent / ".library"
+"""Runs of studies; ignored by git, so that a study resumes but its by-products stay out of the repository."""
+
+
+def library() -> Library:
+    """The studies' own library, with compiled programs kept beside it."""
+    from rekindle.core.platform import enable_compilation_cache
+
+    enable_compilation_cache(HOME)
+    return Library.open(HOME)
+
+
+def order(env: str, budget: str, *, curriculum: str, trials: tuple[int, int], **settings: Any) -> session.Order:
+    """An order for ppo with some settings changed."""
+    config = config_to_json(config_from_json("ppo", settings))
+    return session.Order("ppo", config, env, budget, curriculum, None, *trials)
+
+
+def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) -> Path:
+    """The policy folder of a finished training of this name and seed; trains, or goes on training, if need be."""
+    from rekindle.library.run import Run
+
+    same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and r.manifest.config == what.__dict__]
+    run = Run.open(kept, same[-1].id) if same else session.begin(what, kept, name=name, seed=seed)
+    if run.manifest.status != "done":
+        session.carry_out(run, kept, show=lambda now: say(f"{name} seed {seed}: {now.share:.0%} {now.metrics.get('trial/reward', 0):.2f}"))
+    return run.path / "policy"
+
+
+def scores(folder: Path, tasks: str, *, trials: list[int], count: int, repetitions: int, seed: int, kind: Any,
+           options: dict[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
+    """Per-task scores of an agent and its baselines on held-out tasks, by policy and number of trials."""
+    made = registry.make(tasks)
+    pool = made.pool(split="test", seed=seed, **(options or {}))
+    exam = make_exam(made.env, pool, tasks=count, cache=HOME / "planned", seed=seed)
+    policy = load(folder, env_spec=made.spec).policy
+    result = adapt_curve(exam, policy, jax.random.key(seed), trials=trials, repetitions=repetitions, kind=kind)
+    table = {f"{who}|{k}": record.scores().tolist() for (who, k), record in result.records.items()}
+    return {"scores": table, "left_out": exam.left_out, "env_steps": result.env_steps}
+
+
+def interval(cells: list[dict[str, Any]], who: str, k: int) -> Interval:
+    """Mean over seeds (one cell each) and tasks, with its 95 % interval."""
+    return bootstrap(np.asarray([cell["scores"][f"{who}|{k}"] for cell in cells]))
+
+
+def difference(cells: list[dict[str, Any]], who: str, k: int, other: int) -> Interval:
+    """Mean of score(k) - score(other), task by task, with its 95 % interval."""
+    rows = [np.subtract(cell["scores"][f"{who}|{k}"], cell["scores"][f"{who}|{other}"]) for cell in cells]
+    return bootstrap(np.asarray(rows))
+
+
+def table(cells: list[dict[str, Any]], trials: list[int]) -> list[dict[str, Any]]:
+    """One row per policy and number of trials."""
+    rows = []
+    for who, ks in ((AGENT, trials), (FORGETFUL, trials), (RANDOM, [1]), (NO_OP, [1])):
+        for k in ks:
+            values = np.asarray([cell["scores"][f"{who}|{k}"] for cell in cells])
+            mean = bootstrap(values)
+            rows.append({"policy": who, "k": k, "mean": mean.value, "low": mean.low, "high": mean.high,
+                         "median": float(np.median(values)), "percentile_20": float(np.percentile(values, 20)),
+                         "share_0.8": float((values >= 0.8).mean()), "share_above_0": float((values > 0).mean())})  # fmt: skip
+    return rows

@@ -1,0 +1,67 @@
+"""Adaptation curves: what k trials are worth on held-out tasks, beside everything a score must stand beside.
+
+AdA's protocol (Adaptive Agents Team 2023, section 4): the last trial of an episode of k trials, for several k; several
+repetitions per task, averaged before percentiles are taken over tasks. The normaliser is the planner's optimum.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from rekindle.core.spaces import Discrete
+from rekindle.envs.xland.level import NOOP
+from rekindle.evaluate.exam import Exam
+from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
+from rekindle.evaluate.rollout import trial_rewards
+from rekindle.evaluate.scores import Kind, Normaliser, ScoreRecord, Summary, summarise
+
+AGENT, FORGETFUL, RANDOM, NO_OP, PLANNER = "agent", "memory reset per trial", "random", "no-op", "planner"
+
+
+class Adaptation(NamedTuple):
+    """Records by policy and number of trials, and what they took."""
+
+    records: dict[tuple[str, int], ScoreRecord]
+    env_steps: int
+
+    def summaries(self) -> list[Summary]:
+        """One row per policy and number of trials."""
+        return [summarise(policy, [record]) for (policy, _), record in self.records.items()]
+
+
+def adapt_curve(
+    exam: Exam,
+    policy: Any,
+    key: Key[Array, ""],
+    *,
+    trials: Sequence[int],
+    repetitions: int,
+    kind: Kind,
+    explore: bool = True,
+    progress: Callable[[str, int], None] | None = None,
+) -> Adaptation:
+    """Sit an exam with every number of trials, beside the baselines.
+
+    Random and no-op do not depend on k and are run with one trial; the planner is 1 by definition and is run as the
+    values it is.
+    """
+    assert isinstance(exam.env.spec.action, Discrete)
+    actions = exam.env.spec.action.n
+    runs: list[tuple[str, Any, int]] = [(AGENT, policy, k) for k in trials]
+    runs += [(FORGETFUL, ForgetfulPolicy(policy, actions), k) for k in trials]
+    runs += [(RANDOM, RandomPolicy(actions), 1), (NO_OP, ConstantPolicy(NOOP), 1)]
+    normaliser = Normaliser(np.zeros_like(exam.optimum), exam.optimum, "planner")
+    records: dict[tuple[str, int], ScoreRecord] = {}
+    steps = 0
+    for number, (name, who, k) in enumerate(runs):
+        if progress:
+            progress(name, k)
+        stream = jax.random.fold_in(key, number)
+        values = trial_rewards(exam.env, who, exam.tasks, stream, trials=k, repetitions=repetitions, explore=explore)
+        records[name, k] = ScoreRecord(values, kind, normaliser)
+        steps += int(exam.tasks.trial_length.astype(np.int64).sum()) * k * repetitions
+    records[PLANNER, 1] = ScoreRecord(exam.optimum[:, None, None], kind, normaliser)
+    return Adaptation(records, steps)
