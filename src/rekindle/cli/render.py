@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,7 +79,7 @@ def draw(options: Options) -> dict[str, Any]:
     if options.trials is not None:
         task = task._replace(trials=np.int16(options.trials))
     if suffix in STILLS:
-        state, _ = env.env.reset(play_key, task)
+        state, _ = jax.jit(env.env.reset)(play_key, task)
         moments = [Moment(jax.device_get(state.scene), task, 0, 0, 0.0)]
         files.write_bytes(options.out, _still(next(frames_of_episode(moments, cell=options.cell)), suffix))
     else:
@@ -102,7 +103,8 @@ def find_task(name: str, key: Any, seed: int) -> tuple[Trials, Task]:
     made = registry.make(name)
     if not (isinstance(made.env, Trials) and isinstance(made.env.env, XLand)):
         raise ConfigError(f"render draws worlds of xland; {name!r} is another one.")
-    return made.env, made.draw(key, made.pool(split="test", seed=seed), min_trials=made.trials, max_trials=made.trials)
+    one = jax.jit(partial(made.draw, min_trials=made.trials, max_trials=made.trials))
+    return made.env, one(key, made.pool(split="test", seed=seed))
 
 
 def _policy(name: str, env: Trials) -> Policy:

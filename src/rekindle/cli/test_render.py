@@ -35,7 +35,7 @@ def test_a_task_in_a_file_becomes_a_picture_or_an_episode(task, tmp_path):
 
 
 def test_the_same_seed_draws_the_same_picture_of_an_environment(tmp_path):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+    for name, seed in (("a", 0), ("b", 0), ("c", 2)):
         draw(Options("xland/doors-2", tmp_path / f"{name}.png", seed=seed, cell=16))
     a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert a == b != c

@@ -70,7 +70,6 @@ def test_a_failing_source_leaves_nothing_and_keeps_what_was_there(tmp_path):
         ([np.zeros((8, 8, 3), np.uint8)], ".avi", 8, "'.avi'"),
         ([np.zeros((8, 8, 3), np.uint8)], ".mp4", 0, "got 0"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], ".gif", 8, "as frame 1"),
-        ([np.zeros((8, 8, 3))], ".mp4", 8, "float64"),
     ],
 )
 def test_wrong_input_is_one_sentence(frames, suffix, fps, message):

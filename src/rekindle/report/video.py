@@ -51,7 +51,7 @@ def _checked(frames: Iterator[Frame]) -> Iterator[Frame]:
     if first is None:
         raise ConfigError("a video needs at least one frame; got none.")
     for number, frame in enumerate(itertools.chain([first], frames)):
-        if frame.shape != first.shape or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        if frame.shape != first.shape or frame.dtype != np.uint8:
             came = f"{frame.dtype} {list(frame.shape)} as frame {number}"
             raise ConfigError(f"frames must all be uint8 {[*first.shape[:2], 3]}; got {came}.")
         odd = [(0, side % 2) for side in frame.shape[:2]]

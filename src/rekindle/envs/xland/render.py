@@ -125,13 +125,13 @@ def _ground(terrain: bytes, shape: tuple[int, int], cell: int) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     solid = Image.new("L", size, 0)
     shade = ImageDraw.Draw(solid)
-    for y, x in np.argwhere(grid != VOID):
+    for y, x in np.argwhere(grid != VOID).tolist():
         shade.rectangle([edge + x * c, edge + y * c, edge + (x + 1) * c, edge + (y + 1) * c], fill=70)
     picture.paste((70, 60, 46), (0, 0), solid.filter(ImageFilter.GaussianBlur(edge / 2.6)))
-    for y, x in np.argwhere((grid == FLOOR) | (grid == GATE)):
+    for y, x in np.argwhere((grid == FLOOR) | (grid == GATE)).tolist():
         _draw_floor(draw, edge + x * c, edge + y * c, c, sprites.FLOORS[(y + x) % 2])
     _draw_shadows(picture, grid, c, edge)
-    for y, x in np.argwhere(grid == WALL):
+    for y, x in np.argwhere(grid == WALL).tolist():
         _draw_block(draw, grid, y, x, c, edge)
     return picture.resize((size[0] // over, size[1] // over), Image.Resampling.LANCZOS)
 
@@ -146,7 +146,7 @@ def _draw_shadows(picture: Image.Image, grid: np.ndarray, c: int, edge: int) -> 
     """What walls cast on the floor to their right and below, softly."""
     cast = Image.new("L", picture.size, 0)
     draw = ImageDraw.Draw(cast)
-    for y, x in np.argwhere(grid == WALL):
+    for y, x in np.argwhere(grid == WALL).tolist():
         left, top = edge + x * c, edge + y * c
         draw.rectangle([left + c // 12, top + c // 8, left + c + c // 9, top + c + c // 6], fill=95)
     walkable = np.kron(((grid == FLOOR) | (grid == GATE)).astype(np.uint8) * 255, np.ones((c, c), np.uint8))
@@ -160,7 +160,8 @@ def _draw_block(draw: ImageDraw.ImageDraw, grid: np.ndarray, y: int, x: int, c: 
     """One cell of wall: its top, and its front where nothing stands before it."""
 
     def walled(dy: int, dx: int) -> bool:
-        return 0 <= y + dy < grid.shape[0] and 0 <= x + dx < grid.shape[1] and grid[y + dy, x + dx] == WALL
+        inside = 0 <= y + dy < grid.shape[0] and 0 <= x + dx < grid.shape[1]
+        return inside and bool(grid[y + dy, x + dx] == WALL)
 
     left, top, radius = edge + x * c, edge + y * c, c // 7
     up, down, west, east = walled(-1, 0), walled(1, 0), walled(0, -1), walled(0, 1)
@@ -187,7 +188,7 @@ def _draw_scene(
         picture.paste(sprite, (left + round(x * cell), top + round(y * cell)), sprite)
 
     gates = np.asarray(task.world.gates, int)
-    for (y, x), is_open in zip(gates, np.asarray(scene.gate_open), strict=True):
+    for (y, x), is_open in zip(gates.tolist(), np.asarray(scene.gate_open), strict=True):
         if terrain[y, x] == GATE:
             beside = terrain[y, x - 1], terrain[y, x + 1]
             put(sprites.gate(bool(is_open), WALL not in beside, cell), y, x)
@@ -197,7 +198,7 @@ def _draw_scene(
         ahead = AHEAD[heading]
         if terrain[y + ahead[0], x + ahead[1]] in (FLOOR, GATE):
             put(sprites.gaze(p, heading, cell), y - 1, x - 1)
-    for i in np.flatnonzero((np.asarray(scene.kind) > 0) & (np.asarray(scene.y) != AWAY)):
+    for i in np.flatnonzero((np.asarray(scene.kind) > 0) & (np.asarray(scene.y) != AWAY)).tolist():
         y, x, size = int(scene.y[i]), int(scene.x[i]), round(cell * 0.82)
         inset = (cell - size) / 2 / cell
         if scene.frozen[i]:
