@@ -31,7 +31,7 @@ from rekindle.train.loop import Progress
 
 STRATEGIES: tuple[Strategy, ...] = (reuse, adapt, fine_tune, from_scratch)
 """Cheapest first."""
-PRACTICE_TASKS, PROOF_TASKS = 32, 64
+PRACTICE_TASKS, PROOF_TASKS = 64, 64
 """Tasks of the exams; each is sat `REPETITIONS` times, so a proof has 512 episodes less those the planner leaves out."""
 MIN_PROOF_EPISODES = 256
 MOST_RECALLED = 6
@@ -199,7 +199,7 @@ def prepare(request: Request, goal: Goal, library: Library, run: Run, account: A
         return goals.pool(goal, split="train", seed=request.seed, worlds=worlds, neighbours=neighbours)
 
     watch.stage("plan", "the best possible reward in the practice worlds")
-    practice = make_exam(env, pool(neighbours=0.0, worlds=2 * PRACTICE_TASKS), tasks=PRACTICE_TASKS,
+    practice = make_exam(env, pool(neighbours=0.0, worlds=PRACTICE_TASKS + 16), tasks=PRACTICE_TASKS,
                          cache=planned(library))  # fmt: skip
     now = Situation(goal, env, pool, practice, (), request.target, jax.random.key(request.seed), run, account,
                     watch.progress)  # fmt: skip
@@ -287,7 +287,7 @@ def choose(now: Situation, outcome: Outcome) -> Iterator[tuple[Strategy, Estimat
 def prove(now: Situation, attempt: Attempt, seed: int, number: int, library: Library, watch: Watcher) -> Proof:
     """Fresh worlds, starts and random numbers; the score is the last trial's reward over the planner's."""
     watch.stage("prove", "fresh episodes in worlds that no training saw")
-    pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=2 * PROOF_TASKS)
+    pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=PROOF_TASKS + 16)
     exam = make_exam(now.env, pool, tasks=PROOF_TASKS, cache=planned(library))
     repetitions = max(REPETITIONS, -(-MIN_PROOF_EPISODES // max(len(exam.optimum), 1)))
     key = jax.random.fold_in(jax.random.fold_in(now.key, 10_000 + number), hash_of(now.run.id))

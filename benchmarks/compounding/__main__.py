@@ -1,0 +1,157 @@
+"""Do goals compound? Steps to master twelve goals from scratch, with a frozen and with a growing library.
+
+`python -m benchmarks.compounding --preset smoke|cpu|gpu [--only scratch|frozen|growing]`. Every goal has its whole budget;
+one that is not mastered costs it whole. The shipped agent's own training is not counted in the arms, but printed.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks import training
+from benchmarks.common import ROOT, Bar, Study, at_least, at_most
+from benchmarks.compounding.goals import GOALS, ORDERS, Asked
+from rekindle.core.budget import parse_budget
+from rekindle.envs.xland import goals as tasks
+from rekindle.envs.xland.level import NOOP
+from rekindle.evaluate.exam import make_exam, sit
+from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
+from rekindle.library.library import Library
+from rekindle.master import Request, master
+from rekindle.report.plots import compounding_plot
+from rekindle.train.loop import Progress
+
+
+class Preset(NamedTuple):
+    """Sizes of a run."""
+
+    budget: str
+    goals: int
+    orders: int
+
+
+PRESETS = {"smoke": Preset("10s", 1, 1), "cpu": Preset("5m", 12, ORDERS), "gpu": Preset("5m", 12, ORDERS)}
+IDLE_BAR = 0.2
+"""No goal on which a no-op or a random player reaches this share of the planner's reward."""
+
+
+class Quiet:
+    """Says the stages of the main job through the study."""
+
+    def __init__(self, study: Study) -> None:
+        """Of this study."""
+        self.study = study
+
+    def stage(self, name: str, text: str) -> None:
+        """One line."""
+        self.study.say(f"    {name}: {text}")
+
+    def progress(self, strategy: str, now: Progress) -> None:
+        """Nothing."""
+
+
+def answer(study: Study, preset: Preset, asked: Asked, home: Path, *, reuse: bool, seed: int) -> dict[str, Any]:
+    """Run the main job on one goal in this library; its JSON line."""
+    request = Request(asked.goal, asked.rules, budget=parse_budget(preset.budget), reuse=reuse, seed=seed)
+    outcome = master(request, Library.open(home), Quiet(study))
+    return outcome.to_json(Path("report.html"))
+
+
+def arm(study: Study, preset: Preset, name: str, order: int, numbers: list[int]) -> list[dict[str, Any]]:
+    """Goals one after the other; only the growing arm keeps its library from goal to goal."""
+    rows = []
+    for place, number in enumerate(numbers):
+        home = training.HOME / "compounding" / study.preset / f"{name}-{order}"
+
+        def compute(number: int = number, home: Path = home, place: int = place) -> dict[str, Any]:
+            if name != "growing" or place == 0:
+                shutil.rmtree(home / "runs", ignore_errors=True)
+                shutil.rmtree(home, ignore_errors=True)
+            return answer(study, preset, GOALS[number], home, reuse=name != "scratch", seed=order)
+
+        rows.append(study.cell(f"{name}-{order}-{place:02}-goal{number:02}", compute))
+    return rows
+
+
+def idle(number: int) -> dict[str, float]:
+    """What doing nothing and acting at random reach on a goal."""
+    goal = tasks.parse(GOALS[number].goal, GOALS[number].rules)
+    env = tasks.env_of(goal)
+    pool = tasks.pool(goal, split="test", seed=0, worlds=80)
+    exam = make_exam(env, pool, tasks=64, cache=training.HOME / "planned")
+    players = {"no-op": ConstantPolicy(NOOP), "random": RandomPolicy(7)}
+    return {n: sit(exam, p, jax.random.key(0), trials=1, repetitions=8).last.value for n, p in players.items()}
+
+
+def main() -> None:
+    """All arms, the bars and the plot."""
+    study = Study("compounding", about=__doc__ or "", parts=("scratch", "frozen", "growing", "idle"))
+    preset = PRESETS[study.preset]
+    training.library()
+    first = list(range(len(GOALS)))[: preset.goals]
+    orders = [np.random.default_rng(o).permutation(len(GOALS))[: preset.goals].tolist() for o in range(preset.orders)]
+    done: dict[str, Any] = {}
+    if study.only in (None, "idle"):
+        done["idle"] = [study.cell(f"idle-goal{n:02}", lambda n=n: idle(n)) for n in first]
+    if study.only in (None, "growing"):
+        done["growing"] = [arm(study, preset, "growing", o, numbers) for o, numbers in enumerate(orders)]
+    if study.only in (None, "frozen"):
+        done["frozen"] = arm(study, preset, "frozen", 0, first)
+    if study.only in (None, "scratch"):
+        done["scratch"] = arm(study, preset, "scratch", 0, first)
+    bars = judge(done, orders) if study.only is None else []
+    study.finish(seeds=list(range(preset.orders)), values=values(done, orders), bars=bars)
+    if study.only is None:
+        steps = {name: [[done[name][g]["env_steps"] for g in order] for order in orders] for name in ("scratch", "frozen")}
+        plot = compounding_plot({"from scratch": steps["scratch"], "frozen library": steps["frozen"],
+                                 "growing library": [[row["env_steps"] for row in rows] for rows in done["growing"]]},
+                                log=True)  # fmt: skip
+        (ROOT / "compounding" / "results" / f"{study.preset}.svg").write_bytes(plot)
+
+
+def values(done: dict[str, Any], orders: list[list[int]]) -> dict[str, Any]:
+    """A row per goal and arm."""
+    rows = []
+    for name in ("scratch", "frozen"):
+        for number, cell in enumerate(done.get(name, [])):
+            rows.append({"arm": name, "order": 0, "place": number, **line(number, cell)})
+    for order, cells in enumerate(done.get("growing", [])):
+        for place, cell in enumerate(cells):
+            rows.append({"arm": "growing", "order": order, "place": place, **line(orders[order][place], cell)})
+    return {"goals": rows, "idle": [{"goal": n, **cell} for n, cell in enumerate(done.get("idle", []))]}
+
+
+def line(number: int, cell: dict[str, Any]) -> dict[str, Any]:
+    """What the table shows of a run of the main job."""
+    kept = ("verdict", "score", "score_low", "strategy", "env_steps", "wall_s")
+    return {"goal": number, **{name: cell[name] for name in kept}}
+
+
+def judge(done: dict[str, Any], orders: list[list[int]]) -> list[Bar]:
+    """The promises of the compounding study."""
+    mastered = [sum(row["verdict"] == "mastered" for row in rows) for rows in done["growing"]]
+    growing = np.asarray([[row["env_steps"] for row in rows] for rows in done["growing"]], float)
+    by_goal = {name: np.asarray([row["env_steps"] for row in done[name]], float) for name in ("scratch", "frozen")}
+    total = growing.sum(axis=1) / by_goal["scratch"].sum()
+    late = len(orders[0]) // 2
+    rng = np.random.default_rng(0)
+    frozen = np.asarray([[by_goal["frozen"][g] for g in order[late:]] for order in orders])
+    pairs = np.stack([growing[:, late:].ravel(), frozen.ravel()])
+    drawn = [pairs[:, rng.integers(pairs.shape[1], size=pairs.shape[1])].sum(axis=1) for _ in range(2000)]
+    ratios = np.asarray([g / f for g, f in drawn])
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    ratio = float(pairs[0].sum() / pairs[1].sum())
+    idle_most = max(max(cell.values()) for cell in done["idle"])
+    return [
+        at_least("C1.mastered", float(np.mean(mastered)), float(min(mastered)), float(max(mastered)), 10),
+        at_most("C2.steps_over_scratch", float(total.mean()), float(total.min()), float(total.max()), 0.2),
+        Bar("C3.late_over_frozen", ratio, float(low), float(high), 0.7, ratio <= 0.7 and high < 1.0),
+        at_most("C0.idle", idle_most, idle_most, idle_most, IDLE_BAR),
+    ]
+
+
+if __name__ == "__main__":
+    main()
