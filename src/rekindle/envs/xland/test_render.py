@@ -140,11 +140,11 @@ def test_an_episode_sums_rewards_by_trial_and_is_deterministic():
 
 
 def test_it_is_fast_enough_to_watch():
-    """The bar is 20 frames/s at the default size; 5 here, since a test machine may be busy."""
+    """At least 20 frames per second of one core, at the default size."""
     task = a_task(height=11, width=11, rules=[[0, NEAR, 1, 2, 3]] * 6)
     scene = opening(task)
     render(scene, task)
-    began = time.perf_counter()
+    began = time.process_time()
     for step in range(10):
         render(scene, task, time=step, totals=[float(step)])
-    assert 10 / (time.perf_counter() - began) > 5
+    assert 10 / (time.process_time() - began) > 20
