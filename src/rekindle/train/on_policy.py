@@ -107,10 +107,10 @@ def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"]) -> TrialC
     )
 
 
-def chunk(agent: Agent, env: Env, updates: int, loop: LoopState, params: PyTree) -> tuple[LoopState, NamedTuple]:
+def chunk(agent: Agent, env: Env, updates: int, loop: LoopState, params: PyTree) -> tuple[LoopState, Any]:
     """`updates` updates on tasks from `params`; metrics are means over them."""
 
-    def one(loop: LoopState, _: None) -> tuple[LoopState, NamedTuple]:
+    def one(loop: LoopState, _: None) -> tuple[LoopState, Any]:
         rollout_key, update_key = jax.random.split(jax.random.fold_in(loop.key, loop.updates))
         loop, rollout = collect(agent, env, params, rollout_key, loop)
         result = agent.update(update_key, loop.agent, rollout)
@@ -120,7 +120,7 @@ def chunk(agent: Agent, env: Env, updates: int, loop: LoopState, params: PyTree)
     return loop, jax.tree.map(jnp.mean, metrics)
 
 
-Chunk = Callable[[LoopState, PyTree], tuple[LoopState, NamedTuple]]
+Chunk = Callable[[LoopState, PyTree], tuple[LoopState, Any]]
 
 
 def make_chunk(agent: Agent, env: Env, *, updates: int) -> Chunk:
