@@ -94,7 +94,7 @@ def _sample(rng: np.random.Generator, recipe: Recipe) -> Drawn:
     unused = (1 + rng.permutation(NUM_TYPES)).tolist()
     goal = _condition(rng, recipe, unused)
     chain, needed = _chain(rng, recipe, goal, unused)
-    critical = [goal, *(rule[:3] for rule in chain)]
+    critical = [goal, *((rule[0], rule[1], rule[2]) for rule in chain)]
 
     room = recipe.max_objects - len(needed) - MAX_SPAWNS
     wanted = int(rng.integers(recipe.distractors[0], recipe.distractors[1], endpoint=True))

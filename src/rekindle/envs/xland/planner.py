@@ -248,7 +248,7 @@ def _search(env: XLand, tasks: list[Task], roots: list[_Root], max_states: int) 
             left = int(lengths[r]) - depth
             keeps = machine.keeps(bank, task_of[following.root[hits]], following.rows[hits], left, actions)
             hit = hits[np.argmax(keeps)]
-            path = _path(layers, following.parent[hit], following.action[hit])
+            path = _path(layers, int(following.parent[hit]), int(following.action[hit]))
             found[r] = _Found(depth, path, bool(keeps.any()), False, depth, False, int(expanded[r]))
         rest = np.flatnonzero(~np.isin(following.root, list(found)))
         fresh = [i for i, key in zip(rest, _keys(following.rows[rest], following.root[rest]), strict=True)
@@ -268,10 +268,10 @@ def _expand(machine: "_Machine", bank: Task, task_of: np.ndarray, layer: _Layer,
 
 
 def _path(layers: list[_Layer], parent: int, action: int) -> tuple[int, ...]:
-    path = [int(action)]
+    path = [action]
     for layer in reversed(layers[1:]):
         path.append(int(layer.action[parent]))
-        parent = layer.parent[parent]
+        parent = int(layer.parent[parent])
     return tuple(reversed(path))
 
 

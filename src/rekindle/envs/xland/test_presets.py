@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 from rekindle.core.errors import ConfigError
-from rekindle.envs.xland import presets
-from rekindle.envs.xland.games import canonical, split_of
+from rekindle.envs.xland import pools, presets
+from rekindle.envs.xland.games import F0, canonical, split_of
 from rekindle.envs.xland.level import HOLD, ME, World
+from rekindle.envs.xland.planner import plan_many
 from rekindle.envs.xland.worlds import world_bytes
 
 
@@ -42,14 +43,21 @@ def test_doors_hide_one_rule_from_one_object_to_the_goal_object():
     assert np.bincount(chosen, minlength=4).min() > 25, "every object is as likely to be the right one"
 
 
-def test_train_and_test_share_neither_worlds_nor_games():
-    train, test = (
-        presets.pool_for("xland/doors-4-v1", split=split, seed=7, worlds=60, games=400) for split in ("train", "test")
-    )
-    for part, encode in (("worlds", world_bytes), ("games", canonical)):
-        seen, held_out = ({encode(row) for row in rows(getattr(pool, part))} for pool in (train, test))
+def goal_and_objects(game):
+    return bytes([game.goal[3], *sorted(game.objects.tolist())])
+
+
+@pytest.mark.parametrize(("id", "encode"), [("xland/doors-4", goal_and_objects), ("xland/f1", canonical)])
+def test_train_and_test_share_neither_worlds_nor_games(id, encode):
+    train, test = (presets.pool_for(id, split=split, seed=7, worlds=60, games=300) for split in ("train", "test"))
+    for part, code in (("worlds", world_bytes), ("games", encode)):
+        seen, held_out = ({code(row) for row in rows(getattr(pool, part))} for pool in (train, test))
         assert len(seen) > 20 and held_out and not seen & held_out
-        assert {split_of(row) for row in held_out} == {"test"}
+
+
+def test_no_rule_of_the_doors_is_held_out_so_that_no_object_is_known_to_be_wrong():
+    pool = presets.pool_for("xland/doors-4", split="train", seed=0, worlds=1, games=4000)
+    assert len({canonical(game) for game in rows(pool.games)}) == 12 * 11
 
 
 def test_a_pool_is_a_function_of_its_seed():
@@ -58,6 +66,46 @@ def test_a_pool_is_a_function_of_its_seed():
     )
     assert np.array_equal(one.games.objects, same.games.objects)
     assert not np.array_equal(one.games.objects, other.games.objects)
+
+
+def test_in_a_drawn_pair_nothing_happens_by_itself():
+    pool = presets.from_recipe(F0, "R1", 7, (40, 40), split="train", seed=0, worlds=20, games=100, pairs=2000)
+    everything = pool._replace(pairs=np.stack(np.divmod(np.arange(2000), 100), 1), trial_length=np.int16([40]))
+    calm = presets.quiet(presets.SMALL, everything)
+    assert 0.5 < calm.mean() < 0.95
+    assert np.array_equal(calm.nonzero()[0], np.sort(pool.pairs[:, 0] * 100 + pool.pairs[:, 1]))
+
+    near = next(i for i in np.flatnonzero(~calm) if not everything.games.rules[i % 100].any())
+    task = pools.task(everything, int(near), 1)
+    found = plan_many(presets.SMALL, [task._replace(trial_length=np.int16(1))])[0]
+    assert found.per_start == (1, 1, 1, 1), "already there, whatever one does"
+
+
+@pytest.mark.parametrize("hidden", ["rules", "none", "random"])
+def test_what_is_hidden_is_a_choice(hidden):
+    for id in ("xland/f0", "xland/f0t"):
+        options = {} if id == "xland/f0t" else {"worlds": 8, "games": 64}
+        pool = presets.pool_for(id, split="train", seed=0, hidden=hidden, **options)
+        used = pool.games.rules[..., 1] > 0
+        share = (pool.games.mask[..., 0] > 0)[used].mean()
+        assert share == {"rules": 1, "none": 0}.get(hidden, share)
+        assert hidden != "random" or (0.05 < share < 0.3 and (pool.games.mask[..., 2:] > 0).any())
+        assert not pool.games.mask[~used].any()
+
+
+@pytest.mark.parametrize(("split", "size"), [("train", 4096), ("test", 512)])
+def test_the_shipped_tasks_take_one_rule_and_leave_time_for_one_attempt(split, size):
+    pool = presets.pool_for("xland/f0t", split=split, seed=0)
+    assert pool.pairs.shape == (size, 2) and len(np.unique(pool.pairs, axis=0)) == size
+    assert all(split_of(canonical(game)) == split for game in rows(pool.games))
+    assert all(split_of(world_bytes(world)) == split for world in rows(pool.worlds))
+    some = np.random.default_rng(0).choice(size, 24, replace=False)
+    plans = plan_many(presets.env_for("xland/f0t"), presets.keep(pool, some))
+    for number, found in zip(some, plans, strict=True):
+        worst = max(found.per_start)
+        assert found.solvable and pool.trial_length[number] == max(np.ceil(1.5 * worst), worst + 2)
+    without = pool._replace(games=pool.games._replace(rules=np.zeros_like(pool.games.rules)))
+    assert not any(found.solvable for found in plan_many(presets.SMALL, presets.keep(without, some)))
 
 
 def test_ids_resolve_to_the_newest_version_or_name_the_nearest():
