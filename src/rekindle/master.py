@@ -8,7 +8,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -21,9 +21,9 @@ from rekindle.core.types import EnvSpec
 from rekindle.envs.xland import goals, planner, pools
 from rekindle.envs.xland.goals import Goal, Hide
 from rekindle.evaluate.exam import Exam, Result, make_exam, sit
+from rekindle.library import manifest
 from rekindle.library.artefact import read_meta, save_policy
 from rekindle.library.library import Library, Prior
-from rekindle.library import manifest
 from rekindle.library.run import Run
 from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
 from rekindle.strategies.base import REPETITIONS, Account, Attempt, Estimate, Recalled, Situation, Strategy
@@ -65,6 +65,7 @@ class Request:
             raise ConfigError("--from names a prior to use and --no-reuse forbids using any; leave one away.")
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Who looks on."""
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -120,6 +120,7 @@ class Attempt(NamedTuple):
     curve: list[tuple[int, Interval]]
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """One way to a policy."""
 
