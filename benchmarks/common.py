@@ -103,7 +103,9 @@ class Study:
         folder.mkdir(exist_ok=True)
         write_json(folder / f"{self.preset}{part}.json", result)
         for bar in bars:
-            self.say(f"{'ok  ' if bar.ok else 'MISS'} {bar.name}: {bar.value:.3g} [{bar.low:.3g}, {bar.high:.3g}], {bar.bar:g}")
+            self.say(
+                f"{'ok  ' if bar.ok else 'MISS'} {bar.name}: {bar.value:.3g} [{bar.low:.3g}, {bar.high:.3g}], {bar.bar:g}"
+            )
         print(json.dumps(result, ensure_ascii=False))
         return result
 
@@ -123,7 +125,9 @@ def machine() -> str:
     """Processor, accelerator and the versions that decide speed."""
     device = jax.devices()[0]
     accelerator = "" if device.platform == "cpu" else f", {len(jax.devices())} x {device.device_kind}"
-    return f"{_processor()}{accelerator}, {platform.system()}, Python {platform.python_version()}, JAX {jax.__version__}"
+    return (
+        f"{_processor()}{accelerator}, {platform.system()}, Python {platform.python_version()}, JAX {jax.__version__}"
+    )
 
 
 def _processor() -> str:

@@ -39,7 +39,11 @@ def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) 
     same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and r.manifest.config == what.__dict__]
     run = Run.open(kept, same[-1].id) if same else session.begin(what, kept, name=name, seed=seed)
     if run.manifest.status != "done":
-        session.carry_out(run, kept, show=lambda now: say(f"{name} seed {seed}: {now.share:.0%} {now.metrics.get('trial/reward', 0):.2f}"))
+        session.carry_out(
+            run,
+            kept,
+            show=lambda now: say(f"{name} seed {seed}: {now.share:.0%} {now.metrics.get('trial/reward', 0):.2f}"),
+        )
     return run.path / "policy"
 
 

@@ -105,7 +105,9 @@ def main() -> None:
     bars = judge(done, orders) if study.only is None else []
     study.finish(seeds=list(range(preset.orders)), values=values(done, orders), bars=bars)
     if study.only is None:
-        steps = {name: [[done[name][g]["env_steps"] for g in order] for order in orders] for name in ("scratch", "frozen")}
+        steps = {
+            name: [[done[name][g]["env_steps"] for g in order] for order in orders] for name in ("scratch", "frozen")
+        }
         plot = compounding_plot({"from scratch": steps["scratch"], "frozen library": steps["frozen"],
                                  "growing library": [[row["env_steps"] for row in rows] for rows in done["growing"]]},
                                 log=True)  # fmt: skip

@@ -126,7 +126,9 @@ def decisions(outcome: Outcome) -> tuple[Decision, ...]:
         expected = event.get("expected")
         promise = ""
         if expected:
-            promise = f"about {expected['seconds']:.0f} s and {expected['env_steps']:,} steps, score {expected['reach']:.2f}"
+            promise = (
+                f"about {expected['seconds']:.0f} s and {expected['env_steps']:,} steps, score {expected['reach']:.2f}"
+            )
         result = results.get(event["choice"])
         told.append(
             Decision(
@@ -135,7 +137,9 @@ def decisions(outcome: Outcome) -> tuple[Decision, ...]:
                 expected=promise,
                 alternatives=tuple(f"{other['choice']}: {other['reason']}" for other in event.get("alternatives", ())),
                 outcome="" if result is None else f"{result['verdict']}, practice score {result['score']['value']:.3f}",
-                succeeded=None if result is None else event["choice"] == outcome.strategy and outcome.verdict == "mastered",
+                succeeded=None
+                if result is None
+                else event["choice"] == outcome.strategy and outcome.verdict == "mastered",
                 at_s=None if result is None else result.get("at_s"),
             )
         )

@@ -1,12 +1,11 @@
 """The main job: a goal in words goes in, an agent that reaches it comes out. Read downwards; each arrow is a function.
 
-    goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
-                                      ^                     |
-                                      +----- not yet -------+
+goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
+                                  ^                     |
+                                  +----- not yet -------+
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -26,13 +25,22 @@ from rekindle.library.artefact import read_meta, save_policy
 from rekindle.library.library import Library, Prior
 from rekindle.library.run import Run
 from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
-from rekindle.strategies.base import REPETITIONS, Account, Attempt, Estimate, Recalled, Situation, Strategy
+from rekindle.strategies.base import (
+    PRACTICE_REPETITIONS,
+    PROOF_REPETITIONS,
+    Account,
+    Attempt,
+    Estimate,
+    Recalled,
+    Situation,
+    Strategy,
+)
 from rekindle.train.loop import Progress
 
 STRATEGIES: tuple[Strategy, ...] = (reuse, adapt, fine_tune, from_scratch)
 """Cheapest first."""
 PRACTICE_TASKS, PROOF_TASKS = 64, 64
-"""Tasks of the exams; each is sat `REPETITIONS` times, so a proof has 512 episodes less those the planner leaves out."""
+"""Tasks of the exams; a proof has 512 episodes, less those of tasks that the planner leaves out."""
 MIN_PROOF_EPISODES = 256
 MOST_RECALLED = 6
 """Priors that are asked to show what they can do."""
@@ -143,12 +151,17 @@ def master(request: Request, library: Library, watch: Watcher, *, run: Run | Non
 
     now = prepare(request, goal, library, run, account, watch)
     outcome.recalled = list(now.priors)
-    for strategy, estimate, others in choose(now, outcome):
+    given_up: set[str] = set()
+    while offers := choose(now, given_up, outcome):
+        (strategy, estimate), others = offers[0], offers[1:]
         watch.stage("choose", f"{strategy.name}: {estimate.reason}")
-        run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(), alternatives=others)
+        alternatives = [{"choice": s.name, **e._asdict()} for s, e in others]
+        run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(), alternatives=alternatives)
         attempt = strategy.carry_out(now)
         watch.stage("judge", f"{strategy.name}: {attempt.verdict}, practice exam {shown(attempt.score)}")
-        run.decide(outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(), at_s=account.seconds())
+        run.decide(
+            outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(), at_s=account.seconds()
+        )
         if attempt.verdict == "interrupted":
             run.finish("interrupted", env_steps=account.env_steps, wall_s=account.seconds())
             raise KeyboardInterrupt
@@ -158,14 +171,16 @@ def master(request: Request, library: Library, watch: Watcher, *, run: Run | Non
             outcome.proof, outcome.attempt, outcome.strategy = proof, attempt, strategy.name
         if proof.score.low >= request.target:
             break
+        if attempt.state is None or attempt.verdict in ("stalled", "diverged", "converged"):
+            given_up.add(strategy.name)
+        else:
+            now = replace(now, ongoing=attempt)
     return finish(keep(outcome, now))
 
 
 def understand(request: Request) -> Goal:
     """Words to a task family; an unknown word is refused with its place and the nearest known ones."""
-    return goals.parse(
-        request.goal, request.rules, hide=request.hide, world=request.world, trials=request.trials
-    )
+    return goals.parse(request.goal, request.rules, hide=request.hide, world=request.world, trials=request.trials)
 
 
 def begin(request: Request, goal: Goal, library: Library) -> Run:
@@ -205,11 +220,14 @@ def prepare(request: Request, goal: Goal, library: Library, run: Run, account: A
     now = Situation(goal, env, pool, practice, (), request.target, jax.random.key(request.seed), run, account,
                     watch.progress)  # fmt: skip
     priors = recall(request, library, now, watch) if request.reuse else []
-    return Situation(**{**now.__dict__, "priors": priors})
+    return replace(now, priors=priors)
 
 
 def recall(request: Request, library: Library, now: Situation, watch: Watcher) -> list[Recalled]:
-    """Priors that can act here, best first, each with evidence: its answer to this goal, or its practice exam."""
+    """Priors that can act here, best first, each with evidence: its answer to this goal, or its practice exam.
+
+    The likeliest are asked first, and no more once one passes.
+    """
     if request.source is not None:
         candidates = [named(request.source, library)]
     else:
@@ -230,11 +248,13 @@ def recall(request: Request, library: Library, now: Situation, watch: Watcher) -
             watch.stage("recall", f"{prior.id} is left out: {error}")
             continue
         key = jax.random.fold_in(now.key, 1000 + stream)
-        result = sit(now.practice, loaded.policy, key, trials=now.goal.trials, repetitions=REPETITIONS)
+        result = sit(now.practice, loaded.policy, key, trials=now.goal.trials, repetitions=PRACTICE_REPETITIONS)
         now.account.env_steps += result.env_steps
         trials = result.by_trial()
         watch.stage("recall", f"{prior.id}: {shown(trials[-1])}")
         recalled.append(Recalled(prior.id, loaded, prior.card, trials[0], trials[-1], answered=False))
+        if trials[-1].low >= request.target:
+            break
     return sorted(recalled, key=lambda r: r.last.value if r.last else 0.0, reverse=True)
 
 
@@ -274,15 +294,12 @@ def likeliest(priors: list[Prior], goal: Goal) -> list[Prior]:
     return ranked[:MOST_RECALLED]
 
 
-def choose(now: Situation, outcome: Outcome) -> Iterator[tuple[Strategy, Estimate, list[dict[str, Any]]]]:
-    """The strategies that apply, cheapest first, while the budget lasts; each with what it was preferred to."""
-    offers = [(s, e) for s in STRATEGIES if (e := s.estimate(now)) is not None]
-    offers.sort(key=lambda offer: offer[1].seconds)
-    for i, (strategy, estimate) in enumerate(offers):
-        if outcome.tried and now.account.is_spent():
-            return
-        others = [{"choice": s.name, **e._asdict()} for s, e in offers[i + 1 :]]
-        yield strategy, estimate, others
+def choose(now: Situation, given_up: set[str], outcome: Outcome) -> list[tuple[Strategy, Estimate]]:
+    """The strategies that still apply, cheapest first; none once the budget is spent on at least one attempt."""
+    if outcome.tried and now.account.is_spent():
+        return []
+    offers = [(s, e) for s in STRATEGIES if s.name not in given_up and (e := s.estimate(now)) is not None]
+    return sorted(offers, key=lambda offer: offer[1].seconds)
 
 
 def prove(now: Situation, attempt: Attempt, seed: int, number: int, library: Library, watch: Watcher) -> Proof:
@@ -290,7 +307,7 @@ def prove(now: Situation, attempt: Attempt, seed: int, number: int, library: Lib
     watch.stage("prove", "fresh episodes in worlds that no training saw")
     pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=PROOF_TASKS + 16)
     exam = make_exam(now.env, pool, tasks=PROOF_TASKS, cache=planned(library))
-    repetitions = max(REPETITIONS, -(-MIN_PROOF_EPISODES // max(len(exam.optimum), 1)))
+    repetitions = max(PROOF_REPETITIONS, -(-MIN_PROOF_EPISODES // max(len(exam.optimum), 1)))
     key = jax.random.fold_in(jax.random.fold_in(now.key, 10_000 + number), hash_of(now.run.id))
     result = sit(exam, attempt.policy, key, trials=now.goal.trials, repetitions=repetitions)
     now.account.env_steps += result.env_steps
@@ -347,7 +364,7 @@ def policy_facts(now: Situation, attempt: Attempt) -> dict[str, Any]:
 def finish(outcome: Outcome) -> Outcome:
     """Close the run's books."""
     score = outcome.proof.score if outcome.proof else None
-    scores = [] if score is None else [{"name": "proof", **dict(zip(("value", "low", "high"), score, strict=True))}]
+    scores = [] if score is None else [{"name": "proof", **score._asdict()}]
     outcome.run.update(scores=scores, notes=f"{outcome.verdict}: {outcome.reason}")
     outcome.run.finish("done", env_steps=outcome.account.env_steps, wall_s=outcome.account.seconds())
     return outcome

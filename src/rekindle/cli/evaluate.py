@@ -75,7 +75,9 @@ def run(argv: list[str]) -> int:
     )
     rows = result.summaries()
     save(kept, result, rows)
-    show(rows, f"{made.spec.id}: {len(exam.optimum)} tasks, {options.repetitions} repetitions, {exam.left_out} left out")
+    show(
+        rows, f"{made.spec.id}: {len(exam.optimum)} tasks, {options.repetitions} repetitions, {exam.left_out} left out"
+    )
     live.stage("done", str(kept.path))
     if options.json:
         cli.emit_json({"run": kept.id, "tasks": made.spec.id, "kind": kind, "normaliser": "planner",
@@ -101,9 +103,7 @@ def save(run: Run, result: Adaptation, rows: list[Summary]) -> None:
              for name, part in curves.items()}  # fmt: skip
     plot = adaptation_plot(drawn[AGENT], [drawn[n] for n in (FORGETFUL, RANDOM, NO_OP, PLANNER)])
     files.write_bytes(run.path / "adaptation.svg", plot)
-    scores: list[dict[str, Any]] = [
-        {"name": f"{row.policy} k={row.trials}", **row.mean._asdict()} for row in rows
-    ]
+    scores: list[dict[str, Any]] = [{"name": f"{row.policy} k={row.trials}", **row.mean._asdict()} for row in rows]
     run.update(scores=scores)
     run.finish("done", env_steps=result.env_steps)
 

@@ -77,7 +77,13 @@ class Image:
 
 
 Space = Box | Discrete | MultiDiscrete | Text | Image
-_KINDS: dict[str, type] = {"box": Box, "discrete": Discrete, "multi_discrete": MultiDiscrete, "text": Text, "image": Image}
+_KINDS: dict[str, type] = {
+    "box": Box,
+    "discrete": Discrete,
+    "multi_discrete": MultiDiscrete,
+    "text": Text,
+    "image": Image,
+}
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def space_from_json(data: dict[str, Any]) -> Space:
     kind = data.get("kind")
     if kind not in _KINDS:
         raise ConfigError(f"space kind must be one of {sorted(_KINDS)}; got {kind!r}.")
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     for bound in {"low", "high"} & fields.keys():  # JSON has no infinity: it comes as text
         fields[bound] = float(fields[bound])
     try:

@@ -21,9 +21,7 @@ class Family(NamedTuple):
     options: tuple[tuple[str, Any], ...] = ()
 
 
-DOORS = {
-    n: tuple(Family(f"xland/doors-{m}-v1", 1.0) for m in range(2, n + 1)) for n in (2, 3, 4)
-}
+DOORS = {n: tuple(Family(f"xland/doors-{m}-v1", 1.0) for m in range(2, n + 1)) for n in (2, 3, 4)}
 """D-N with random headings is not found from nothing: with N objects, avoiding those already tried pays too little.
 With two it pays at once, and what is learnt there carries over. So D-2 to D-N are practised together."""
 

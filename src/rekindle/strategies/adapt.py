@@ -13,11 +13,13 @@ def estimate(now: Situation) -> Estimate | None:
     if best.last is None or best.last.high < now.target:
         return None
     gain = "" if best.first is None else f", from {best.first.value:.2f} in the first"
-    return Estimate(3.0, 0, best.last.value, f"{best.id} reaches {best.last.value:.2f} in trial {now.goal.trials}{gain}")
+    return Estimate(
+        3.0, 0, best.last.value, f"{best.id} reaches {best.last.value:.2f} in trial {now.goal.trials}{gain}"
+    )
 
 
 def carry_out(now: Situation) -> Attempt:
     """Nothing to train: the memory does it within the episode."""
     best = now.priors[0]
     score = best.last or now.ask(best.loaded.policy, stream=1)
-    return Attempt(best.loaded.agent, None, best.loaded.policy, score, "mastered", (best.id,), 0, [])
+    return Attempt(name, best.loaded.agent, None, best.loaded.policy, score, "mastered", (best.id,), 0, [])

@@ -20,8 +20,8 @@ from rekindle.evaluate.exam import Exam, sit
 from rekindle.library.run import Run
 from rekindle.train.loop import Progress
 
-REPETITIONS = 8
-"""Episodes per task of an exam."""
+PRACTICE_REPETITIONS, PROOF_REPETITIONS = 4, 8
+"""Episodes per task of the practice exam and of the proof."""
 
 
 @dataclass
@@ -83,11 +83,13 @@ class Situation:
     run: Run
     account: Account
     show: Callable[[str, Progress], None]
+    ongoing: "Attempt | None" = None
+    """An attempt that passed the practice exam but not the proof: its strategy goes on from there."""
 
     def ask(self, policy: Any, stream: int) -> Interval:
         """Sit the practice exam; the steps are booked."""
         result = sit(self.practice, policy, jax.random.fold_in(self.key, stream), trials=self.goal.trials,
-                     repetitions=REPETITIONS)  # fmt: skip
+                     repetitions=PRACTICE_REPETITIONS)  # fmt: skip
         self.account.env_steps += result.env_steps
         return result.last
 
@@ -108,6 +110,7 @@ Verdict = Literal["mastered", "converged", "improving", "stalled", "diverged", "
 class Attempt(NamedTuple):
     """What a strategy came back with."""
 
+    strategy: str
     agent: Agent
     state: Any
     """None if the policy was used as it is."""

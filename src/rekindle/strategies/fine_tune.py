@@ -30,5 +30,5 @@ def carry_out(now: Situation) -> Attempt:
     config = config_from_json(best.loaded.agent.name, {**config_to_json(best.loaded.agent.config), **SETTINGS})
     agent = make_agent(best.loaded.agent.name, config)
     state = best.loaded.state_for(agent, jax.random.fold_in(now.key, 7))
-    return practise(now, agent, state, name=name, neighbours=NEIGHBOURS, budget=now.account.left(0.75),
+    return practise(now, agent, state, name=name, neighbours=NEIGHBOURS, budget=now.account.left(),
                     parents=(best.id,), give_up=True)  # fmt: skip

@@ -18,14 +18,20 @@ from rekindle.train.loop import Plan, train
 
 WORLDS = 1024
 """Tasks in a practice pool."""
+SECOND_MARGIN = 0.02
+"""After a failed proof the practice exam has to get better by this before the next one."""
 
 
 def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
              parents: tuple[str, ...], give_up: bool) -> Attempt:  # fmt: skip
     """Train on the goal and a share of its neighbours, with an exam every twentieth of the budget.
 
-    Stops when the exam's interval lies above the target, or, with `give_up`, when the curve has stalled or diverged.
+    Stops when the exam's interval lies above the target (by a margin, if a proof failed before), or, with `give_up`,
+    when the curve has stalled or diverged.
     """
+    wanted = now.target
+    if now.ongoing is not None and now.ongoing.strategy == name:
+        state, wanted = now.ongoing.state, now.ongoing.score.low + SECOND_MARGIN
     env = AutoReset(now.env, partial(_draw, now.goal.trials))
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
     curve: list[tuple[int, Interval]] = []
@@ -39,7 +45,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     def enough(values: Mapping[str, float]) -> bool:
         if "exam/score" not in values:
             return False
-        verdict = judge(curve, now.target)
+        verdict = judge(curve, wanted)
         return verdict == "mastered" or (give_up and verdict in ("stalled", "diverged"))
 
     trained = train(
@@ -56,9 +62,10 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         tag=name,
     )
     now.account.env_steps += trained.env_steps
-    verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, now.target)
-    return Attempt(agent, trained.state, agent.policy(trained.state), curve[-1][1], verdict, parents,
-                   trained.env_steps, curve)  # fmt: skip
+    verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
+    policy = agent.policy(trained.state)
+    score = curve[-1][1] if curve else now.ask(policy, stream=99)
+    return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
 
 
 def _draw(trials: int, key: Key[Array, ""], pool: pools.TaskPool, _: Any) -> Any:

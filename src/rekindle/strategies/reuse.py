@@ -19,4 +19,4 @@ def carry_out(now: Situation) -> Attempt:
     """Nothing to train; its practice score is what recall measured."""
     prior = now.priors[0]
     score = prior.last or now.ask(prior.loaded.policy, stream=1)
-    return Attempt(prior.loaded.agent, None, prior.loaded.policy, score, "mastered", (prior.id,), 0, [])
+    return Attempt(name, prior.loaded.agent, None, prior.loaded.policy, score, "mastered", (prior.id,), 0, [])

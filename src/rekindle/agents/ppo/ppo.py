@@ -66,7 +66,9 @@ class Config(eqx.Module):
         wrong = []
         if self.num_envs % self.minibatches:
             wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
-        sizes = {n: getattr(self, n) for n in ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")}
+        sizes = {
+            n: getattr(self, n) for n in ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")
+        }
         wrong += [f"{name} must be at least 1; got {value}" for name, value in sizes.items() if value < 1]
         if self.memory not in ("gru+types", "gru", "none"):
             wrong.append(f"memory must be 'gru+types', 'gru' or 'none'; got {self.memory!r}")
@@ -152,9 +154,7 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.learning_rate, eps=1e-5))
 
 
-def act(
-    key: Key[Array, ""], net: Net, carry: Carry, obs: Obs, start: Bool[Array, " B"], *, explore: bool
-) -> ActOutput:
+def act(key: Key[Array, ""], net: Net, carry: Carry, obs: Obs, start: Bool[Array, " B"], *, explore: bool) -> ActOutput:
     """One action per row, sampled or greedy."""
     carry, logits, value = net(carry, jax.tree.map(lambda x: x[None], obs), start[None])
     logits, value = logits[0], value[0]
@@ -275,9 +275,7 @@ def make(config: Config) -> Agent:
         needs=Data("rollout", length=config.rollout_length, batch=config.num_envs),
         init=partial(init, config),
         init_carry=lambda state, batch_size: state.net.init_carry(batch_size),
-        act=lambda key, state, carry, obs, start, *, explore: act(
-            key, state.net, carry, obs, start, explore=explore
-        ),
+        act=lambda key, state, carry, obs, start, *, explore: act(key, state.net, carry, obs, start, explore=explore),
         update=partial(update, config),
         policy=lambda state: PPOPolicy(state.net),
     )
