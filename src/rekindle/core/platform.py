@@ -17,7 +17,8 @@ def enable_compilation_cache(home: Path) -> bool:
     Returns:
         Whether the folder can be written; if not, nothing is kept and `rekindle doctor` says so.
     """
-    folder = Path(jax.config.read("jax_compilation_cache_dir") or home / "compiled")
+    named: str | None = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    folder = Path(named or home / "compiled")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -1,6 +1,6 @@
 """The contract of a JAX environment (docs/design: JAX environment)."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Key, PyTree
 
@@ -9,6 +9,7 @@ from rekindle.core.types import EnvSpec, TimeStep
 Params = PyTree
 
 
+@runtime_checkable
 class Env(Protocol):
     """Pure functions over explicit state. The task is inside `params`; the environment object holds only static sizes.
 

@@ -9,7 +9,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, PyTree
 
 X = TypeVar("X")
-BLOCK = 64
+BLOCK = 32
 """Rows computed at a time."""
 
 
@@ -34,16 +34,20 @@ def _cond(f: Callable[..., X]) -> Callable[..., X]:
         return jax.lax.cond(flag, lambda: f(x, *args), lambda: x)
 
     @cond.def_vmap
-    def in_blocks(size: int, batched: tuple, flag: Array, x: X, args: tuple) -> tuple[X, Any]:
+    def in_blocks(size: int, batched: list, flag: Array, x: X, args: tuple) -> tuple[X, Any]:
         flag, x = jax.tree.map(lambda leaf, b: leaf if b else _repeat(leaf, size), (flag, x), (batched[0], batched[1]))
         axes = jax.tree.map(lambda b: 0 if b else None, batched[2])
+        data = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, args)
+
+        def one(x: X, data: tuple) -> X:
+            return f(x, *jax.tree.map(_wrap_like, args, data))
 
         def block(carry: tuple[Array, X]) -> tuple[Array, X]:
             left, x = carry
             rows = jnp.nonzero(left, size=min(size, BLOCK), fill_value=size)[0]
-            take = jax.tree.map(lambda leaf, b: leaf.at[rows].get(mode="clip") if b else leaf, args, batched[2])
+            take = jax.tree.map(lambda leaf, b: leaf.at[rows].get(mode="clip") if b else leaf, data, batched[2])
             some = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), x)
-            done = jax.vmap(lambda x, args: f(x, *args), in_axes=(0, axes))(some, take)
+            done = jax.vmap(one, in_axes=(0, axes))(some, take)
             x = jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), x, done)
             return left.at[rows].set(False, mode="drop"), x
 
@@ -55,3 +59,12 @@ def _cond(f: Callable[..., X]) -> Callable[..., X]:
 
 def _repeat(leaf: Array, size: int) -> Array:
     return jnp.broadcast_to(leaf, (size, *jnp.shape(leaf)))
+
+
+def _is_key(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _wrap_like(leaf: Array, data: Array) -> Array:
+    """Keys enter the loop as data: every turn uses other rows, which the check for reused keys cannot see."""
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data

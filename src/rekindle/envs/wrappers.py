@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int32, Key, PyTree
 
-from rekindle.core.spaces import Box, Discrete
+from rekindle.core.spaces import Box, Discrete, MultiDiscrete
 from rekindle.core.types import EnvSpec, Obs, TimeStep
 from rekindle.envs.base import Env
+from rekindle.envs.rarely import rarely
 
 TIME_SCALE = 64.0
 """Steps per unit of the time inputs."""
@@ -19,6 +20,7 @@ FIRST_STEP = 9
 """Index into the `trial` input: 1 at the first step of a trial."""
 
 
+@runtime_checkable
 class TrialParams(Protocol):
     """What `Trials` reads from a task."""
 
@@ -54,10 +56,12 @@ class Trials:
     def spec(self) -> EnvSpec:
         """The inner spec with the three inputs added."""
         inner = self.env.spec
+        axis = () if inner.players == 1 else (inner.players,)
+        actions = _num_actions(inner) + 1
         added = {
-            "prev_action": Discrete(_num_actions(inner) + 1),
-            "prev_reward": Box((), -float("inf"), float("inf")),
-            "trial": Box((11,), 0.0, float("inf")),
+            "prev_action": MultiDiscrete((actions,) * inner.players) if axis else Discrete(actions),
+            "prev_reward": Box(axis, -float("inf"), float("inf")),
+            "trial": Box((*axis, 11), 0.0, float("inf")),
         }
         return replace(inner, obs={**inner.obs, **added})
 
@@ -69,29 +73,30 @@ class Trials:
                         first.reward)  # fmt: skip
         return state, first._replace(obs=obs, final_obs=obs)
 
-    def step(
-        self, key: Key[Array, ""], state: TrialsState, action: Array, params: Any
-    ) -> tuple[TrialsState, TimeStep]:
+    def step(self, key: Key[Array, ""], state: TrialsState, action: Array, params: Any) -> tuple[TrialsState, TimeStep]:
         """Step the inner environment; start the next trial where one ended."""
         step_key, reset_key = jax.random.split(key)
         inner, now = self.env.step(step_key, state.inner, action, params)
         time = state.time + 1
-        trial_end = now.terminated | now.truncated | (time >= params.trial_length)
-        last = trial_end & (state.trial + 1 >= params.trials)
-        fresh, first = self.env.reset(reset_key, params)
-
+        trial_end = now.terminated | now.truncated | (time >= params.trial_length.astype(jnp.int32))
+        last = trial_end & (state.trial + 1 >= params.trials.astype(jnp.int32))
         here = TrialsState(inner, state.trial, time)
-        following = TrialsState(fresh, state.trial + 1, jnp.zeros_like(time))
-        state = select(trial_end & ~last, following, here)
         final_obs = self._add(now.obs, here, params, action, now.reward)
-        next_obs = self._add(first.obs, following, params, action, now.reward)
+        ended = (here, final_obs)
+        state, obs = rarely(trial_end & ~last, self._next_trial, ended, reset_key, params, action, now.reward)
         return state, now._replace(
-            obs=select(trial_end & ~last, next_obs, final_obs),
+            obs=obs,
             final_obs=final_obs,
             terminated=last,
             truncated=jnp.zeros_like(last),
             trial_end=trial_end,
         )
+
+    def _next_trial(self, ended: tuple[TrialsState, Obs], key: Key[Array, ""], params: Any, action: Array,
+                    reward: Array) -> tuple[TrialsState, Obs]:  # fmt: skip
+        fresh, first = self.env.reset(key, params)
+        state = TrialsState(fresh, ended[0].trial + 1, jnp.int32(0))
+        return state, self._add(first.obs, state, params, action, reward)
 
     def _add(self, obs: Obs, state: TrialsState, params: Any, action: Array, reward: Array) -> Obs:
         left = params.trials.astype(jnp.int32) - 1 - state.trial
@@ -103,7 +108,8 @@ class Trials:
         share = 1.0 - remaining.astype(jnp.float32) / length.astype(jnp.float32)
         one_hot = jax.nn.one_hot(jnp.minimum(left, 5), 5)
         timing = jnp.concatenate([one_hot, flags[:1], steps, flags[1:], share[None]])
-        return {**obs, "prev_action": action.astype(jnp.int32), "prev_reward": reward, "trial": timing}
+        told = jnp.broadcast_to(timing, (*reward.shape, *timing.shape))
+        return {**obs, "prev_action": action.astype(jnp.int32), "prev_reward": reward, "trial": told}
 
 
 class AutoResetState(NamedTuple):
@@ -117,8 +123,8 @@ class AutoResetState(NamedTuple):
 class AutoReset:
     """Starts a new episode in the step that ends one. What the new one is, `draw(key, source, params)` decides.
 
-    `params` of this environment is the source that tasks are drawn from, shared by all worlds; `new_level` draws anew,
-    `replay_level` keeps the task.
+    `params` of this environment is the source that tasks are drawn from, shared by all worlds; the third argument of
+    `draw` is the task of the episode that ended (None at the start), so that it can be kept.
     """
 
     env: Env
@@ -140,18 +146,18 @@ class AutoReset:
         self, key: Key[Array, ""], state: AutoResetState, action: Array, params: PyTree
     ) -> tuple[AutoResetState, TimeStep]:
         """Step; where the episode ended, `obs` is the first of the next one and `final_obs` the last of this one."""
-        step_key, draw_key, reset_key = jax.random.split(key, 3)
+        step_key, next_key = jax.random.split(key)
         inner, now = self.env.step(step_key, state.inner, action, state.params)
-        task = self.draw(draw_key, params, state.params)
+        ended = (AutoResetState(inner, state.params), now.obs)
+        state, obs = rarely(now.terminated | now.truncated, self._next_episode, ended, next_key, params)
+        return state, now._replace(obs=obs)
+
+    def _next_episode(self, ended: tuple[AutoResetState, Obs], key: Key[Array, ""],
+                      source: PyTree) -> tuple[AutoResetState, Obs]:  # fmt: skip
+        draw_key, reset_key = jax.random.split(key)
+        task = self.draw(draw_key, source, ended[0].params)
         fresh, first = self.env.reset(reset_key, task)
-        done = now.terminated | now.truncated
-        state = select(done, AutoResetState(fresh, task), AutoResetState(inner, state.params))
-        return state, now._replace(obs=select(done, first.obs, now.obs))
-
-
-def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
-    """`yes` where the flag is set, else `no`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+        return AutoResetState(fresh, task), first.obs
 
 
 def _num_actions(spec: EnvSpec) -> int:

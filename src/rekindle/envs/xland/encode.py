@@ -22,8 +22,8 @@ def thing_code(code: Int8[Array, "*n"], placeholder: Int8[Array, "*n"]) -> Int8[
     """(shape, colour) of argument codes, or of the placeholder where its number is positive."""
     kind = code - 1
     is_object = (code > 0) & (code < ME)
-    shape = jnp.where(is_object, 1 + kind % 4, jnp.where(code >= ME, 5 + code - ME, 0))
-    colour = jnp.where(is_object, 1 + kind // 4, 0)
+    shape = jnp.where(is_object, 1 + (kind & 3), jnp.where(code >= ME, 5 + code - ME, 0))
+    colour = jnp.where(is_object, 1 + (kind >> 2), 0)
     hidden = placeholder > 0
     shape, colour = jnp.where(hidden, 6 + placeholder, shape), jnp.where(hidden, 3 + placeholder, colour)
     return jnp.stack([shape, colour], axis=-1).astype(jnp.int8)

@@ -129,14 +129,14 @@ class XLand:
         y, x = here_y + ahead * up_y + aside * up_x, here_x + ahead * up_x - aside * up_y
         inside = (y >= 0) & (y < terrain.shape[0]) & (x >= 0) & (x < terrain.shape[1])
         ground = jnp.where(inside, game.terrain_at(params.world, y, x), jnp.int8(VOID))
-        gates = jnp.asarray(params.world.gates)
-        is_open = (y[..., None] == gates[:, 0]) & (x[..., None] == gates[:, 1]) & scene.gate_open
+        cell, gates = game.cell_number(y, x)[..., None], jnp.asarray(params.world.gates)
+        is_open = (cell == game.cell_number(gates[:, 0], gates[:, 1])[None, None]) & scene.gate_open[None, None]
         ground = ground + jnp.any(is_open, axis=-1).astype(jnp.int8)
 
-        here = (y[..., None] == scene.y) & (x[..., None] == scene.x) & (scene.kind > 0)
-        kind = jnp.max(jnp.where(here, scene.kind, jnp.int8(0)), axis=-1)
-        shape = jnp.where(kind > 0, SEEN_SHAPE + (kind - 1) % 4, ground)
-        colour = jnp.where(kind > 0, 1 + (kind - 1) // 4, jnp.int8(0))
+        here = cell == game.cell_number(scene.y, scene.x)[None, None]
+        kind = jnp.max(jnp.where(here, scene.kind.astype(jnp.int16)[None, None], 0), axis=-1).astype(jnp.int8)
+        shape = jnp.where(kind > 0, SEEN_SHAPE + (kind - 1 & 3), ground)
+        colour = jnp.where(kind > 0, 1 + (kind - 1 >> 2), jnp.int8(0))
         for other in range(self.players):
             if other != p:
                 there = (y == scene.player_y[other]) & (x == scene.player_x[other])
@@ -149,7 +149,8 @@ class XLand:
         if not self.occlusion or table.size == 0:
             return jnp.ones(y.shape, bool)
         width = jnp.asarray(params.world.terrain).shape[1]
-        row = table[here_y.astype(jnp.int32) * width + here_x]
-        cell = y.astype(jnp.int32) * width + x
+        here_y, here_x, y, x = (at.astype(jnp.int32) for at in (here_y, here_x, y, x))
+        row = table[here_y * width + here_x]
+        cell = y * width + x
         byte = row.at[cell >> 3].get(mode="fill", fill_value=0)
         return (byte >> (cell & 7).astype(jnp.uint8)) & 1 > 0

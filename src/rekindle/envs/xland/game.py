@@ -1,16 +1,17 @@
-"""The rules of the world, without any word of reinforcement learning. Read beside docs/xland.md: same order, same names.
+"""The rules of the world, without any word of reinforcement learning. Read beside docs/xland.md: same order and names.
 
-Everything is written for one world and vmapped by the caller. Objects are a list, not a grid: a step touches a few dozen
-bytes whatever the size of the room, and relations between things become bit masks (bit j of row i: thing i relates to
-thing j), so that one pass checks all rules. Rules see each other's results in list order; instead of one evaluation
-per rule, all are evaluated at once and again only after one has fired.
+Everything is written for one world and vmapped by the caller. Objects are a list, not a grid: a step touches a few
+dozen bytes whatever the size of the room. For each thing and relation the types of its partners become one word of
+bits, so that one pass checks all rules. Rules see each other's results in list order; instead of one evaluation per
+rule, all are evaluated at once, and again only after one has fired and only in the worlds where one has.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int8, Int32, UInt32
+import numpy as np
+from jaxtyping import Array, Bool, Int8, Int16, Int32, UInt32
 
 from rekindle.envs.rarely import rarely
 from rekindle.envs.xland.level import (
@@ -19,6 +20,8 @@ from rekindle.envs.xland.level import (
 
 AWAY = -64
 """Coordinate of whatever is not on the floor (a held object, an empty slot): farther off than any view reaches."""
+ROW = 128
+"""Length of a row when a cell is one number: more than any room's width."""
 
 
 class Scene(NamedTuple):
@@ -105,7 +108,7 @@ def act(scene: Scene, world: World, action: Int32[Array, ""], p: int) -> Scene:
         x=jnp.where(pushed, back_x, jnp.where(picked, away, jnp.where(placed, front_x, scene.x))),
         player_y=scene.player_y.at[p].set(jnp.where(move, front_y, y)),
         player_x=scene.player_x.at[p].set(jnp.where(move, front_x, x)),
-        heading=scene.heading.at[p].set((heading + turn) % 4),
+        heading=scene.heading.at[p].set((heading + turn) & 3),
         hand=scene.hand.at[p].set(new_hand),
         gate_open=scene.gate_open ^ (gate_here & toggle),
     )
@@ -116,6 +119,11 @@ def direction(heading: Int8[Array, "*n"]) -> tuple[Int8[Array, "*n"], Int8[Array
     dy = (heading == 2).astype(jnp.int8) - (heading == 0).astype(jnp.int8)
     dx = (heading == 1).astype(jnp.int8) - (heading == 3).astype(jnp.int8)
     return dy, dx
+
+
+def cell_number(y: Int8[Array, "*n"], x: Int8[Array, "*n"]) -> Int16[Array, "*n"]:
+    """A cell as one number; neighbours differ by 1, ROW - 1, ROW or ROW + 1."""
+    return y.astype(jnp.int16) * ROW + x.astype(jnp.int16)
 
 
 def terrain_at(world: World, y: Array, x: Array) -> Int8[Array, "*n"]:
@@ -161,61 +169,73 @@ def apply_rules(scene: Scene, world: World, game: Game, view: View,
 def things(scene: Scene) -> Int8[Array, " E"]:
     """Codes of all things that a relation can be about: the object slots, then the players."""
     players = jnp.arange(ME, ME + scene.heading.shape[0], dtype=jnp.int8)
-    return jnp.concatenate([scene.kind, players])
+    return computed(jnp.concatenate([scene.kind, players]))
 
 
 def check(scene: Scene, world: World, game: Game, view: View,
-          relations: tuple[int, ...]) -> tuple[Bool[Array, " R+1"], Bool[Array, " R"]]:  # fmt: skip
+          relations: tuple[int, ...]) -> tuple[Bool[Array, " C"], Bool[Array, " R"]]:  # fmt: skip
     """For each rule and the goal: is its condition true; for each rule: may it fire. An empty one does neither."""
-    conditions = jnp.concatenate([jnp.asarray(game.rules)[:, :4], jnp.asarray(game.goal)[None]])
-    codes, masks = things(scene), relate(scene, world, view, relations)
-    negated, relation, a, b = (conditions[:, i, None] for i in range(4))
-    is_a, bits_b = codes == a, pack(codes == b)[:, None]
-    row = jnp.zeros((), jnp.uint32)
-    for code in relations:
-        row = jnp.where(relation == code, masks[code], row)
-    pair = jnp.any(is_a & ((row & bits_b) != 0), axis=1)
-    used = relation[:, 0] > 0
-    has_inputs = jnp.any(is_a & ((bits_b & ~own_bit(codes.shape[0])) != 0), axis=1)
-    not_ = negated[:, 0] > 0
+    conditions = computed(jnp.concatenate([jnp.asarray(game.rules)[:, :4], jnp.asarray(game.goal)[None]]))
+    negated, relation, a, b = (conditions[:, i] for i in range(4))
+    codes = things(scene)
+    is_a, wanted = codes[None] == a[:, None], bit(b)
+    found = jnp.zeros_like(wanted)
+    for code, types in partner_types(scene, world, view, relations).items():
+        found = jnp.where(relation == code, any_bits(jnp.where(is_a, types[None], 0)), found)
+    pair = (found & wanted) > 0
+    slots = any_bits(jnp.where(is_a, bit(jnp.arange(codes.shape[0]))[None], 0))
+    has_inputs = (jnp.where(a == b, slots & (slots - 1), slots) > 0) & ((any_bits(bit(codes)) & wanted) > 0)
+    used, not_ = relation > 0, negated > 0
     return used & (pair ^ not_), (used & jnp.where(not_, ~pair & has_inputs, pair))[:-1]
 
 
-def pack(flags: Bool[Array, "*n E"]) -> UInt32[Array, "*n"]:
-    """Flags as bits of one word, flag 0 the lowest."""
-    return jnp.sum(jnp.where(flags, own_bit(flags.shape[-1]), jnp.uint32(0)), axis=-1, dtype=jnp.uint32)
+def bit(i: Array) -> UInt32[Array, "*n"]:
+    """A word with bit i set."""
+    return jnp.uint32(1) << i.astype(jnp.uint32)
 
 
-def own_bit(n: int) -> UInt32[Array, " n"]:
-    """Bit i at position i."""
-    return jnp.uint32(1) << jnp.arange(n, dtype=jnp.uint32)
+def any_bits(words: UInt32[Array, "*n E"]) -> UInt32[Array, "*n"]:
+    """The bits that are set in any word of the last axis."""
+    return jax.lax.reduce(words, np.uint32(0), jax.lax.bitwise_or, (words.ndim - 1,))
 
 
-def relate(scene: Scene, world: World, view: View, relations: tuple[int, ...]) -> dict[int, UInt32[Array, " E"]]:
-    """For each relation a mask per thing: bit j of row i is set if thing i stands in it to thing j (i != j)."""
+def computed(value: Array) -> Array:
+    """`value`, stored once: XLA would compute a small concatenation again for every pair of things that reads it."""
+    return jax.lax.optimization_barrier(value)
+
+
+def partner_types(scene: Scene, world: World, view: View, relations: tuple[int, ...]) -> dict[int, UInt32[Array, " E"]]:
+    """For each relation and thing the set of types that it is related to: bit t for type t."""
+    types, n = bit(things(scene)), scene.kind.shape[0]
+    related = relate(scene, world, view, relations)
+    sets = {code: any_bits(jnp.where(pairs, types[None], 0)) for code, pairs in related.items() if code != HOLD}
+    if HOLD in relations:
+        held = any_bits(jnp.where(related[HOLD][n:, :n], types[None, :n], 0))
+        sets[HOLD] = jnp.concatenate([jnp.zeros_like(types[:n]), held])
+    return sets
+
+
+def relate(scene: Scene, world: World, view: View, relations: tuple[int, ...]) -> dict[int, Bool[Array, "E E"]]:
+    """For each relation: does thing i stand in it to thing j (i != j)."""
     y = jnp.concatenate([scene.y, scene.player_y])
     x = jnp.concatenate([scene.x, scene.player_x])
-    placed = y != AWAY
-    dy, dx = y[:, None] - y[None, :], x[:, None] - x[None, :]
-    both = placed[:, None] & placed[None, :] & ~jnp.eye(y.shape[0], dtype=bool)
-    far = jnp.maximum(jnp.abs(dy), jnp.abs(dx))
-    masks = {}
-    if TOUCHING in relations:
-        masks[TOUCHING] = pack(both & (jnp.abs(dy) + jnp.abs(dx) == 1))
-    if NEAR in relations:
-        masks[NEAR] = pack(both & (far <= 1))
-    if HOLD in relations:
-        held = jnp.where(scene.hand >= 0, jnp.uint32(1) << jnp.maximum(scene.hand, 0).astype(jnp.uint32), jnp.uint32(0))
-        masks[HOLD] = jnp.concatenate([jnp.zeros(scene.kind.shape[0], jnp.uint32), held])
-    if SEE in relations:
-        masks[SEE] = pack(both & sees(scene, world, view, y, x, dy, dx))
-    return masks
+    placed, slot = y != AWAY, jnp.arange(y.shape[0], dtype=jnp.int16)
+    cell = computed(jnp.where(placed, cell_number(y, x), -4 * ROW * (slot + 1)))
+    apart = jnp.abs(cell[:, None] - cell[None])
+    hand = jnp.concatenate([jnp.full_like(scene.kind, -1), scene.hand]).astype(jnp.int16)
+    truth = {
+        TOUCHING: lambda: (apart == 1) | (apart == ROW),
+        NEAR: lambda: (apart == 1) | ((apart >= ROW - 1) & (apart <= ROW + 1)),
+        HOLD: lambda: hand[:, None] == slot[None],
+        SEE: lambda: sees(scene, world, view, y, x) & placed[:, None] & placed[None] & (apart > 0),
+    }
+    return {code: truth[code]() for code in relations}
 
 
-def sees(scene: Scene, world: World, view: View, y: Array, x: Array, dy: Array, dx: Array) -> Bool[Array, "E E"]:
+def sees(scene: Scene, world: World, view: View, y: Array, x: Array) -> Bool[Array, "E E"]:
     """Line of sight between all pairs; a player also needs the other inside the view."""
     n = scene.kind.shape[0]
-    ahead, aside = egocentric(scene.heading[:, None], -dy[n:], -dx[n:])
+    ahead, aside = egocentric(scene.heading[:, None], y[None] - y[n:, None], x[None] - x[n:, None])
     inside = (ahead <= view.ahead) & (ahead > view.ahead - view.size) & (jnp.abs(aside) <= view.size // 2)
     clear = jnp.concatenate([jnp.ones((n, n + inside.shape[0]), bool), inside])
     table = jnp.asarray(world.sight)
@@ -264,15 +284,13 @@ def fire(scene: Scene, world: World, rule: Int8[Array, " 7"], view: View, relati
 def inputs(scene: Scene, world: World, rule: Int8[Array, " 7"], view: View,
            relations: tuple[int, ...]) -> tuple[Int32[Array, ""], Int32[Array, ""]]:  # fmt: skip
     """The pair that a firing rule takes: the lowest slot of a, then of b; negated rules take any a and b."""
-    codes, masks = things(scene), relate(scene, world, view, relations)
-    others = jnp.uint32(0xFFFFFFFF) & ~own_bit(codes.shape[0])
-    row = jnp.where(rule[0] > 0, others, jnp.zeros_like(others))
-    for code in relations:
-        row = jnp.where((rule[0] == 0) & (rule[1] == code), masks[code], row)
-    partners = row & pack(codes == rule[3])
-    i = jnp.argmax((codes == rule[2]) & (partners != 0))
-    j = jnp.argmax((partners[i] & own_bit(codes.shape[0])) != 0)
-    return i, j
+    codes, related = things(scene), relate(scene, world, view, relations)
+    pair = (rule[0] > 0) & ~jnp.eye(codes.shape[0], dtype=bool)
+    for code, holds in related.items():
+        pair = pair | ((rule[:2] == jnp.array([0, code], jnp.int8)).all() & holds)
+    pair = pair & (codes[:, None] == rule[2]) & (codes[None] == rule[3])
+    i = jnp.argmax(pair.any(axis=1))
+    return i, jnp.argmax(pair[i])
 
 
 def _cell(scene: Scene, thing: Array) -> Int8[Array, " 2"]:

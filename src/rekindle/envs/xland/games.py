@@ -115,7 +115,7 @@ def _sample(rng: np.random.Generator, recipe: Recipe) -> Drawn:
         max_objects=recipe.max_objects,
         frozen=_frozen(rng, recipe, critical, objects),
     )
-    game = game._replace(mask=hide(rng, game.rules, recipe.hidden))
+    game = game._replace(mask=hide(rng, np.asarray(game.rules), recipe.hidden))
     return Drawn(game, tuple(order.index(i) for i in range(len(chain))), len(dead_ends), len(distractors))
 
 

@@ -77,7 +77,7 @@ def object_type(colour: str, shape: str) -> int:
     return 1 + 4 * COLOURS.index(colour) + SHAPES.index(shape)
 
 
-def type_name(code: int) -> str:
+def type_name(code: int | np.integer) -> str:
     """The words of an argument code: an object type, `me` or `partner`."""
     return {ME: "me", PARTNER: "partner"}.get(int(code)) or OBJECT_TYPES[int(code) - 1]
 

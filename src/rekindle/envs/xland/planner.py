@@ -368,7 +368,7 @@ def _unpack(row: UInt8[Array, " bytes"], n: int, gates: int) -> Scene:
 def _key(env: XLand, params: Task, max_states: int) -> str:
     """A hash of all that the result depends on; what is hidden and the number of trials do not matter."""
     game = params.game._replace(mask=np.zeros(0, np.int8))
-    world, trials = params.world._replace(sight=np.zeros(0, np.uint8)), np.int16(0)
+    world, trials = params.world._replace(sight=np.zeros(0, np.uint8)), np.zeros((), np.int16)
     relations = sorted(RELATIONS[code - 1] for code in env.relations)
     rest = [VERSION, env.view, relations, env.reward, max_states, int(params.trial_length), params.world.terrain.shape]
     digest = hashlib.sha256(json.dumps(rest).encode())

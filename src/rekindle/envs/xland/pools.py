@@ -94,7 +94,7 @@ def save(pool: TaskPool, path: Path) -> None:
     """Write a pool as a compressed table of arrays (.npz, no pickle); the file is complete or absent."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.savez_compressed(file, **flatten_arrays(pool))
+        np.savez_compressed(file, allow_pickle=False, **flatten_arrays(pool))  # pyright: ignore[reportArgumentType]
     partial.replace(path)
 
 
@@ -115,7 +115,7 @@ def load(path: Path) -> TaskPool:
 
 
 _LEAF = np.zeros(0, np.int8)
-_EMPTY = TaskPool(World(*[_LEAF] * len(World._fields)), Game(*[_LEAF] * len(Game._fields)), _LEAF, _LEAF, np.float32(0))
+_EMPTY = TaskPool(World(*[_LEAF] * len(World._fields)), Game(*[_LEAF] * len(Game._fields)), _LEAF, _LEAF, _LEAF)
 
 
 def _sizes(pool: TaskPool) -> tuple[int, int]:

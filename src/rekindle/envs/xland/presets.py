@@ -160,7 +160,7 @@ def quiet(env: XLand, pool: TaskPool, *, batch: int = 8192) -> Bool[np.ndarray, 
         game = jax.tree.map(lambda leaf, i=pair: leaf[pool.pairs[i, 1]], pool.games)
         good = _nothing_happens(env)(world, game, layout.astype(np.int32), heading.astype(np.int8))
         calm[tuple(some.T)] = np.asarray(good)[: len(some)]
-    return calm.all(axis=(1, 2))
+    return np.asarray(calm.all(axis=(1, 2)))
 
 
 @lru_cache(maxsize=8)

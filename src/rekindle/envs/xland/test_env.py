@@ -11,9 +11,7 @@ from rekindle.envs.xland.level import ACTIONS, Task
 from rekindle.envs.xland.test_oracle import random_case
 from rekindle.envs.xland.text import parse_task
 
-KEY = jax.random.key(0)
 MANY = 1200
-KEYS = jax.random.split(KEY, MANY)
 reset, step = jax.jit(XLand.reset, static_argnums=0), jax.jit(XLand.step, static_argnums=0)
 many_resets = jax.jit(jax.vmap(XLand(max_rules=2).reset, in_axes=(0, None)))
 GLYPHS = {" ": (0, 0), ".": (1, 0), "#": (2, 0), "+": (3, 0), "/": (4, 0), "W": (9, 0),
@@ -30,11 +28,11 @@ def make(world: str, objects: str = "nothing", goal: str = "hold black pyramid",
 
 def walk(env: XLand, task: Task, *steps: str) -> list:
     """The time steps of a reset and of steps by name."""
-    state, shown = reset(env, KEY, task)
+    state, shown = reset(env, jax.random.key(0), task)
     history = [shown]
     for name in steps:
         actions = jnp.array([ACTIONS.index(a) for a in name.split("/")], jnp.int32)
-        state, shown = step(env, KEY, state, actions if env.players > 1 else actions[0], task)
+        state, shown = step(env, jax.random.key(0), state, actions if env.players > 1 else actions[0], task)
         history.append(shown)
     return history
 
@@ -153,11 +151,11 @@ def test_everything_shown_lies_in_its_space(players):
     env = XLand(max_rules=5, players=players)
     world, game, _ = random_case(np.random.default_rng(1), players, True)
     task = Task(world, game, np.int16(20), np.int16(1), np.float32(0.5))
-    actions = jax.random.randint(KEY, (30, players), 0, env.spec.action.n)
-    state, first = reset(env, KEY, task)
+    actions = jax.random.randint(jax.random.key(1), (30, players), 0, env.spec.action.n)
+    state, first = reset(env, jax.random.key(0), task)
     shown = [first]
     for action in actions if players > 1 else actions[:, 0]:
-        state, now = step(env, KEY, state, action, task)
+        state, now = step(env, jax.random.key(0), state, action, task)
         shown.append(now)
     for now in shown:
         assert now.obs.keys() == env.spec.obs.keys()
@@ -199,13 +197,13 @@ def test_failure_in_mode_terminal_is_a_time_limit():
 @pytest.mark.parametrize(("chance", "headings"), [(0.0, {1}), (1.0, {0, 1, 2, 3})])
 def test_random_heading(chance, headings):
     task = make("####\n#.>#\n####", random_heading=chance)
-    shown = many_resets(KEYS, task)[1]
+    shown = many_resets(jax.random.split(jax.random.key(0), MANY), task)[1]
     assert set(shown.obs["heading"].tolist()) == headings
 
 
 def test_heading_is_random_with_its_probability():
     task = make("####\n#.>#\n####", random_heading=0.4)
-    shown = many_resets(KEYS, task)[1]
+    shown = many_resets(jax.random.split(jax.random.key(0), MANY), task)[1]
     share, expected = float((shown.obs["heading"] == 1).mean()), 0.6 + 0.4 / 4
     assert abs(share - expected) < 4 * (expected * (1 - expected) / MANY) ** 0.5
 
@@ -214,7 +212,7 @@ def test_random_layouts_are_all_drawn_and_hold_together():
     task = parse_task("goal: hold black cube\nobjects: black cube, yellow wall\n"
                       "world:\n#####\n#0^1#\n#####\nworld:\n#####\n#^10#\n#####\nworld:\n#####\n#10^#\n#####",
                       max_rules=2, max_objects=4)  # fmt: skip
-    state, _ = many_resets(KEYS, task)
+    state, _ = many_resets(jax.random.split(jax.random.key(0), MANY), task)
     scene = state.scene
     rows = np.stack([scene.player_x[:, 0], scene.x[:, 0], scene.x[:, 1]], axis=1)
     layouts, counts = np.unique(rows, axis=0, return_counts=True)

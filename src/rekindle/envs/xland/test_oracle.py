@@ -14,7 +14,6 @@ import numpy as np
 
 from rekindle.envs.xland import game as fast
 from rekindle.envs.xland.level import Game, World, line_of_sight, make_game
-from rekindle.envs.xland.pools import stack
 
 Cell = tuple[int, int]
 HEADINGS = ((-1, 0), (0, 1), (1, 0), (0, -1))
@@ -268,8 +267,8 @@ def random_case(rng: np.random.Generator, players: int, walled: bool) -> tuple[W
     frozen = np.flatnonzero(rng.random(count) < 0.15)
     rules = [random_rule(rng, palette, players) for _ in range(rng.integers(0, RULES + 1))]
     goal = random_rule(rng, palette, players)[:4]
-    game = make_game(goal, rules, list(kinds), max_rules=RULES, max_objects=SLOTS, frozen=list(frozen))
-    scene = fast.opening(world, game, np.int32(0), world.heading)
+    game = make_game(goal, rules, kinds.tolist(), max_rules=RULES, max_objects=SLOTS, frozen=frozen.tolist())
+    scene = fast.opening(world, game, jnp.int32(0), jnp.asarray(world.heading))
     fields = {name: np.array(value) for name, value in scene._asdict().items()}
     for p, slot in enumerate(rng.permutation(np.flatnonzero(~game.frozen[:count]))[:players]):
         if rng.random() < 0.5:
@@ -301,7 +300,7 @@ def compare(case: int, seen: Counter) -> None:
 
         return jax.lax.scan(step, scene, actions)[1]
 
-    worlds, games, scenes = (stack(list(items)) for items in zip(*rows, strict=True))
+    worlds, games, scenes = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
     after, goals = jax.device_get(jax.jit(jax.vmap(run))(worlds, games, scenes, jnp.asarray(actions, jnp.int32)))
     for row, (world, game, scene) in enumerate(rows):
         oracle = Oracle(world, game, scene, view, seen)

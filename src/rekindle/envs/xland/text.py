@@ -33,6 +33,7 @@ MAX_RULES = 16
 """Rows of the rule table, unless the caller says otherwise."""
 STEPS, TRIALS = 40, 1
 """Clock of a task that does not state one."""
+IntLike = int | np.integer
 _KEYS = ("goal", "rule", "objects", "trials", "steps", "random heading", "world")
 
 
@@ -136,11 +137,11 @@ def _print_condition(row: np.ndarray, mask: np.ndarray) -> str:
     return "not " * bool(row[0]) + (f"{relation} {b}" if short else f"{relation}({a}, {b})")
 
 
-def _print_thing(code: int, number: int) -> str:
+def _print_thing(code: IntLike, number: IntLike) -> str:
     return (type_name(code) if code else "nothing") + _print_number(number)
 
 
-def _print_number(number: int) -> str:
+def _print_number(number: IntLike) -> str:
     return f"?{int(number)}" if number else ""
 
 
@@ -185,8 +186,8 @@ def _game(lines: list[_Line], players: int, max_rules: int, max_objects: int) ->
     mask = np.zeros((max_rules, 4 + MAX_SPAWNS), np.int8)
     for r, (_, hidden) in enumerate(pairs):
         mask[r] = hidden
-    rules = [list(rule) for rule, _ in pairs]
-    goal = list(parse_goal(goals[0], players=players))
+    rules = [rule.tolist() for rule, _ in pairs]
+    goal = parse_goal(goals[0], players=players).tolist()
     return make_game(goal, rules, kinds, max_rules=max_rules, max_objects=max_objects, frozen=frozen, mask=mask)
 
 

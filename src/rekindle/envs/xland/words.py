@@ -77,7 +77,7 @@ class Words:
         if self.word() == "nothing" and not self.word(1):
             return row, mask
         for s in range(MAX_SPAWNS):
-            ended = s > 0 and row[3 + s] == 0
+            ended = s > 0 and not row[3 + s]
             row[4 + s], mask[4 + s] = self.thing(("nothing",) if self.may_hide else (), only=ended)
             if not self.skip(","):
                 break

@@ -1,0 +1,1 @@
+"""Tiny problems whose right answers are known, each of which one broken part of a learner fails."""
