@@ -39,7 +39,7 @@ def _cond(f: Callable[..., X]) -> Callable[..., X]:
         axes = jax.tree.map(lambda b: 0 if b else None, batched[2])
         data = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, args)
 
-        def one(x: X, data: tuple) -> X:
+        def one(x: X, data: Any) -> X:
             return f(x, *jax.tree.map(_wrap_like, args, data))
 
         def block(carry: tuple[Array, X]) -> tuple[Array, X]:
@@ -61,10 +61,10 @@ def _repeat(leaf: Array, size: int) -> Array:
     return jnp.broadcast_to(leaf, (size, *jnp.shape(leaf)))
 
 
-def _is_key(leaf: Array) -> bool:
+def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _wrap_like(leaf: Array, data: Array) -> Array:
+def _wrap_like(leaf: Any, data: Any) -> Any:
     """Keys enter the loop as data: every turn uses other rows, which the check for reused keys cannot see."""
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data
