@@ -1,1 +1,1 @@
-"""Studies: every published figure comes from a folder here. Run one with `python -m benchmarks.STUDY --preset smoke`."""
+"""Studies: every published figure comes from a folder here. `python -m benchmarks.STUDY --preset smoke` runs one."""

@@ -66,7 +66,7 @@ class Study:
         self.stamp = {"revision": revision(), "machine": machine()}
 
     def cell(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The values of a cell: from its file if this code (or, with --resume, earlier code) made it, else computed."""
+        """The values of a cell: from its file if this code (with --resume, any code) made it, else computed."""
         path = ROOT / self.name / "cells" / self.preset / f"{name}.json"
         stamp = {**self.stamp, "tree": provenance.code().difference_sha256}
         if path.exists() and not self.again:

@@ -79,5 +79,6 @@ def table(cells: list[dict[str, Any]], trials: list[int]) -> list[dict[str, Any]
             mean = bootstrap(values)
             rows.append({"policy": who, "k": k, "mean": mean.value, "low": mean.low, "high": mean.high,
                          "median": float(np.median(values)), "percentile_20": float(np.percentile(values, 20)),
-                         "share_0.8": float((values >= 0.8).mean()), "share_above_0": float((values > 0).mean())})  # fmt: skip
+                         "share_0.8": float((values >= 0.8).mean()),
+                         "share_above_0": float((values > 0).mean())})  # fmt: skip
     return rows

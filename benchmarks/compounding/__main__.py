@@ -1,7 +1,7 @@
 """Do goals compound? Steps to master twelve goals from scratch, with a frozen and with a growing library.
 
-`python -m benchmarks.compounding --preset smoke|cpu|gpu [--only scratch|frozen|growing]`. Every goal has its whole budget;
-one that is not mastered costs it whole. The shipped agent's own training is not counted in the arms, but printed.
+`python -m benchmarks.compounding --preset smoke|cpu|gpu [--only PART]`. Every goal has its whole budget; one that is
+not mastered costs it whole. The shipped agent's own training is not counted in the arms, but printed.
 """
 
 import shutil

@@ -23,11 +23,16 @@ F0 = (
     Asked("near(yellow pyramid, black cube)", ("near(purple wall, yellow cube) -> yellow pyramid",)),
 )
 CHAINS = (
-    Asked("hold yellow cube", ("near(black sphere, purple wall) -> black pyramid", "hold black pyramid -> yellow cube")),
-    Asked("hold black sphere", ("hold purple cube -> yellow wall", "near(yellow wall, black pyramid) -> black sphere")),
-    Asked("near(purple sphere, yellow pyramid)", ("hold black cube -> purple sphere", "hold yellow wall -> yellow pyramid")),
-    Asked("near(black wall, purple cube)", ("near(yellow sphere, yellow cube) -> black wall", "hold black sphere -> purple cube")),
-    Asked("hold purple wall", ("hold yellow sphere -> black sphere", "near(black sphere, purple pyramid) -> purple wall")),
+    Asked("hold yellow cube",
+          ("near(black sphere, purple wall) -> black pyramid", "hold black pyramid -> yellow cube")),
+    Asked("hold black sphere",
+          ("hold purple cube -> yellow wall", "near(yellow wall, black pyramid) -> black sphere")),
+    Asked("near(purple sphere, yellow pyramid)",
+          ("hold black cube -> purple sphere", "hold yellow wall -> yellow pyramid")),
+    Asked("near(black wall, purple cube)",
+          ("near(yellow sphere, yellow cube) -> black wall", "hold black sphere -> purple cube")),
+    Asked("hold purple wall",
+          ("hold yellow sphere -> black sphere", "near(black sphere, purple pyramid) -> purple wall")),
     Asked("hold yellow pyramid",
           ("near(purple sphere, black cube) -> purple pyramid", "near(purple pyramid, yellow cube) -> yellow pyramid")),
 )  # fmt: skip

@@ -27,9 +27,8 @@ def main(run: Path) -> None:
     card = {"foundation": True, "title": "foundation agent: doors 2 to 4, F0 and F0t, rules visible or hidden",
             "env_steps": manifest["env_steps"]}  # fmt: skip
     if RESULTS.is_file():
-        card["bars"] = {
-            bar["name"]: [bar["value"], bar["low"], bar["high"]] for bar in json.loads(RESULTS.read_text())["bars"]
-        }
+        bars = json.loads(RESULTS.read_text())["bars"]
+        card["bars"] = {bar["name"]: [bar["value"], bar["low"], bar["high"]] for bar in bars}
     meta = policy.meta
     save_policy(target / "policy", agent=meta.agent, agent_version=meta.agent_version, config=meta.config, spec=meta.spec,
                 arrays=policy.arrays, card=card,

@@ -1,6 +1,7 @@
 """Run the study: `python -m benchmarks.xland_speed --preset smoke|cpu|gpu`."""
 
 import itertools
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -82,7 +83,7 @@ def main() -> None:
     modes = (study.only,) if study.only else MODES
     table = []
     for rules, worlds, mode in itertools.product(preset.rules, preset.worlds, modes):
-        cell = study.cell(f"rules{rules}-worlds{worlds}-{mode}", lambda: measure(preset, rules, worlds, mode))
+        cell = study.cell(f"rules{rules}-worlds{worlds}-{mode}", partial(measure, preset, rules, worlds, mode))
         line = row(rules, worlds, mode, cell)
         table.append(line)
         study.say("  " + ", ".join(f"{k} {v:.4g}" for k, v in line.items() if isinstance(v, float)))

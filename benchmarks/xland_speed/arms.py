@@ -32,7 +32,7 @@ class Arm(NamedTuple):
 
 
 def ours(tasks: Task, *, rules: int, relations: tuple[int, ...], auto_reset: bool) -> Arm:
-    """rekindle's world. With auto-reset the task stays, the layout and the heading are drawn anew."""
+    """Rekindle's world. With auto-reset the task stays, the layout and the heading are drawn anew."""
     world = XLand(max_rules=rules, view=View(VIEW, "bottom"), relations=relations)
     env = AutoReset(world, lambda key, source, task: source) if auto_reset else world
 

@@ -12,7 +12,18 @@ import numpy as np
 from xminigrid.types import RuleSet
 
 from rekindle.envs.xland.level import (
-    FLOOR, GATE, HOLD, ME, NEAR, NUM_TYPES, TOUCHING, WALL, Task, World, line_of_sight, make_game,
+    FLOOR,
+    GATE,
+    HOLD,
+    ME,
+    NEAR,
+    NUM_TYPES,
+    TOUCHING,
+    WALL,
+    Task,
+    World,
+    line_of_sight,
+    make_game,
 )  # fmt: skip
 
 SIZE = 13

@@ -114,7 +114,8 @@ def show(rows: list[Summary], title: str) -> None:
     for column in ("policy", "k", "mean", "95 % interval", "median", "20th percentile", "share >= 0.8", "share > 0"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for row in rows:
-        table.add_row(row.policy, str(row.trials), f"{row.mean.value:.3f}", f"{row.mean.low:.3f} to {row.mean.high:.3f}",
+        interval = f"{row.mean.low:.3f} to {row.mean.high:.3f}"
+        table.add_row(row.policy, str(row.trials), f"{row.mean.value:.3f}", interval,
                       f"{row.median.value:.3f}", f"{row.percentile_20.value:.3f}", f"{row.share_mastered:.2f}",
                       f"{row.share_above_0:.2f}")  # fmt: skip
     cli.console().print(table)

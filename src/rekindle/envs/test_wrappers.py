@@ -6,7 +6,7 @@ import pytest
 from rekindle.core.spaces import Box
 from rekindle.envs.wrappers import AutoReset, Trials
 from rekindle.envs.xland.env import XLand
-from rekindle.envs.xland.level import ACTIONS, Task
+from rekindle.envs.xland.level import ACTIONS, HOLD, NEAR, Task
 from rekindle.envs.xland.text import parse_task
 
 ROOM = "world:\n####\n#0.#\n#^.#\n####"
@@ -129,89 +129,91 @@ def test_spec_of_one_player():
             assert low <= value.min() and value.max() <= high, name
 
 
-GOALS = ("hold black cube", "near(me, black cube)", "not see(me, black cube)")
+GOALS = ("hold black cube", "near(me, black cube)", "not near(me, black cube)")
 TASKS = [make(f"trials: {k + 1}\nsteps: {k + 2}", goal) for k, goal in enumerate(GOALS)]
 SOURCE = jax.tree.map(lambda *leaves: jnp.stack(leaves), *TASKS)
-ENDS = [(k + 1) * (k + 2) for k in range(3)]
-"""Steps of an episode of each task."""
 
 
-def draw_any(key, source, ended):
-    del ended
-    return jax.tree.map(lambda leaf: leaf[jax.random.randint(key, (), 0, 3)], source)
+def draw(key, source, ended):
+    """Any of the tasks, or the one that ended if the source says so."""
+    tasks, keep = source
+    index = jax.random.randint(key, (), 0, len(GOALS))
+    drawn = jax.tree.map(lambda leaf: leaf[index], tasks)
+    return drawn if ended is None else jax.tree.map(lambda old, new: jnp.where(keep, old, new), ended, drawn)
 
 
-def keep(key, source, ended):
-    return draw_any(key, source, None) if ended is None else ended
+ENV = Trials(XLand(max_rules=2, relations=(NEAR, HOLD)))
+AUTO = AutoReset(ENV, draw)
+ROWS, STEPS = 64, 40
 
 
-@pytest.fixture(scope="module", params=[draw_any, keep], ids=["drawn anew", "kept"])
-def rolled(request):
-    """64 rows, 40 steps of random actions: the states and time steps after each, the reset first, and the actions."""
-    env = AutoReset(Trials(XLand(max_rules=2)), request.param)
-    start_keys, keys = jax.random.split(jax.random.key(1), 64), jax.random.split(jax.random.key(2), (40, 64))
-    actions = jax.random.randint(jax.random.key(3), (40, 64), 0, len(ACTIONS))
+def step_keys():
+    return jax.random.split(jax.random.key(2), (STEPS, ROWS))
+
+
+@pytest.fixture(scope="module")
+def rolled():
+    """`ROWS` rows of random actions, tasks drawn anew and kept: the reset and all steps, and the actions."""
+    actions = jax.random.randint(jax.random.key(3), (STEPS, ROWS), 0, len(ACTIONS))
 
     @jax.jit
-    def roll() -> tuple:
+    def roll(keep: jax.Array) -> tuple:
+        source = (SOURCE, keep)
+
         def step(state, inputs):
             keys, actions = inputs
-            state, now = jax.vmap(env.step, in_axes=(0, 0, 0, None))(keys, state, actions, SOURCE)
+            state, now = jax.vmap(AUTO.step, in_axes=(0, 0, 0, None))(keys, state, actions, source)
             return state, (state, now)
 
-        state, first = jax.vmap(env.reset, in_axes=(0, None))(start_keys, SOURCE)
-        rest = jax.lax.scan(step, state, (keys, actions))[1]
+        state, first = jax.vmap(AUTO.reset, in_axes=(0, None))(jax.random.split(jax.random.key(1), ROWS), source)
+        rest = jax.lax.scan(step, state, (step_keys(), actions))[1]
         return jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), (state, first), rest)
 
-    return request.param, jax.device_get(roll()), np.asarray(actions)
+    return {keep: jax.device_get(roll(jnp.array(keep))) for keep in (False, True)}, np.asarray(actions)
 
 
 def test_an_episode_lasts_k_trials_of_its_task(rolled):
-    _, (states, shown), _ = rolled
+    states, shown = rolled[0][False]
     lengths = set()
-    for row in range(64):
+    for row in range(ROWS):
         ends = np.flatnonzero(shown.terminated[:, row])
         starts = np.concatenate([[0], ends[:-1]])
         for start, end in zip(starts, ends, strict=True):
             trials = int(states.params.trials[start, row])
-            assert end - start == ENDS[trials - 1]
+            assert end - start == trials * (trials + 1)
             assert (states.params.trials[start:end, row] == trials).all()
             lengths.add(trials)
     assert lengths == {1, 2, 3}
 
 
-def test_the_next_task_is_drawn_or_kept(rolled):
-    draw, (states, shown), _ = rolled
-    ended = shown.terminated[1:]
-    changed = (states.params.trials[1:] != states.params.trials[:-1]) & ended
-    assert not (states.params.trials[1:] != states.params.trials[:-1])[~ended].any()
-    assert changed.any() == (draw is draw_any)
-    if draw is draw_any:
-        share, expected = changed.sum() / ended.sum(), 2 / 3
-        assert abs(share - expected) < 4 * (expected * (1 - expected) / ended.sum()) ** 0.5
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_next_task_is_drawn_or_kept(rolled, keep):
+    states, shown = rolled[0][keep]
+    ended, changed = shown.terminated[1:], states.params.trials[1:] != states.params.trials[:-1]
+    assert not changed[~ended].any() and ended.sum() > 200
+    expected = 0 if keep else 2 / 3
+    assert abs(changed[ended].mean() - expected) <= 4 * (expected * (1 - expected) / ended.sum()) ** 0.5
 
 
 def test_a_new_episode_is_a_fresh_one(rolled):
     """Nothing of the old episode is left: state and observation equal those of a reset of the new task."""
-    _, (states, shown), _ = rolled
+    states, shown = rolled[0][False]
     steps, rows = np.nonzero(shown.terminated)
     tasks, inner, obs, final = jax.tree.map(
         lambda leaf: leaf[steps, rows], (states.params, states.inner, shown.obs, shown.final_obs)
     )
-    fresh, first = jax.vmap(Trials(XLand(max_rules=2)).reset, in_axes=(None, 0))(jax.random.key(0), tasks)
+    fresh, first = jax.jit(jax.vmap(ENV.reset, in_axes=(None, 0)))(jax.random.key(0), tasks)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), (inner, obs), (fresh, first.obs)))
     assert (final["trial"][:, -1] == 1).all() and (final["prev_action"] < NO_ACTION).all()
 
 
 def test_rows_do_not_touch_each_other(rolled):
-    """A row alone does what it did beside 63 others."""
-    draw, (states, shown), actions = rolled
-    env = AutoReset(Trials(XLand(max_rules=2)), draw)
-    keys = jax.random.split(jax.random.key(2), (40, 64))
-    step = jax.jit(env.step)
-    for row in (0, 63):
+    """A row alone does what it did beside the others."""
+    (states, shown), actions = rolled[0][False], rolled[1]
+    step, keys, source = jax.jit(AUTO.step), step_keys(), (SOURCE, jnp.array(False))
+    for row in (0, ROWS - 1):
         state = jax.tree.map(lambda leaf, row=row: jnp.asarray(leaf[0, row]), states)
-        for t in range(40):
-            state, now = step(keys[t, row], state, jnp.asarray(actions[t, row]), SOURCE)
+        for t in range(STEPS):
+            state, now = step(keys[t, row], state, jnp.asarray(actions[t, row]), source)
             then = jax.tree.map(lambda leaf, t=t, row=row: leaf[t + 1, row], (states, shown))
             assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), (state, now), then)), t

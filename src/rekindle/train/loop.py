@@ -1,4 +1,4 @@
-"""The plain Python loop around a jitted chunk: progress, metrics, evaluation, checkpoints, a clean stop, exact resume."""
+"""The plain Python loop around a jitted chunk: progress, metrics, evaluation, checkpoints, clean stop, exact resume."""
 
 import signal
 import time

@@ -222,8 +222,9 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *,
         net, opt = carry
         part, part_target = take_rows(batch, rows), jax.tree.map(lambda x: x[:, rows], target)
         (_, metrics), grads = eqx.filter_value_and_grad(partial(loss, config), has_aux=True)(net, part, part_target)
-        updates, opt = optimiser.update(grads, opt)
-        return (eqx.apply_updates(net, updates), opt), metrics._replace(grad_norm=optax.global_norm(grads))
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes Python floats and integer arrays
+            updates, opt = optimiser.update(grads, opt)
+        return (eqx.apply_updates(net, updates), opt), metrics._replace(grad_norm=optax.tree.norm(grads))
 
     num_rows = batch.reward.shape[1]
     orders = jax.vmap(lambda k: jax.random.permutation(k, num_rows))(jax.random.split(shuffle_key, config.epochs))

@@ -22,8 +22,11 @@ from rekindle.envs.registry import Made, resolve
 from rekindle.envs.wrappers import Trials
 
 ArrayLike = Array | np.ndarray
-SAFE = 0.4
-"""What the safe arm of the bandit pays; the other one pays 1 or 0."""
+SAFE, LUCK = 0.4, 0.25
+"""What the safe arm of the bandit pays, and how probable it is that the other one pays 1, else 0, in all four trials.
+
+To try it costs 0.15 on average, and 0.25 * 4 + 0.75 * 3 * 0.4 = 1.9 over the trials is more than 4 * 0.4 = 1.6.
+"""
 
 
 class Task(NamedTuple):
@@ -126,7 +129,7 @@ def make(id: str) -> Made:
 
 
 def draw(key: Key[Array, ""], pool: Task, *, min_trials: int, max_trials: int) -> Task:
-    """The problem with its number of trials and, in the bandit, its unknown arm drawn uniformly."""
+    """The problem with its number of trials and, in the bandit, its unknown arm drawn."""
     trials_key, secret_key = jax.random.split(key)
     trials = jax.random.randint(trials_key, (), min_trials, max_trials + 1)
-    return Task(trials.astype(jnp.int16), jnp.asarray(pool.trial_length), jax.random.bernoulli(secret_key))
+    return Task(trials.astype(jnp.int16), jnp.asarray(pool.trial_length), jax.random.bernoulli(secret_key, LUCK))

@@ -27,12 +27,16 @@ class State(NamedTuple):
     time: Int32[Array, ""]
 
 
+DEFAULT_VIEW = View(7, "bottom")
+"""The crop of XLand-MiniGrid's later worlds."""
+
+
 @dataclass(frozen=True)
 class XLand:
     """One trial of a task, ended by time-out.
 
-    Observation: `view` int8[V, V, 2], the egocentric crop, player looking up; channel 0 is 0 unseen or outside, 1 floor,
-    2 wall, 3 closed gate, 4 open gate, 5..8 shape, 9 player; channel 1 is 0 or the colour 1..3. `heading` 0..3.
+    Observation: `view` int8[V, V, 2], the egocentric crop, player looking up; channel 0 is 0 unseen or outside, 1
+    floor, 2 wall, 3 closed gate, 4 open gate, 5..8 shape, 9 player; channel 1 is 0 or the colour 1..3. `heading` 0..3.
     `hand` int8[2] shape and colour of what is held (0, 0 empty). `goal` int8[6] and `rules` int8[R, 12]: see encode.py.
     Action: forward, left, right, pick, put, toggle, no-op. With two players every one of these has a player axis.
     Reward: `per_step` 1 in every step in which the goal holds; `terminal` 1 - 0.9 t / T at the first success.
@@ -43,7 +47,7 @@ class XLand:
     id: str = "xland/custom"
     version: int = 1
     max_rules: int = 16
-    view: View = View(7, "bottom")
+    view: View = DEFAULT_VIEW
     players: int = 1
     reward: Literal["per_step", "terminal"] = "per_step"
     occlusion: bool = False

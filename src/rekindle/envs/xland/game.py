@@ -15,7 +15,21 @@ from jaxtyping import Array, Bool, Int8, Int16, Int32, UInt32
 
 from rekindle.envs.rarely import rarely
 from rekindle.envs.xland.level import (
-    FLOOR, FORWARD, GATE, HOLD, LEFT, ME, NEAR, PICK, PUT, RIGHT, SEE, TOGGLE, TOUCHING, Game, World,
+    FLOOR,
+    FORWARD,
+    GATE,
+    HOLD,
+    LEFT,
+    ME,
+    NEAR,
+    PICK,
+    PUT,
+    RIGHT,
+    SEE,
+    TOGGLE,
+    TOUCHING,
+    Game,
+    World,
 )  # fmt: skip
 
 AWAY = -64

@@ -139,8 +139,8 @@ def neighbour(goal: Goal, rng: np.random.Generator) -> Goal:
     change = str(rng.choice(["type", "relation", "rule"]))
     if change == "type" and used and unused:
         old, new = int(rng.choice(used)), int(rng.choice(unused))
-        renamed = [tuple(new if i >= 2 and k == old else k for i, k in enumerate(row)) for row in (goal.goal, *goal.rules)]
-        return replace(goal, goal=renamed[0], rules=tuple(renamed[1:]))
+        rows = [(*row[:2], *(new if k == old else k for k in row[2:])) for row in (goal.goal, *goal.rules)]
+        return replace(goal, goal=rows[0], rules=tuple(rows[1:]))
     if change == "relation":
         rows = [goal.goal, *goal.rules]
         which = int(rng.integers(len(rows)))
@@ -156,7 +156,8 @@ def neighbour(goal: Goal, rng: np.random.Generator) -> Goal:
 
 def _other_relation(row: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
     """Hold becomes near or touching with the player; near and touching become each other, or hold of the player's."""
-    others = [r for r in (TOUCHING, NEAR, HOLD) if r != row[1] and (r != HOLD or (row[2] == ME and row[3] <= NUM_TYPES))]
+    can_hold = row[2] == ME and row[3] <= NUM_TYPES
+    others = [r for r in (TOUCHING, NEAR, HOLD) if r != row[1] and (r != HOLD or can_hold)]
     return (row[0], int(rng.choice(others)), *row[2:])
 
 
@@ -215,7 +216,7 @@ def _worlds(goal: Goal, rng: np.random.Generator, split: Split, count: int) -> t
 def _check_room(goal: Goal, base: World, marked: int) -> None:
     objects = len(needed_objects(goal))
     if marked and marked < objects:
-        raise GoalError(f"{goal.world} marks {marked} places for objects, the goal needs {objects}; mark more with digits.")
+        raise GoalError(f"{goal.world} marks {marked} places for objects, the goal needs {objects}; mark more.")
     floor = int((base.terrain == FLOOR).sum())
     if floor < objects + MAX_DISTRACTORS + 1:
         raise GoalError(f"{goal.world} has {floor} floor cells; {objects} objects, up to {MAX_DISTRACTORS} others and "

@@ -1,0 +1,107 @@
+"""Goals in words become task families: what is in them, what is refused."""
+
+import numpy as np
+import pytest
+
+from rekindle.core.errors import ConfigError, GoalError
+from rekindle.envs.xland import goals, pools
+from rekindle.envs.xland.level import HOLD, ME, NEAR, object_type
+from rekindle.envs.xland.worlds import world_bytes
+
+SPHERE, CUBE, WALL = object_type("yellow", "sphere"), object_type("black", "cube"), object_type("purple", "wall")
+ROOM = "#######\n#.....#\n#.0...#\n#...1.#\n#.....#\n#..@..#\n#######\n"
+
+
+def test_trials_default_to_five_where_something_is_hidden():
+    rule = ("hold black cube -> yellow sphere",)
+    assert goals.parse("hold yellow sphere").trials == 1
+    assert goals.parse("hold yellow sphere", rule, hide="rules").trials == 5
+    assert goals.parse("hold yellow sphere", rule, hide="rules", trials=3).trials == 3
+
+
+def test_needed_objects_are_traced_back_through_the_rules():
+    chain = ("hold black cube -> purple wall", "near(purple wall, black sphere) -> yellow sphere")
+    asked = goals.parse("hold yellow sphere", chain)
+    assert sorted(goals.needed_objects(asked)) == sorted([CUBE, object_type("black", "sphere")])
+
+
+def test_inputs_of_rules_that_do_not_serve_the_goal_are_there_too():
+    asked = goals.parse("hold yellow sphere", ("hold black cube -> nothing",))
+    assert set(goals.needed_objects(asked)) == {SPHERE, CUBE}
+
+
+def test_practice_and_proof_share_no_world():
+    asked = goals.parse("hold yellow sphere")
+    worlds = {}
+    for split in ("train", "test"):
+        pool = goals.pool(asked, split=split, seed=0, worlds=24)
+        worlds[split] = {
+            world_bytes(type(pool.worlds)(*(leaf[i] for leaf in pool.worlds))) for i in range(len(pool.worlds.terrain))
+        }
+    assert not worlds["train"] & worlds["test"]
+
+
+@pytest.mark.parametrize("hide", ["rules", "objects", "relations"])
+def test_hiding_masks_every_rule(hide):
+    asked = goals.parse("hold yellow sphere", ("near(black cube, purple wall) -> yellow sphere",), hide=hide)
+    pool = goals.pool(asked, split="train", seed=0, worlds=4)
+    column = {"rules": 0, "relations": 1, "objects": 2}[hide]
+    assert (pool.games.mask[:, 0, column] > 0).all()
+    assert (pool.games.mask[:, 1:] == 0).all()
+
+
+def test_neighbours_change_one_thing():
+    asked = goals.parse("near(yellow sphere, black cube)", ("hold purple wall -> black cube",))
+    rng = np.random.default_rng(0)
+    kinds = set()
+    for _ in range(100):
+        near = goals.neighbour(asked, rng)
+        more_rules = len(near.rules) - len(asked.rules)
+        assert more_rules in (0, 1)
+        relations = [(r[1], s[1]) for r, s in zip((asked.goal, *asked.rules), (near.goal, *near.rules), strict=False)]
+        changed = sum(a != b for a, b in relations)
+        types = {k for row in (near.goal, *near.rules[: len(asked.rules)]) for k in row[2:]} - {0}
+        renamed = len(types - {SPHERE, CUBE, WALL, ME})
+        assert changed + renamed + more_rules == 1
+        kinds.add((changed, renamed, more_rules))
+    assert len(kinds) == 3
+
+
+def test_a_map_keeps_its_marked_places_and_varies_the_start(tmp_path):
+    path = tmp_path / "room.txt"
+    path.write_text(ROOM)
+    asked = goals.parse("near(yellow sphere, black cube)", world=str(path))
+    pool = goals.pool(asked, split="train", seed=0, worlds=12)
+    assert (pool.worlds.places[:, 0, :2] == np.asarray([[2, 2], [3, 4]])).all()
+    assert len({tuple(start) for start in pool.worlds.start[:, 0, 0].tolist()}) > 4
+    assert len(set(pool.worlds.heading[:, 0].tolist())) > 1
+    assert pools.num_tasks(pool) > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "text"),
+    [
+        (GoalError, dict(text="hold yelow sphere"), "yelow"),
+        (ConfigError, dict(text="hold yellow sphere", trials=0), "--trials"),
+        (ConfigError, dict(text="hold yellow sphere", hide="rules"), "--rule"),
+        (ConfigError, dict(text="hold yellow sphere", world="f9"), "--world"),
+        (GoalError, dict(text="hold yellow sphere", rules=("hold black cube yellow sphere",)), "->"),
+    ],
+)
+def test_wrong_words_are_one_sentence(error, words, text):
+    with pytest.raises(error, match=text) as caught:
+        goals.parse(**words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_map_that_is_too_small_is_refused(tmp_path):
+    path = tmp_path / "tiny.txt"
+    path.write_text("####\n#..#\n####\n")
+    asked = goals.parse("near(yellow sphere, black cube)", world=str(path))
+    with pytest.raises(GoalError, match="floor cells"):
+        goals.pool(asked, split="train", seed=0, worlds=2)
+
+
+def test_relations_without_see_are_compiled_out():
+    assert goals.env_of(goals.parse("hold yellow sphere")).env.relations == (NEAR, HOLD, 1)
+    assert 4 in goals.env_of(goals.parse("see(me, yellow sphere)")).env.relations

@@ -1,0 +1,115 @@
+"""The loop around the chunk: it resumes exactly, stops cleanly, and says how far it is."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rekindle.agents.ppo import ppo
+from rekindle.core.budget import Budget
+from rekindle.core.tree import flatten_arrays
+from rekindle.envs import registry
+from rekindle.envs.wrappers import AutoReset
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.train.loop import Plan, spent, train
+
+STEPS = 8 * 12 * 6
+AGENT = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8))
+
+
+@pytest.fixture(scope="module")
+def world():
+    made = registry.make("xland/doors-2")
+    env = AutoReset(made.env, lambda key, pool, _: made.draw(key, pool, min_trials=1, max_trials=2))
+    pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0, worlds=4, games=4))
+    return env, lambda share: pool
+
+
+def a_run(folder) -> Run:
+    return Run.create(Library.open(folder), "train", name="test", config={}, seed=0)
+
+
+def weights(trained):
+    return flatten_arrays(trained.state)
+
+
+def go(world, run, *, steps=STEPS, **options):
+    env, source = world
+    plan = Plan(Budget(env_steps=steps), chunk_updates=2, checkpoint_seconds=0.0)
+    return train(AGENT, env, source, jax.random.key(3), plan, run=run, **options)
+
+
+def test_an_interrupted_run_resumes_exactly(world, tmp_path):
+    whole = go(world, a_run(tmp_path / "a"))
+    run = a_run(tmp_path / "b")
+    first = go(world, run, stop=lambda values: True)
+    assert first.status == "stopped"
+    assert first.env_steps < STEPS
+    rest = go(world, Run.open(Library.open(tmp_path / "b"), run.id))
+    assert (rest.env_steps, rest.status) == (whole.env_steps, "done")
+    for name, leaf in weights(whole).items():
+        np.testing.assert_array_equal(leaf, weights(rest)[name], err_msg=name)
+
+
+def test_ctrl_c_finishes_the_chunk_and_saves_it(world, tmp_path):
+    run = a_run(tmp_path)
+    trained = go(world, run, show=lambda now: os.kill(os.getpid(), signal.SIGINT))
+    assert trained.status == "interrupted"
+    step, _, meta = run.latest_checkpoint()
+    assert step == trained.env_steps == meta["env_steps"] == 2 * 8 * 12
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_checkpoint_of_another_training_in_the_same_run_is_left_alone(world, tmp_path):
+    run = a_run(tmp_path)
+    go(world, run, tag="first", stop=lambda values: True)
+    assert go(world, run, tag="second").env_steps == STEPS
+
+
+def test_evaluations_come_at_their_share_and_at_the_end(world, tmp_path):
+    seen = []
+
+    def evaluate(policy, env_steps, key):
+        seen.append(env_steps)
+        return {"exam/score": 0.5}
+
+    run = a_run(tmp_path)
+    go(world, run, evaluate=evaluate)
+    assert seen[-1] == STEPS
+    assert [row["exam/score"] for row in run.metrics() if "exam/score" in row] == [0.5] * len(seen)
+
+
+def test_progress_says_how_far_it_is(world):
+    shown = []
+    go(world, None, show=shown.append)
+    assert [round(now.share, 3) for now in shown] == [0.333, 0.667, 1.0]
+    assert shown[-1].eta_s == 0.0
+    assert shown[0].metrics["trial/reward"] >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "seconds", "share"),
+    [
+        (Budget(env_steps=100), 50, 9e9, 0.5),
+        (Budget(seconds=10.0), 10**9, 5.0, 0.5),
+        (Budget(seconds=10.0, env_steps=100), 90, 1.0, 0.9),
+        (Budget(env_steps=100), 150, 0.0, 1.0),
+    ],
+)
+def test_what_is_spent(budget, steps, seconds, share):
+    assert spent(budget, steps, seconds) == pytest.approx(share)
+
+
+def test_a_diverged_value_is_an_error_not_a_checkpoint(world, tmp_path):
+    env, source = world
+    bad = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8, learning_rate=float("nan")))
+    run = a_run(tmp_path)
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        train(bad, env, source, jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run)
+    assert run.latest_checkpoint() is None
+
+

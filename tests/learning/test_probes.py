@@ -1,0 +1,83 @@
+"""Does it learn what it must? Problems with known answers, fixed seeds, seconds each."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rekindle.agents.ppo import ppo
+from rekindle.core.types import Agent, Rollout
+from rekindle.envs import registry
+from rekindle.envs.wrappers import AutoReset
+from rekindle.train import on_policy
+
+GAMMA = 0.9
+MEMORYLESS = ppo.Config(learning_rate=5e-3, gamma=GAMMA, reward_scale=1.0, entropy_weight=0.01, minibatches=2,
+                        num_envs=32, rollout_length=12, memory="none", width=16)  # fmt: skip
+
+
+def learn(name: str, agent: Agent, *, updates: int, seed: int = 0) -> Rollout:
+    """What the agent does and thinks after so many updates on full-length episodes of a probe."""
+    made = registry.make(f"probe/{name}")
+    env = AutoReset(made.env, lambda key, pool, _: made.draw(key, pool, min_trials=made.trials, max_trials=made.trials))
+    pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
+    loop = on_policy.start(agent, env, pool, jax.random.key(seed))
+    loop, _ = on_policy.make_chunk(agent, env, updates=updates)(loop, pool)
+    _, seen = jax.jit(partial(on_policy.collect, agent, env))(pool, jax.random.key(1), loop)
+    return jax.device_get(seen)
+
+
+def steps_left(seen: Rollout) -> np.ndarray:
+    """Steps left in the trial, from the `trial` input."""
+    return np.round(seen.obs["trial"][..., 7] * 64)
+
+
+ANSWERS = {
+    "constant": lambda seen: np.ones_like(seen.reward),
+    "observation": lambda seen: 2.0 * seen.obs["cue"] - 1,
+    "discount": lambda seen: GAMMA ** (steps_left(seen) - 1),
+    "action": lambda seen: np.ones_like(seen.reward),
+    "both": lambda seen: np.ones_like(seen.reward),
+    "identity": lambda seen: (1 - GAMMA ** steps_left(seen)) / (1 - GAMMA),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_values_of_probes_are_within_a_tenth_of_the_known_answer(name):
+    seen = learn(name, ppo.make(MEMORYLESS), updates=80)
+    right = ANSWERS[name](seen)
+    assert np.abs(seen.extras.value - right).max() < 0.1 * max(1, right.max())
+    if name in ("action", "both", "identity"):
+        assert seen.reward.mean() > 0.95
+
+
+EXPLORER = ppo.Config(learning_rate=3e-3, reward_scale=1.0, entropy_weight=0.01, num_envs=128, rollout_length=16,
+                      memory="gru", hidden=16, width=16)  # fmt: skip
+
+
+def tried_first(seen: Rollout) -> float:
+    """How often the unknown arm is pulled in the first of the four trials."""
+    first = seen.obs["trial"][..., 3] == 1
+    return float(seen.action[first].mean())
+
+
+def test_returns_through_trial_borders_make_it_explore():
+    seen = learn("bandit-trials", ppo.make(EXPLORER), updates=120)
+    assert tried_first(seen) > 0.9  # the optimum: 1
+    later = seen.obs["trial"][..., 3] == 0
+    lucky, pulled = seen.obs["prev_reward"] == 1, seen.action == 1
+    assert pulled[later & lucky].mean() > 0.9  # what paid is kept
+    assert pulled[later & (seen.obs["prev_reward"] == 0)].mean() < 0.1  # what did not is left
+
+
+def test_returns_cut_at_trial_borders_do_not():
+    """The control: the same agent, but every trial (here: every step) is the end of the world to its returns."""
+    agent = ppo.make(EXPLORER)
+
+    def cut(key, state, batch):
+        return agent.update(key, state, batch._replace(terminated=jnp.ones_like(batch.terminated)))
+
+    seen = learn("bandit-trials", agent._replace(update=cut), updates=120)
+    assert tried_first(seen) < 0.1

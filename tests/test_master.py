@@ -1,0 +1,160 @@
+"""The main job, end to end, on the shipped agent and a small proof."""
+
+import json
+
+import jax
+import pytest
+
+from rekindle import master as master_module
+from rekindle.answer import tell
+from rekindle.cli.main import main
+from rekindle.core.budget import Budget
+from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.stats import Interval
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.master import Request, master
+from rekindle.strategies.base import judge
+
+GOAL = "hold yellow sphere"
+IMPOSSIBLE = ("hold yellow sphere", ("hold yellow sphere -> nothing",))
+
+
+class Listener:
+    def __init__(self):
+        self.stages = []
+
+    def stage(self, name, text):
+        self.stages.append(name)
+
+    def progress(self, strategy, now):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(master_module, "PRACTICE_TASKS", 12)
+    monkeypatch.setattr(master_module, "PROOF_TASKS", 16)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return Library.open(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="module")
+def answered(library):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(master_module, "PRACTICE_TASKS", 12)
+        patch.setattr(master_module, "PROOF_TASKS", 16)
+        return master(Request(GOAL, budget=Budget(seconds=120.0)), library, Listener())
+
+
+def test_a_goal_is_answered_by_the_shipped_agent(answered, library):
+    assert (answered.verdict, answered.strategy) == ("mastered", "reuse")
+    assert answered.proof.score.low >= 0.8
+    assert answered.proof.result.scores.size >= 256
+    assert answered.attempt.parents == ("shipped/foundation",)
+    kept = library.find(answered.agent)
+    assert kept.policy["card"]["goal"].startswith(GOAL)
+    assert [parent.id for parent in kept.manifest.parents] == ["shipped/foundation"]
+
+
+def test_every_decision_was_written_with_its_reason_and_promise(answered):
+    choice = next(event for event in answered.run.decisions() if event.get("choice") == "reuse")
+    assert choice["reason"]
+    assert choice["expected"]["seconds"] > 0
+    assert {other["choice"] for other in choice["alternatives"]} == {"fine-tune", "from scratch"}
+
+
+def test_asked_again_the_answer_is_recalled_and_proved_again(answered, library):
+    again = master(Request(GOAL, budget=Budget(seconds=120.0)), library, Listener())
+    assert (again.verdict, again.strategy, again.agent) == ("mastered", "reuse", answered.agent)
+    assert again.account.env_steps < answered.account.env_steps
+
+
+def test_the_report_is_one_self_contained_file(answered, library):
+    path = tell(answered, library)
+    page = path.read_text()
+    assert path.parent == answered.run.path
+    assert "shipped/foundation" in page
+    assert "rekindle.load(" in page
+    assert "data:video/mp4;base64" in page
+    facts = answered.to_json(path)
+    assert list(facts) == ["goal", "verdict", "score", "score_low", "score_high", "target", "strategy",
+                           "strategies_tried", "env_steps", "wall_s", "agent", "parents", "report"]  # fmt: skip
+    json.dumps(facts, allow_nan=False)
+
+
+def test_an_impossible_goal_is_proved_so_at_once(tmp_path):
+    goal, rules = IMPOSSIBLE
+    outcome = master(Request(goal, rules), Library.open(tmp_path), Listener())
+    assert outcome.verdict == "impossible"
+    assert outcome.reason
+    assert outcome.account.env_steps == 0
+    assert "impossible" in tell(outcome, Library.open(tmp_path)).read_text().lower()
+
+
+def test_from_scratch_stops_at_its_budget_and_can_be_resumed(tmp_path, monkeypatch):
+    library = Library.open(tmp_path)
+    request = Request(GOAL, budget=Budget(env_steps=40_000), reuse=False)
+
+    def ctrl_c(*_):
+        raise KeyboardInterrupt
+
+    original = master_module.prove
+    monkeypatch.setattr(master_module, "prove", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        master(request, library, Listener())
+    run = library.runs(kind="master")[0]
+    monkeypatch.setattr(master_module, "prove", original)
+    outcome = master(request, library, Listener(), run=Run.open(library, run.id))
+    assert outcome.run.id == run.id
+    assert outcome.tried == ["from scratch"]
+    assert outcome.verdict in ("not_mastered", "improved")
+    assert outcome.account.env_steps >= 40_000
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict"),
+    [
+        ([0.2, 0.9], "mastered"),
+        ([0.1, 0.2, 0.3], "improving"),
+        ([0.1, 0.1, 0.2, 0.2, 0.5, 0.6], "improving"),
+        ([0.2, 0.3, 0.3, 0.3, 0.3, 0.3], "stalled"),
+        ([0.2, 0.3, 0.7, 0.7, 0.7, 0.7], "converged"),
+        ([0.2, 0.3, 0.7, 0.7, 0.2, 0.2], "diverged"),
+    ],
+)
+def test_curves_are_judged(scores, verdict):
+    curve = [(i, Interval(s, s - 0.05, s + 0.05)) for i, s in enumerate(scores)]
+    assert judge(curve, target=0.8) == verdict
+
+
+def test_a_foreign_checkpoint_is_refused_by_name(tmp_path, library):
+    with pytest.raises((CheckpointError, ConfigError), match="nowhere"):
+        master(Request(GOAL, source="nowhere"), library, Listener())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["hold yelow sphere"], 2, "yelow"),
+        ([GOAL, "--budget", "0s"], 2, "--budget"),
+        ([GOAL, "--budget", "1e30steps"], 2, "--budget"),
+        ([GOAL, "--target", "1.5"], 2, "--target"),
+        ([GOAL, "--world", "nowhere.txt"], 2, "--world"),
+        ([GOAL, "--trials", "0"], 2, "--trials"),
+        ([GOAL, "--from", "shipped/foundation", "--no-reuse"], 2, "--from"),
+        ([GOAL, "--from", "missing"], 2, "missing"),
+        ([IMPOSSIBLE[0], "--rule", IMPOSSIBLE[1][0]], 4, "impossible"),
+    ],
+)
+def test_wrong_input_is_one_line_and_an_exit_code(words, code, said, capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    assert main(["master", *words]) == code
+    jax.config.update("jax_compilation_cache_dir", before)
+    err = capfd.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
