@@ -268,12 +268,14 @@ def random_case(rng: np.random.Generator, players: int, walled: bool) -> tuple[W
     rules = [random_rule(rng, palette, players) for _ in range(rng.integers(0, RULES + 1))]
     goal = random_rule(rng, palette, players)[:4]
     game = make_game(goal, rules, kinds.tolist(), max_rules=RULES, max_objects=SLOTS, frozen=frozen.tolist())
-    scene = fast.opening(world, game, jnp.int32(0), jnp.asarray(world.heading))
-    fields = {name: np.array(value) for name, value in scene._asdict().items()}
+    y, x = np.where(game.objects[:, None] > 0, places, np.int8(fast.AWAY)).T.copy()
+    hand = np.full(players, -1, np.int8)
     for p, slot in enumerate(rng.permutation(np.flatnonzero(~game.frozen[:count]))[:players]):
         if rng.random() < 0.5:
-            fields["hand"][p], fields["y"][slot], fields["x"][slot] = slot, fast.AWAY, fast.AWAY
-    return world, game, fast.Scene(**fields)
+            hand[p], y[slot], x[slot] = slot, fast.AWAY, fast.AWAY
+    starts = world.start[0].T
+    scene = fast.Scene(game.objects, y, x, game.frozen, *starts, world.heading, hand, world.gate_open, np.int32(0))
+    return world, game, scene
 
 
 def random_rule(rng: np.random.Generator, palette: np.ndarray, players: int) -> list[int]:
