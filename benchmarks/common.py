@@ -103,9 +103,8 @@ class Study:
         folder.mkdir(exist_ok=True)
         write_json(folder / f"{self.preset}{part}.json", result)
         for bar in bars:
-            self.say(
-                f"{'ok  ' if bar.ok else 'MISS'} {bar.name}: {bar.value:.3g} [{bar.low:.3g}, {bar.high:.3g}], {bar.bar:g}"
-            )
+            verdict = "kept" if bar.ok else "MISSED"
+            self.say(f"{bar.name}: {bar.value:.3g} [{bar.low:.3g}, {bar.high:.3g}], bar {bar.bar:g}: {verdict}")
         print(json.dumps(result, ensure_ascii=False))
         return result
 
