@@ -22,10 +22,10 @@ from rekindle.envs.registry import Made, resolve
 from rekindle.envs.wrappers import Trials
 
 ArrayLike = Array | np.ndarray
-SAFE, LUCK = 0.4, 0.25
+SAFE, LUCK = 0.4, 0.3
 """What the safe arm of the bandit pays, and how probable it is that the other one pays 1, else 0, in all four trials.
 
-To try it costs 0.15 on average, and 0.25 * 4 + 0.75 * 3 * 0.4 = 1.9 over the trials is more than 4 * 0.4 = 1.6.
+To try it costs 0.1 on average, and 0.3 * 4 + 0.7 * 3 * 0.4 = 2.04 over the trials is more than 4 * 0.4 = 1.6.
 """
 
 
