@@ -28,6 +28,7 @@ def main(run: Path) -> None:
             "env_steps": manifest["env_steps"]}  # fmt: skip
     if RESULTS.is_file():
         bars = json.loads(RESULTS.read_text())["bars"]
+        bars = json.loads(RESULTS.read_text())["bars"]
         card["bars"] = {bar["name"]: [bar["value"], bar["low"], bar["high"]] for bar in bars}
     meta = policy.meta
     save_policy(target / "policy", agent=meta.agent, agent_version=meta.agent_version, config=meta.config, spec=meta.spec,
