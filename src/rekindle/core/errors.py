@@ -24,6 +24,12 @@ class EnvContractError(RekindleError):
     exit_code = 1
 
 
+class AgentContractError(RekindleError):
+    """An agent that breaks the contract of `core/types.py`; the message names the likely cause."""
+
+    exit_code = 1
+
+
 class CheckpointError(RekindleError):
     """A checkpoint or artefact that is missing, damaged or made for something else."""
 

@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from rekindle.agents import registry
+from rekindle.agents.conformance import check_agent
+from rekindle.core.errors import AgentContractError
+from rekindle.core.spaces import Box, Discrete
+from rekindle.core.types import EnvSpec
+from rekindle.envs import registry as envs
+
+FLAT = EnvSpec("test/flat", 1, {"x": Box((3,), -1, 1), "n": Discrete(3)}, Discrete(3))
+SMALL = {"ppo": {"num_envs": 4, "minibatches": 2, "rollout_length": 5, "hidden": 8, "width": 8, "epochs": 1}}
+
+
+def small(name: str = "ppo", **settings):
+    return registry.make_agent(name, registry.config_from_json(name, {**SMALL[name], **settings}))
+
+
+def test_every_agent_is_checked():
+    assert set(SMALL) == set(registry.names())
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+@pytest.mark.parametrize("env", [None, "xland/f0"], ids=["flat", "xland"])
+def test_conforms(name, env):
+    if env is None:
+        check_agent(small(name), FLAT)
+    else:  # random codes make a crowded world, of values far from 0: smaller steps
+        check_agent(small(name, learning_rate=1e-4), envs.make(env).spec)
+
+
+GOOD = small()
+
+
+def constant_init(key, spec):
+    del key
+    return GOOD.init(jax.random.key(0), spec)
+
+
+def nan_init(key, spec):
+    state = GOOD.init(key, spec)
+    return state._replace(opt=jax.tree.map(lambda x: x * jnp.nan if x.dtype == jnp.float32 else x, state.opt))
+
+
+def greedy_act(key, state, carry, obs, start, *, explore):
+    del explore
+    return GOOD.act(key, state, carry, obs, start, explore=False)
+
+
+def key_twice_act(key, state, carry, obs, start, *, explore):
+    jax.random.uniform(key)
+    return GOOD.act(key, state, carry, obs, start, explore=explore)
+
+
+def retyped_update(key, state, batch):
+    result = GOOD.update(key, state, batch)
+    return result._replace(state=result.state._replace(updates=result.state.updates.astype(jnp.int16)))
+
+
+def climbing_update(key, state, batch):
+    result = GOOD.update(key, state, batch)
+    net = jax.tree.map(lambda old, new: 2 * old - new, state.net, result.state.net)
+    return result._replace(state=result.state._replace(net=net))
+
+
+def lazy_update(key, state, batch):
+    return GOOD.update(key, state, batch)._replace(state=state)
+
+
+def nan_update(key, state, batch):
+    result = GOOD.update(key, state, batch)
+    return result._replace(metrics=result.metrics._replace(grad_norm=jnp.full((), jnp.nan)))
+
+
+def noisy_policy(state):
+    policy = GOOD.policy(state)
+
+    class Noisy:
+        def act(self, key, carry, obs, start, *, explore):
+            del explore
+            return policy.act(key, carry, obs, start, explore=True)
+
+    return Noisy()
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"init": constant_init}, "does not use its key"),
+        ({"init": nan_init}, "init gives NaN"),
+        ({"act": greedy_act}, "same actions for four keys"),
+        ({"act": key_twice_act}, "uses a random key twice"),
+        ({"update": retyped_update}, "state after an update is not like a fresh one.*updates"),
+        ({"update": lazy_update}, "update 1 leaves the state as it was"),
+        ({"update": climbing_update}, "value_loss of a fixed batch goes from"),
+        ({"update": nan_update}, "update 1 gives NaN"),
+        ({"policy": noisy_policy}, "must be greedy"),
+    ],
+    ids=lambda x: "" if isinstance(x, str) else "-".join(f.__name__ for f in x.values()),
+)
+def test_what_is_broken_is_found(broken, message):
+    with pytest.raises(AgentContractError, match=message):
+        check_agent(GOOD._replace(**broken), FLAT)
