@@ -31,9 +31,9 @@ def main(run: Path) -> None:
         bars = json.loads(RESULTS.read_text())["bars"]
         card["bars"] = {bar["name"]: [bar["value"], bar["low"], bar["high"]] for bar in bars}
     meta = policy.meta
-    save_policy(target / "policy", agent=meta.agent, agent_version=meta.agent_version, config=meta.config, spec=meta.spec,
-                arrays=policy.arrays, card=card,
-                provenance={"run": manifest["id"], "command": " ".join(manifest["command"])})  # fmt: skip
+    provenance = {"run": manifest["id"], "command": " ".join(manifest["command"])}
+    facts = {"agent": meta.agent, "agent_version": meta.agent_version, "config": meta.config, "spec": meta.spec}
+    save_policy(target / "policy", **facts, arrays=policy.arrays, card=card, provenance=provenance)
     assert flatten_arrays(load(target / "policy").policy).keys() == policy.arrays.keys()
 
 

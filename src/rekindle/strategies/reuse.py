@@ -1,5 +1,6 @@
 """Reuse: a prior that already masters the goal, as it is. Costs seconds; the proof is all there is to do."""
 
+from rekindle.core.stats import Interval
 from rekindle.strategies.base import Attempt, Estimate, Situation
 
 name = "reuse"
@@ -16,7 +17,9 @@ def estimate(now: Situation) -> Estimate | None:
 
 
 def carry_out(now: Situation) -> Attempt:
-    """Nothing to train; its practice score is what recall measured."""
+    """Nothing to train; its score is what recall measured, or what its first proof did."""
     prior = now.priors[0]
-    score = prior.last or now.ask(prior.loaded.policy, stream=1)
+    score = prior.last
+    if score is None:
+        score = Interval(*(float(prior.card[name]) for name in ("score", "score_low", "score_high")))
     return Attempt(name, prior.loaded.agent, None, prior.loaded.policy, score, "mastered", (prior.id,), 0, [])

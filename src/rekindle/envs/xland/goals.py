@@ -234,5 +234,3 @@ def _vary(base: World, rng: np.random.Generator) -> World:
     world = make_world(base.terrain, places, tuple(order[0].tolist()), heading=int(rng.integers(4)),
                        max_objects=MAX_OBJECTS)  # fmt: skip
     return world._replace(gates=base.gates, gate_open=base.gate_open)
-
-

@@ -82,8 +82,16 @@ def type_name(code: int | np.integer) -> str:
     return {ME: "me", PARTNER: "partner"}.get(int(code)) or OBJECT_TYPES[int(code) - 1]
 
 
-def make_game(goal: list[int], rules: list[list[int]], objects: list[int], *, max_rules: int,
-              max_objects: int = MAX_OBJECTS, frozen: list[int] | None = None, mask: np.ndarray | None = None) -> Game:
+def make_game(
+    goal: list[int],
+    rules: list[list[int]],
+    objects: list[int],
+    *,
+    max_rules: int,
+    max_objects: int = MAX_OBJECTS,
+    frozen: list[int] | None = None,
+    mask: np.ndarray | None = None,
+) -> Game:
     """Pad plain lists to a `Game`; `frozen` lists object indices; unmasked unless `mask` is given."""
     rule_table = np.zeros((max_rules, 4 + MAX_SPAWNS), np.int8)
     for r, rule in enumerate(rules):
