@@ -26,6 +26,8 @@ def tell(outcome: Outcome, library: Library) -> Path:
     """Write `report.html` into the run's folder; its path."""
     path = outcome.run.path / "report.html"
     proof, attempt = outcome.proof, outcome.attempt
+    # Before the account is read: the baselines of the plot cost steps too.
+    adapted = adaptation(outcome) if proof and outcome.goal.trials > 1 else None
     data = ReportData(
         goal=outcome.goal.text,
         verdict=outcome.verdict,
@@ -40,7 +42,7 @@ def tell(outcome: Outcome, library: Library) -> Path:
         env_steps=outcome.account.env_steps,
         wall_s=outcome.account.seconds(),
         video=video(outcome) if proof else None,
-        adaptation=adaptation(outcome) if proof and outcome.goal.trials > 1 else None,
+        adaptation=adapted,
         learning=learning(outcome) if attempt and attempt.curve else None,
         recalled=tuple(
             Recalled(r.id, r.loaded.agent.name, *(r.last or (None, None, None)), why=why(r.answered, r.card))
@@ -164,12 +166,15 @@ def code(outcome: Outcome) -> str:
     """How to use the agent in five lines."""
     if not outcome.agent:
         return ""
-    rules = "".join(f", {rule!r}" for rule in outcome.goal.rule_texts)
+    asked = outcome.goal
+    words = ", ".join(repr(text) for text in (asked.text, *asked.rule_texts))
+    hide = "" if asked.hide == "none" else f", hide={asked.hide!r}"
+    world = "" if asked.world == "f0" else f", world={asked.world!r}"
     lines = [
         "import rekindle",
         f"agent = rekindle.load({outcome.agent!r})",
-        f"tasks = rekindle.tasks({outcome.goal.text!r}{rules})",
-        f"rewards = rekindle.play(agent, tasks, trials={outcome.goal.trials}, seed=0)",
+        f"tasks = rekindle.tasks({words}{hide}{world})",
+        f"rewards = rekindle.play(agent, tasks, trials={asked.trials}, seed=0)",
         "print(rewards.mean())",
     ]
     return "\n".join(lines)
