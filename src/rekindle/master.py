@@ -226,7 +226,7 @@ def prepare(request: Request, goal: Goal, library: Library, run: Run, account: A
 def recall(request: Request, library: Library, now: Situation, watch: Watcher) -> list[Recalled]:
     """Priors that can act here, best first, each with evidence: its answer to this goal, or its practice exam.
 
-    The likeliest are asked first, and no more once one passes.
+    The likeliest are asked first, the same weights only once, and no more once one passes.
     """
     if request.source is not None:
         candidates = [named(request.source, library)]
@@ -239,6 +239,7 @@ def recall(request: Request, library: Library, now: Situation, watch: Watcher) -
         loaded = load(best.path, env_spec=now.env.spec)
         return [Recalled(best.id, loaded, best.card, None, None, answered=True)]
     recalled: list[Recalled] = []
+    asked: set[str] = set()
     for stream, prior in enumerate(likeliest(candidates, now.goal)):
         try:
             loaded = load(prior.path, env_spec=now.env.spec)
@@ -247,6 +248,10 @@ def recall(request: Request, library: Library, now: Situation, watch: Watcher) -
                 raise
             watch.stage("recall", f"{prior.id} is left out: {error}")
             continue
+        weights = loaded.artefact.meta.weights.sha256
+        if weights in asked:
+            continue
+        asked.add(weights)
         key = jax.random.fold_in(now.key, 1000 + stream)
         result = sit(now.practice, loaded.policy, key, trials=now.goal.trials, repetitions=PRACTICE_REPETITIONS)
         now.account.env_steps += result.env_steps

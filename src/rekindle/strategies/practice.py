@@ -27,18 +27,30 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     """Train on the goal and a share of its neighbours, with an exam every twentieth of the budget.
 
     Stops when the exam's interval lies above the target (by a margin, if a proof failed before), or, with `give_up`,
-    when the curve has stalled or diverged.
+    when the curve has stalled or diverged. After a failed proof or an interruption it goes on from the checkpoint.
     """
     wanted = now.target
     if now.ongoing is not None and now.ongoing.strategy == name:
-        state, wanted = now.ongoing.state, now.ongoing.score.low + SECOND_MARGIN
+        wanted = now.ongoing.score.low + SECOND_MARGIN
     env = AutoReset(now.env, partial(_draw, now.goal.trials))
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
     curve: list[tuple[int, Interval]] = []
+    saved = now.run.latest_checkpoint()
+    booked = 0
+    if saved is not None and saved[2]["tag"] == name:
+        booked = int(saved[2]["env_steps"])
+        budget = extended(budget, float(saved[2]["wall_s"]), booked)
+
+    def book(env_steps: int) -> None:
+        nonlocal booked
+        now.account.env_steps += env_steps - booked
+        booked = env_steps
+        now.run.update(env_steps=now.account.env_steps, wall_s=now.account.seconds())
 
     def exam(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
         del key
         score = now.ask(policy, stream=100 + len(curve))
+        book(env_steps)
         curve.append((env_steps, score))
         return {"exam/score": score.value, "exam/low": score.low, "exam/high": score.high}
 
@@ -61,11 +73,19 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         stop=enough,
         tag=name,
     )
-    now.account.env_steps += trained.env_steps
+    book(trained.env_steps)
     verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
     policy = agent.policy(trained.state)
     score = curve[-1][1] if curve else now.ask(policy, stream=99)
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
+
+
+def extended(budget: Budget, seconds: float, env_steps: int) -> Budget:
+    """What is left, counted from the beginning of a training that has spent this much."""
+    return Budget(
+        seconds=None if budget.seconds is None else budget.seconds + seconds,
+        env_steps=None if budget.env_steps is None else budget.env_steps + env_steps,
+    )
 
 
 def _draw(trials: int, key: Key[Array, ""], pool: pools.TaskPool, _: Any) -> Any:
