@@ -85,21 +85,19 @@ class _Check:
     def _rollout(self, state: Any) -> Rollout:
         rows, steps = self.agent.needs.batch, self.agent.needs.length
         carry = first = self.agent.init_carry(state, rows)
+        all_obs = [_sample_obs(self._key(100 + t), self.spec, rows) for t in range(steps + 1)]
+        starts = [jnp.full(rows, t == 0).at[t % rows].set(True) for t in range(steps + 1)]
         seen = []
-        for t in range(steps + 1):
-            obs = _sample_obs(self._key(100 + t), self.spec, rows)
-            start = jnp.full(rows, t == 0).at[t % rows].set(True)
-            if t < steps:
-                out: ActOutput = self.act(self._key(1000 + t), state, carry, obs, start)
-                seen.append((obs, out.action, start, out.extras._replace(logits=None)))
-                carry = out.carry
-        tail = carry, obs, start
+        for t in range(steps):
+            out: ActOutput = self.act(self._key(1000 + t), state, carry, all_obs[t], starts[t])
+            seen.append((all_obs[t], out.action, starts[t], out.extras._replace(logits=None)))
+            carry = out.carry
         obs, action, start, extras = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
         reward = jax.random.normal(self._key(2), (steps, rows))
-        terminated = jnp.concatenate([start[1:], tail[2][None]])
+        terminated = jnp.stack(starts[1:])
         no = jnp.zeros_like(terminated)
-        return Rollout(obs, action, reward, start, terminated, no, jnp.zeros_like(reward), extras, first, tail[1],
-                       tail[2], tail[0])  # fmt: skip
+        return Rollout(obs, action, reward, start, terminated, no, jnp.zeros_like(reward), extras, first, all_obs[-1],
+                       starts[-1], carry)  # fmt: skip
 
     def _vmapped(self, state: Any, batch: Rollout) -> None:
         keys = jax.random.split(self._key(3), 2)

@@ -21,7 +21,8 @@ TRIAL_INPUTS = ("prev_action", "prev_reward", "trial")
 class Walk(NamedTuple):
     """Random walks of several rows, as NumPy, time-major: step 0 is the reset."""
 
-    steps: TimeStep
+    steps: Any
+    """A `TimeStep` of NumPy arrays."""
     finite: np.ndarray
     """Whether state, observation and reward were free of NaN and infinity. [T, B]."""
 
@@ -223,7 +224,7 @@ def _rows_hold(spec: EnvSpec, walker: "_Walker", tasks: PyTree, walk: Walk) -> N
 
 def _rowwise(flags: np.ndarray) -> np.ndarray:
     """[T, B, ...] to [T, B]."""
-    return flags.reshape(*flags.shape[:2], -1).all(axis=-1)
+    return np.all(flags.reshape(*flags.shape[:2], -1), axis=-1)
 
 
 def _at(good: np.ndarray, spec: EnvSpec, message: str) -> None:

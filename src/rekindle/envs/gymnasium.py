@@ -141,7 +141,7 @@ def _to_space(space: Space) -> spaces.Space[Any]:
         case Discrete(n=n, dtype=dtype):
             return spaces.Discrete(n, dtype=np.dtype(dtype).type)
         case MultiDiscrete(nvec=nvec, dtype=dtype):
-            return spaces.MultiDiscrete(nvec, dtype=np.dtype(dtype).type)
+            return spaces.MultiDiscrete(list(nvec), dtype=np.dtype(dtype).type)
         case Box(shape=shape, low=low, high=high, dtype=dtype):
             return spaces.Box(low, high, shape, np.dtype(dtype).type)
         case Image():

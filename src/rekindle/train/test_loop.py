@@ -23,9 +23,9 @@ AGENT = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden
 
 @pytest.fixture(scope="module")
 def world():
-    made = registry.make("xland/doors-2")
-    env = AutoReset(made.env, lambda key, pool, _: made.draw(key, pool, min_trials=1, max_trials=2))
-    pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0, worlds=4, games=4))
+    made = registry.make("probe/bandit-trials")
+    env = AutoReset(made.env, lambda key, pool, _: made.draw(key, pool, min_trials=1, max_trials=4))
+    pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
     return env, lambda share: pool
 
 
@@ -56,12 +56,12 @@ def test_an_interrupted_run_resumes_exactly(world, tmp_path):
 
 
 def test_ctrl_c_finishes_the_chunk_and_saves_it(world, tmp_path):
-    run = a_run(tmp_path)
+    run, before = a_run(tmp_path), signal.getsignal(signal.SIGINT)
     trained = go(world, run, show=lambda now: os.kill(os.getpid(), signal.SIGINT))
     assert trained.status == "interrupted"
     step, _, meta = run.latest_checkpoint()
     assert step == trained.env_steps == meta["env_steps"] == 2 * 8 * 12
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_checkpoint_of_another_training_in_the_same_run_is_left_alone(world, tmp_path):
