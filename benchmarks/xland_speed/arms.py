@@ -19,6 +19,8 @@ from rekindle.envs.xland.level import Task
 VIEW = 5
 NUM_ACTIONS = 6
 """Forward, two turns, pick, put, toggle: in both worlds."""
+SHORTEST = 0.3
+"""Seconds of a repetition, at least."""
 
 
 class Arm(NamedTuple):
@@ -76,19 +78,21 @@ class Timed:
             state, shown = jax.vmap(arm.step)(jax.random.split(step_key, worlds), state, action, tasks)
             return (state, total + shown), None
 
-        def chunk(key: Key[Array, ""], state: PyTree, tasks: PyTree) -> tuple[PyTree, Array]:
-            start = (state, jnp.zeros(worlds))
-            return jax.lax.scan(lambda carry, k: one(carry, k, tasks), start, jax.random.split(key, steps))[0]
+        def chunk(key: Key[Array, ""], state: PyTree, tasks: PyTree) -> tuple[Key[Array, ""], PyTree, Array]:
+            next_key, steps_key = jax.random.split(key)
+            start, keys = (state, jnp.zeros(worlds)), jax.random.split(steps_key, steps)
+            return next_key, *jax.lax.scan(lambda carry, k: one(carry, k, tasks), start, keys)[0]
 
         begin = time.perf_counter()
         self.chunk = jax.jit(chunk, donate_argnums=1).lower(self.key, self.state, self.tasks).compile()
         self.compile_s = time.perf_counter() - begin
 
-    def run(self, repetition: int) -> float:
-        """One more chunk; environment steps per second."""
-        key = jax.random.fold_in(self.key, repetition)
-        jax.block_until_ready((key, self.state))
-        begin = time.perf_counter()
-        self.state, total = self.chunk(key, self.state, self.tasks)
-        jax.block_until_ready(total)
-        return self.work / (time.perf_counter() - begin)
+    def run(self) -> float:
+        """One repetition: chunks until `SHORTEST` has passed; environment steps per second."""
+        jax.block_until_ready((self.key, self.state))
+        begin, chunks, passed = time.perf_counter(), 0, 0.0
+        while passed < SHORTEST:
+            self.key, self.state, total = self.chunk(self.key, self.state, self.tasks)
+            jax.block_until_ready(total)
+            chunks, passed = chunks + 1, time.perf_counter() - begin
+        return chunks * self.work / passed

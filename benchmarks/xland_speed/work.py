@@ -33,7 +33,7 @@ OBJECTS = {1: 6, 9: 12, 18: 18}
 """Objects by number of rules."""
 LAYOUTS = 16
 """Starts per world, one of which is drawn at a reset."""
-WORLDS = 64
+WORLDS = 16
 """Different rooms; XLand-MiniGrid draws its doors anew for every world."""
 HELD, BESIDE_ME, TOGETHER = (1,), (2, 8, 9, 10, 11), (3, 4, 5, 6, 7)
 """XLand-MiniGrid's ids of the three families of rules."""
