@@ -144,6 +144,7 @@ def test_a_foreign_checkpoint_is_refused_by_name(tmp_path, library):
         ([GOAL, "--budget", "0s"], 2, "--budget"),
         ([GOAL, "--budget", "1e30steps"], 2, "--budget"),
         ([GOAL, "--target", "1.5"], 2, "--target"),
+        ([GOAL, "--seed", "-1"], 2, "--seed"),
         ([GOAL, "--world", "nowhere.txt"], 2, "--world"),
         ([GOAL, "--trials", "0"], 2, "--trials"),
         ([GOAL, "--from", "shipped/foundation", "--no-reuse"], 2, "--from"),

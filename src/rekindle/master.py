@@ -69,6 +69,8 @@ class Request:
         """Refuse what makes no sense."""
         if not 0.0 < self.target < 1.0:
             raise ConfigError(f"--target must lie between 0 and 1 (1 is the planner's best); got {self.target}.")
+        if self.seed < 0:
+            raise ConfigError(f"--seed must be at least 0; got {self.seed}.")
         if self.source is not None and not self.reuse:
             raise ConfigError("--from names a prior to use and --no-reuse forbids using any; leave one away.")
 

@@ -47,6 +47,8 @@ def run(argv: list[str]) -> int:
     options = cli.parse(Options, argv, "rekindle train")
     library = Library.open()
     parse_budget(options.budget)
+    if options.seed < 0:
+        raise ConfigError(f"--seed must be at least 0; got {options.seed}.")
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {options.seeds}.")
     env = registry.resolve(options.env, registry.ids())
