@@ -40,9 +40,21 @@ def test_an_unknown_name_lists_the_public_ones():
         rekindle.mak  # noqa: B018
 
 
-def test_training_imports_without_the_command_line_plots_and_videos():
-    lean = "import rekindle.train.loop, rekindle.agents.registry, rekindle.evaluate.rollout"
-    assert not loaded_by(lean) & {"tyro", "rich", "matplotlib", "imageio"}
+def test_training_imports_without_the_command_line_the_database_plots_and_videos():
+    lean = "import rekindle.train.session, rekindle.agents.registry, rekindle.evaluate.rollout"
+    assert not loaded_by(lean) & {"tyro", "rich", "sqlalchemy", "matplotlib", "imageio"}
+
+
+def test_a_run_is_opened_and_finished_without_the_database(tmp_path):
+    code = f"""
+from pathlib import Path
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+run = Run.create(Library.open(Path({str(tmp_path)!r})), "train", name="lean", config={{}}, seed=0)
+run.log(1, {{"loss": 0.5}})
+run.finish("done")
+"""
+    assert "sqlalchemy" not in loaded_by(code)
 
 
 def test_environments_and_agents_import_without_the_database():

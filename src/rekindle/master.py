@@ -5,6 +5,7 @@ goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
                                   +----- not yet -------+
 """
 
+import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -14,7 +15,7 @@ import numpy as np
 
 from rekindle.agents.registry import export, incompatible, load
 from rekindle.core.budget import Budget
-from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.errors import CheckpointError, ConfigError, RekindleError
 from rekindle.core.stats import Interval
 from rekindle.core.types import EnvSpec
 from rekindle.envs.xland import goals, planner, pools
@@ -27,7 +28,6 @@ from rekindle.library.run import Run
 from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
 from rekindle.strategies.base import (
     PRACTICE_REPETITIONS,
-    PROOF_REPETITIONS,
     Account,
     Attempt,
     Estimate,
@@ -40,7 +40,7 @@ from rekindle.train.loop import Progress
 STRATEGIES: tuple[Strategy, ...] = (reuse, adapt, fine_tune, from_scratch)
 """Cheapest first."""
 PRACTICE_TASKS, PROOF_TASKS = 64, 64
-"""Tasks of the exams; a proof has 512 episodes, less those of tasks that the planner leaves out."""
+"""Tasks of the exams, less those that the planner leaves out."""
 MIN_PROOF_EPISODES = 256
 MOST_RECALLED = 6
 """Priors that are asked to show what they can do."""
@@ -143,7 +143,18 @@ def master(request: Request, library: Library, watch: Watcher, *, run: Run | Non
     """
     goal = understand(request)
     watch.stage("understand", goal.words)
+    candidates = nominate(request, library, goal)
     run = run or begin(request, goal, library)
+    try:
+        return pursue(request, goal, candidates, library, run, watch)
+    except RekindleError as error:
+        run.finish("failed", notes=str(error))
+        raise
+
+
+def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Library, run: Run, watch: Watcher
+           ) -> Outcome:  # fmt: skip
+    """One strategy after the other, until a proof reaches the target, none is left or the budget is spent."""
     account = Account(request.budget, before_s=run.manifest.wall_s, env_steps=run.manifest.env_steps)
     outcome = Outcome(goal, "not_mastered", "", request.target, account, run, [])
     if why := impossible(goal, request.seed, library):
@@ -152,6 +163,7 @@ def master(request: Request, library: Library, watch: Watcher, *, run: Run | Non
         return finish(outcome)
 
     now = prepare(request, goal, library, run, account, watch)
+    now = replace(now, priors=recall(candidates, now, watch))
     outcome.recalled = list(now.priors)
     given_up: set[str] = set()
     while offers := choose(now, given_up, outcome):
@@ -210,7 +222,7 @@ def planned(library: Library) -> Path:
 
 
 def prepare(request: Request, goal: Goal, library: Library, run: Run, account: Account, watch: Watcher) -> Situation:
-    """Practice worlds, their exam, and what the library has for them."""
+    """Practice worlds and their exam."""
     env = goals.env_of(goal)
 
     def pool(*, neighbours: float, worlds: int) -> pools.TaskPool:
@@ -219,22 +231,33 @@ def prepare(request: Request, goal: Goal, library: Library, run: Run, account: A
     watch.stage("plan", "the best possible reward in the practice worlds")
     practice = make_exam(env, pool(neighbours=0.0, worlds=PRACTICE_TASKS + 16), tasks=PRACTICE_TASKS,
                          cache=planned(library))  # fmt: skip
-    now = Situation(goal, env, pool, practice, (), request.target, jax.random.key(request.seed), run, account,
-                    watch.progress)  # fmt: skip
-    priors = recall(request, library, now, watch) if request.reuse else []
-    return replace(now, priors=priors)
+    return Situation(goal, env, pool, practice, (), request.target, jax.random.key(request.seed), run, account,
+                     watch.progress)  # fmt: skip
 
 
-def recall(request: Request, library: Library, now: Situation, watch: Watcher) -> list[Recalled]:
-    """Priors that can act here, best first, each with evidence: its answer to this goal, or its practice exam.
+def nominate(request: Request, library: Library, goal: Goal) -> list[Prior]:
+    """Everything that could act in the goal's worlds; nothing with `--no-reuse`, one prior with `--from`.
 
-    The likeliest are asked first, the same weights only once, and no more once one passes.
+    Raises:
+        LibraryError, ConfigError, CheckpointError: there is no such prior, or it cannot act here.
     """
+    if not request.reuse:
+        return []
+    spec = goals.env_of(goal).spec
     if request.source is not None:
-        candidates = [named(request.source, library)]
-    else:
-        candidates = [p for p in library.priors() if not incompatible(spec_of(p), now.env.spec)]
-    answers = [p for p in candidates if is_answer(p, now.goal, request.target)]
+        prior = named(request.source, library)
+        load(prior.path, env_spec=spec)
+        return [prior]
+    return [prior for prior in library.priors() if not incompatible(spec_of(prior), spec)]
+
+
+def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Recalled]:
+    """The candidates with evidence, best first: a kept answer to this goal, or their practice exams.
+
+    The likeliest are asked first, the same weights only once, and no more once one passes. A short exam is enough for
+    those that pass or fail it clearly; where the target lies within its interval, the whole one is sat.
+    """
+    answers = [prior for prior in candidates if is_answer(prior, now.goal, now.target)]
     if answers:
         best = max(answers, key=lambda p: (float(p.card["score"]), p.created))
         watch.stage("recall", f"{best.id} answered this goal before")
@@ -246,32 +269,47 @@ def recall(request: Request, library: Library, now: Situation, watch: Watcher) -
         try:
             loaded = load(prior.path, env_spec=now.env.spec)
         except CheckpointError as error:
-            if request.source is not None:
-                raise
             watch.stage("recall", f"{prior.id} is left out: {error}")
             continue
         weights = loaded.artefact.meta.weights.sha256
         if weights in asked:
             continue
         asked.add(weights)
-        key = jax.random.fold_in(now.key, 1000 + stream)
-        result = sit(now.practice, loaded.policy, key, trials=now.goal.trials, repetitions=PRACTICE_REPETITIONS)
-        now.account.env_steps += result.env_steps
-        trials = result.by_trial()
+        for repetitions in (1, PRACTICE_REPETITIONS):
+            trials = now.ask(loaded.policy, stream=1000 + stream, repetitions=repetitions)
+            if not trials[-1].low < now.target <= trials[-1].high:
+                break
         watch.stage("recall", f"{prior.id}: {shown(trials[-1])}")
         recalled.append(Recalled(prior.id, loaded, prior.card, trials[0], trials[-1], answered=False))
-        if trials[-1].low >= request.target:
+        if trials[-1].low >= now.target:
             break
-    return sorted(recalled, key=lambda r: r.last.value if r.last else 0.0, reverse=True)
+    return best_first(recalled)
+
+
+def best_first(recalled: list[Recalled]) -> list[Recalled]:
+    """By score; of those that the exam cannot tell from the best one, a foundation agent first: it learns on best."""
+    scores = {r.id: r.last for r in recalled if r.last is not None}
+    best = max(scores.values(), key=lambda score: score.value, default=None)
+
+    def rank(r: Recalled) -> tuple[bool, bool, float]:
+        score = scores[r.id]
+        ties = best is not None and score.high >= best.low
+        return ties, ties and bool(r.card.get("foundation")), score.value
+
+    return sorted(recalled, key=rank, reverse=True)
 
 
 def named(source: str, library: Library) -> Prior:
     """The prior that `--from` names: an id, the start of one, or a folder with a policy."""
     folder = Path(source)
-    if (folder / "policy.json").is_file():
+    if os.path.isfile(folder / "policy.json"):
         meta = read_meta(folder)
         id = str(meta.provenance.get("run") or f"policy-{meta.weights.sha256[:12]}")
         return Prior(id, folder, folder.name, meta.env_id, meta.agent, manifest.now(), meta.card, ())
+    if folder.is_dir():
+        raise ConfigError(
+            f"--from takes a run's id or a folder with a policy.json; {source} has none (try {source}/policy)."
+        )
     record = library.find(source)
     known = [prior for prior in library.priors() if prior.id == record.id]
     if not known:
@@ -290,7 +328,7 @@ def is_answer(prior: Prior, goal: Goal, target: float) -> bool:
 
 
 def likeliest(priors: list[Prior], goal: Goal) -> list[Prior]:
-    """Those most worth asking: the nearest goals, then foundation agents, then the newest."""
+    """Those most worth asking: foundation agents, then the nearest goals, then the newest."""
     words = set(goal.words.replace(";", " ").split())
 
     def likeness(prior: Prior) -> tuple[int, float, float]:
@@ -314,7 +352,7 @@ def prove(now: Situation, attempt: Attempt, seed: int, number: int, library: Lib
     watch.stage("prove", "fresh episodes in worlds that no training saw")
     pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=PROOF_TASKS + 16)
     exam = make_exam(now.env, pool, tasks=PROOF_TASKS, cache=planned(library))
-    repetitions = max(PROOF_REPETITIONS, -(-MIN_PROOF_EPISODES // max(len(exam.optimum), 1)))
+    repetitions = -(-MIN_PROOF_EPISODES // max(len(exam.optimum), 1))
     key = jax.random.fold_in(jax.random.fold_in(now.key, 10_000 + number), hash_of(now.run.id))
     result = sit(exam, attempt.policy, key, trials=now.goal.trials, repetitions=repetitions)
     now.account.env_steps += result.env_steps

@@ -1,5 +1,6 @@
 """The public verbs of the library, beside `master`: load an agent, make a goal's tasks, play."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def load(agent: str | Path, *, library: Library | None = None) -> Loaded:
         LibraryError, CheckpointError: there is none, or it cannot be used.
     """
     folder = Path(agent)
-    if (folder / "policy.json").is_file():
+    if os.path.isfile(folder / "policy.json"):
         return load_folder(folder)
     record = (library or Library.open()).find(str(agent))
     if record.policy is None:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from rekindle import agents
-from rekindle.core.errors import CheckpointError, ConfigError, nearest
+from rekindle.core.errors import CheckpointError, ConfigError, did_you_mean
 from rekindle.core.spaces import Box
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
 from rekindle.core.types import Agent, EnvSpec
@@ -37,7 +37,7 @@ def module_of(name: str) -> ModuleType:
     """The module of an algorithm; ConfigError names the nearest if there is none."""
     known = names()
     if name not in known:
-        raise ConfigError(f"no agent {name!r}; did you mean {nearest(name, known)}?")
+        raise ConfigError(f"no agent {name!r}; {did_you_mean(name, known)}")
     return import_module(known[name])
 
 
@@ -52,7 +52,7 @@ def config_from_json(name: str, data: dict[str, Any]) -> Any:
     known = [field.name for field in dataclasses.fields(cls)]
     for field in data:
         if field not in known:
-            raise ConfigError(f"{name} has no setting {field!r}; did you mean {nearest(field, known, n=1)}?")
+            raise ConfigError(f"{name} has no setting {field!r}; {did_you_mean(field, known)}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from rekindle.cli.io import emit_json, parse
 from rekindle.core.errors import LibraryError
-from rekindle.library import home, index, provenance
+from rekindle.library import home, index, provenance, rows
 
 LOW_DISK_BYTES = 2**30
 """Less free space than this is reported: a run with video and checkpoints can take a good part of it."""
@@ -107,7 +107,7 @@ def _library(folder: Path) -> Iterator[Finding]:
         free = shutil.disk_usage(folder).free
         low = f"less than 1 GiB is free in {folder}; remove runs with `rekindle library rm`, or set REKINDLE_HOME."
         yield Finding("free space", f"{free / 2**30:.1f} GiB", low if free < LOW_DISK_BYTES else None)
-    yield _index(folder / index.FILE)
+    yield _index(folder / rows.FILE)
     yield _compiled(folder)
 
 

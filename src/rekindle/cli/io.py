@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import tyro
 from rich.console import Console
 
-from rekindle.core.errors import ConfigError, nearest
+from rekindle.core.errors import ConfigError, did_you_mean
 
 Options = TypeVar("Options")
 
@@ -87,7 +87,7 @@ def _unknown(tokens: Sequence[str], options: type, prog: str) -> str:
     if option is None:
         return f"{tokens[0]!r} is one argument too many; words that belong together need quotes. See `{prog} --help`."
     name = option.partition("=")[0]
-    return f"no option {name!r}; did you mean {nearest(name, _known(options))}? See `{prog} --help`."
+    return f"no option {name!r}; {did_you_mean(name, _known(options))} See `{prog} --help`."
 
 
 def _known(options: type) -> set[str]:

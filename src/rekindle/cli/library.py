@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from rekindle.cli.io import emit_json, parse
-from rekindle.core.errors import ConfigError, LibraryError, nearest
+from rekindle.core.errors import ConfigError, LibraryError, did_you_mean
 from rekindle.library import checkpoint, files
 from rekindle.library.library import Kin, Library, Record
 from rekindle.library.run import Run
@@ -92,7 +92,7 @@ def run(argv: list[str]) -> int:
         return 0
     name, *rest = argv
     if name not in _COMMANDS:
-        raise ConfigError(f"no command 'library {name}'; did you mean {nearest(name, _COMMANDS)}?")
+        raise ConfigError(f"no command 'library {name}'; {did_you_mean(name, _COMMANDS)}")
     options_class, command = _COMMANDS[name]
     return command(parse(options_class, rest, prog=f"rekindle library {name}"))
 
@@ -202,11 +202,11 @@ def _rm(options: Rm) -> int:
 
 
 def _reindex(options: Reindex) -> int:
+    library = Library.open()
     try:
-        library = Library.open()
+        runs = library.reindex()
     except LibraryError:
-        library = Library.rebuilt()
-    runs = library.reindex()
+        runs = Library.rebuilt().reindex()
     return _json({"library": library.folder, "runs": runs}) if options.json else _say(f"{runs} runs.")
 
 

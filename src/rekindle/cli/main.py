@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from rekindle.core.errors import RekindleError, nearest
+from rekindle.core.errors import RekindleError, did_you_mean
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell reports for any program whose reader went away.
@@ -75,7 +75,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     name, *rest = args
     if name not in VERBS:
-        return _fail(f"no command {name!r}; did you mean {nearest(name, VERBS)}? `rekindle --help` lists them.", 2)
+        return _fail(f"no command {name!r}; {did_you_mean(name, VERBS)} `rekindle --help` lists them.", 2)
     verb = VERBS[name]
     if verb.compiles and not {"-h", "--help"} & set(rest):
         from rekindle.core.platform import enable_compilation_cache

@@ -1,6 +1,7 @@
 """`rekindle render`: a task as a picture, or an episode of it as a video."""
 
 import io
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,7 @@ def draw(options: Options) -> dict[str, Any]:
 def find_task(name: str, key: Any, seed: int) -> tuple[Trials, Task]:
     """The task in a text file, or one drawn from the held-out tasks of an environment, and what to play it in."""
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):
         task = parse_task(path.read_text("utf-8"))
         used = {int(task.game.goal[1]), *(int(code) for code in task.game.rules[:, 1] if code)}
         return Trials(XLand(max_rules=task.game.rules.shape[0], relations=tuple(sorted(used)))), task

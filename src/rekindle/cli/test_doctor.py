@@ -3,7 +3,7 @@ import json
 import pytest
 
 from rekindle.cli import doctor
-from rekindle.library import index
+from rekindle.library import rows
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_home_that_is_a_file_is_named_with_the_mend(look, tmp_path):
 
 def test_a_damaged_index_is_found_with_the_command_that_mends_it(look, tmp_path):
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / index.FILE).write_bytes(b"no database" * 1000)
+    (tmp_path / "home" / rows.FILE).write_bytes(b"no database" * 1000)
     code, said = look()
     (problem,) = said["problems"]
     assert code == 2 and problem["what"] == "index" and "rekindle library reindex" in problem["problem"]

@@ -33,11 +33,11 @@ class Options:
     curriculum: Literal["none", "doors", "foundation"] = "none"
     """What to practise on: the environment's own tasks, or a mixture that leads there."""
     init: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
-    """Go on from this agent of the library."""
+    """Go on from this agent of the library, with its settings unless --set says otherwise."""
     trials: str | None = None
     """Trials per episode, a number or a range such as 1-4; by default 1 up to the environment's own number."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """A setting of the agent, such as learning_rate=5e-4; repeat the option for more."""
+    """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. An unknown one lists them all."""
     json: bool = False
     """Print one JSON object as the last line of standard output."""
 
@@ -53,9 +53,11 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"--seeds must be at least 1; got {options.seeds}.")
     env = registry.resolve(options.env, registry.ids())
     low, high = trial_range(options.trials)
+    inherited = {} if options.init is None else settings_of(options.init, options.algorithm, library)
+    chosen = inherited | settings(options.algorithm, options.set)
     order = session.Order(
         agent=options.algorithm,
-        settings=config_to_json(config_from_json(options.algorithm, settings(options.algorithm, options.set))),
+        settings=config_to_json(config_from_json(options.algorithm, chosen)),
         env=env,
         budget=options.budget,
         curriculum=options.curriculum,
@@ -98,8 +100,18 @@ def settings(algorithm: str, assignments: tuple[str, ...]) -> dict[str, object]:
         try:
             values[name] = kind(text)
         except ValueError:
-            raise ConfigError(f"--set {name} takes a {kind.__name__}; got {text!r}.") from None
+            number = {int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+            raise ConfigError(f"--set {name} takes {number}; got {text!r}.") from None
     return values
+
+
+def settings_of(which: str, algorithm: str, library: Library) -> dict[str, object]:
+    """The settings that an agent of the library was trained with."""
+    record = library.find(which)
+    if record.policy is None or record.policy["agent"] != algorithm:
+        kept = "kept no policy" if record.policy is None else f"kept a policy of {record.policy['agent']}"
+        raise ConfigError(f"--from takes a run with a policy of {algorithm}; {record.id} {kept}.")
+    return dict(record.policy["config"])
 
 
 def trial_range(text: str | None) -> tuple[int, int | None]:

@@ -34,6 +34,10 @@ class CheckpointError(RekindleError):
     """A checkpoint or artefact that is missing, damaged or made for something else."""
 
 
+class DivergedError(RekindleError):
+    """A training whose loss is no longer a number; the message says what to change."""
+
+
 class LibraryError(RekindleError):
     """A library that cannot be read or written."""
 
@@ -59,6 +63,13 @@ def nearest(word: str, known: Iterable[str], *, n: int = 3) -> str:
     known = sorted(set(known))
     close = difflib.get_close_matches(word, known, n=n, cutoff=0.0)[:n]
     return _or(close)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word: what is much like it, or else all that is known."""
+    known = sorted(set(known))
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    return f"did you mean {_or(close)}?" if close else f"known are {', '.join(known)}."
 
 
 def _or(words: list[str]) -> str:

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from rekindle.core.errors import ConfigError, nearest
+from rekindle.core.errors import ConfigError, did_you_mean, nearest
 from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Text, space_from_json, space_to_json
 from rekindle.core.types import EnvSpec
 
@@ -44,3 +44,8 @@ def test_shapes():
 def test_the_nearest_words():
     assert nearest("doors", ["doors-2", "f0", "drawers"], n=2) == "'doors-2' or 'drawers'"
     assert nearest("x", []) == "nothing"
+
+
+def test_only_what_is_much_like_a_word_is_suggested():
+    assert did_you_mean("mastr", ["master", "train"]) == "did you mean 'master'?"
+    assert did_you_mean("frob", ["rm", "show"]) == "known are rm, show."

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rekindle.core.errors import ConfigError, nearest
+from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.envs import registry
 from rekindle.envs.xland.pools import Mixture, TaskPool
 from rekindle.envs.xland.presets import pool_for
@@ -65,4 +65,4 @@ def source(name: str, env_id: str, *, seed: int) -> Callable[[float], TaskPool |
             raise ConfigError(f"the curriculum 'doors' leads to {', '.join(leads_to)}; got {env_id!r}.")
         mixed = mixture(leads_to[id], seed=seed)
         return lambda share: mixed
-    raise ConfigError(f"no curriculum {name!r}; did you mean {nearest(name, ['none', 'doors', 'foundation'])}?")
+    raise ConfigError(f"no curriculum {name!r}; {did_you_mean(name, ['none', 'doors', 'foundation'])}")

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from rekindle import envs
-from rekindle.core.errors import ConfigError, nearest
+from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.core.types import EnvSpec
 from rekindle.envs.base import Env
 
@@ -63,5 +63,5 @@ def resolve(id: str, known: Iterable[str]) -> str:
         return id
     versions = [name for name in known if re.fullmatch(re.escape(id) + r"-v\d+", name)]
     if not versions:
-        raise ConfigError(f"no environment {id!r}; did you mean {nearest(id, known)}?")
+        raise ConfigError(f"no environment {id!r}; {did_you_mean(id, known)}")
     return max(versions, key=lambda name: int(name.rpartition("-v")[2]))

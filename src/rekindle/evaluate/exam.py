@@ -27,6 +27,10 @@ class Exam(NamedTuple):
     left_out: int
     """Tasks that cannot be solved, or for which the planner found only a bound."""
 
+    def steps(self, trials: int, repetitions: int) -> int:
+        """Environment steps that sitting it takes."""
+        return int(self.tasks.trial_length.astype(np.int64).sum()) * trials * repetitions
+
 
 class Result(NamedTuple):
     """What a policy reached: rewards over the planner's by task, repetition and trial, and what that took."""
@@ -63,5 +67,4 @@ def sit(exam: Exam, policy: Policy | Any, key: Key[Array, ""], *, trials: int, r
         explore: bool = True) -> Result:  # fmt: skip
     """`repetitions` independent episodes of `trials` trials for each task."""
     rewards = trial_rewards(exam.env, policy, exam.tasks, key, trials=trials, repetitions=repetitions, explore=explore)
-    steps = int(exam.tasks.trial_length.astype(np.int64).sum()) * trials * repetitions
-    return Result(rewards / exam.optimum[:, None, None], steps)
+    return Result(rewards / exam.optimum[:, None, None], exam.steps(trials, repetitions))

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -11,8 +11,8 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.schema import CreateTable, DropTable
 
 from rekindle.core.errors import LibraryError
+from rekindle.library.rows import Row
 
-FILE = "index.sqlite"
 VERSION = 1
 """Of the tables; an index of another version is emptied and filled again."""
 _BUSY_SECONDS = 30.0
@@ -29,23 +29,6 @@ _RUNS = sa.Table(
     sa.Column("policy", sa.Text),
     sa.Column("problem", sa.Text),
 )
-
-
-class Row(NamedTuple):
-    """What the index knows of one run folder."""
-
-    id: str
-    stamp: str
-    """Changes whenever the folder's facts do."""
-    kind: str | None = None
-    env_id: str | None = None
-    name: str | None = None
-    manifest: str | None = None
-    """`manifest.json` as text, None where it is damaged."""
-    policy: str | None = None
-    """`policy.json` as text, without its weights' table; None without a policy or where it is damaged."""
-    problem: str | None = None
-    """Why the folder cannot be used."""
 
 
 class Index:
@@ -118,9 +101,3 @@ class Index:
             ) from None
         except DatabaseError as error:
             raise LibraryError(f"{self._path} is damaged ({error.orig}); run `rekindle library reindex`.") from None
-
-
-def remove(path: Path) -> None:
-    """Delete an index with what SQLite keeps beside it."""
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        path.with_name(name).unlink(missing_ok=True)

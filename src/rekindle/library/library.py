@@ -4,16 +4,22 @@ Nobody has to tell the index what changed: each question first compares it with 
 their files, and reads those that differ. The runs that come with the package are a read-only layer beneath.
 """
 
+import functools
 import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from rekindle.core.errors import CheckpointError, LibraryError, nearest
-from rekindle.library import artefact, files, home, index
+from rekindle.library import artefact, files, home, rows
 from rekindle.library.manifest import FILE, Manifest, Parent, read_manifest
 from rekindle.library.verify import problems_of
+
+if TYPE_CHECKING:
+    from rekindle.library.index import Index
+else:
+    Index = Any
 
 RUNS = "runs"
 SHIPPED = "shipped/"
@@ -92,12 +98,11 @@ class Library:
         """Open `folder`, creating what is missing; `shipped` is the layer beneath, by default the package's.
 
         Raises:
-            LibraryError: it cannot be written, or its index is damaged.
+            LibraryError: it cannot be written. A damaged index is reported by the first question that needs it.
         """
         self.folder = folder
         self._shipped = home.shipped() if shipped is None else shipped
         _make_folders(self.runs_folder)
-        self._index = index.Index(folder / index.FILE)
 
     @classmethod
     def open(cls, home_folder: Path | None = None) -> "Library":
@@ -108,8 +113,8 @@ class Library:
     def rebuilt(cls, home_folder: Path | None = None) -> "Library":
         """The same with its index thrown away and made anew from the folders, however damaged it was."""
         folder = home.default_home() if home_folder is None else home_folder
-        with files.errors_named(folder / index.FILE, "remove"):
-            index.remove(folder / index.FILE)
+        with files.errors_named(folder / rows.FILE, "remove"):
+            rows.remove(folder / rows.FILE)
         library = cls(folder)
         library.refresh()
         return library
@@ -130,8 +135,8 @@ class Library:
     ) -> list[Record]:
         """The user's runs, newest first, and with `shipped` those beneath; damaged ones are left to `verify`."""
         self.refresh()
-        rows = self._index.rows(kind=kind, env_id=env_id, name=name)
-        records = [self._record(row) for row in rows if row.manifest is not None]
+        found = self._index.rows(kind=kind, env_id=env_id, name=name)
+        records = [self._record(row) for row in found if row.manifest is not None]
         if shipped:
             wanted = {"kind": kind, "env_id": env_id, "name": name}
             records += [
@@ -160,8 +165,10 @@ class Library:
         if found:
             ids = ", ".join(record.id for record in found[:3])
             raise LibraryError(f"{which!r} begins or names {len(found)} runs (such as {ids}); give a whole id.")
-        known = f"the nearest: {nearest(which, records)}" if records else "it is empty"
-        raise LibraryError(f"the library in {self.folder} has no run {which!r}; {known}. See `rekindle library ls`.")
+        known = f"the nearest: {nearest(which[:80], records)}" if records else "it is empty"
+        raise LibraryError(
+            f"the library in {self.folder} has no run {which[:80]!r}; {known}. See `rekindle library ls`."
+        )
 
     def priors(self) -> list[Prior]:
         """Every policy that can be reused, newest first, those that came with the package last."""
@@ -190,7 +197,7 @@ class Library:
         """Remove a run with all that it holds; its id.
 
         Raises:
-            LibraryError: it came with the package, or a kept run was made from it and `force` is false.
+            LibraryError: it came with the package; or, unless `force`, it is running or a kept run was made from it.
         """
         id = which if self._own(which) else self.find(which).id
         if id.startswith(SHIPPED):
@@ -198,6 +205,8 @@ class Library:
         children = [r.id for r in self.runs() if any(parent.id == id for parent in r.manifest.parents)]
         if children and not force:
             raise LibraryError(f"{id} is a parent of {', '.join(children[:3])}; remove those first, or use --force.")
+        if not force and any(record.id == id and record.manifest.status == "running" for record in self.runs()):
+            raise LibraryError(f"{id} is running, or was killed; resume it, or remove it with --force.")
         files.remove(self.runs_folder / id)
         self.refresh()
         return id
@@ -229,11 +238,18 @@ class Library:
             found += [Problem(id, text) for text in problems_of(path, id, own_id=not id.startswith(SHIPPED))]
         return found
 
+    @functools.cached_property
+    def _index(self) -> Index:
+        """Opened by the first question: training writes folders, and needs no database."""
+        from rekindle.library.index import Index
+
+        return Index(self.folder / rows.FILE)
+
     def _own(self, id: str) -> Path | None:
         path = self.runs_folder / id
         return path if path in _folders(self.runs_folder) else None
 
-    def _record(self, row: index.Row) -> Record:
+    def _record(self, row: rows.Row) -> Record:
         policy = None if row.policy is None else json.loads(row.policy)
         return Record(row.id, self.runs_folder / row.id, Manifest.model_validate_json(row.manifest or ""), policy)
 
@@ -268,12 +284,12 @@ def _prior(record: Record) -> Prior:
     )
 
 
-def _row(folder: Path, stamp: str) -> index.Row:
+def _row(folder: Path, stamp: str) -> rows.Row:
     """The facts of one folder; damage is written down, and left out of every answer but `verify`'s."""
     try:
         manifest = read_manifest(folder)
     except LibraryError as error:
-        return index.Row(folder.name, stamp, problem=str(error))
+        return rows.Row(folder.name, stamp, problem=str(error))
     policy, problem = None, None
     if (folder / artefact.FOLDER / artefact.FACTS).exists():
         try:
@@ -281,7 +297,7 @@ def _row(folder: Path, stamp: str) -> index.Row:
             policy = json.dumps(meta.model_dump(mode="json", exclude={"weights"}))
         except CheckpointError as error:
             problem = str(error)
-    return index.Row(
+    return rows.Row(
         folder.name, stamp, manifest.kind, manifest.env_id, manifest.name, manifest.model_dump_json(), policy, problem
     )
 

@@ -1,6 +1,7 @@
 """One run as a folder: manifest, curves, decisions, checkpoints. It is written by one process and read by any."""
 
 import math
+import os
 import re
 import secrets
 import time
@@ -100,7 +101,7 @@ class Run:
             LibraryError: there is none, there are several, or its manifest is damaged.
         """
         folder = Path(which)
-        if not (folder / FILE).is_file():
+        if not os.path.isfile(folder / FILE):
             folder = library.find(str(which)).path
         return cls(folder, read_manifest(folder))
 

@@ -97,7 +97,7 @@ def test_reindex_and_rebuild_equal_what_was_there(library, home, shipped):
     assert library.reindex() == 3 and (library.runs(), library.priors()) == before
     (home / "index.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(LibraryError, match="rekindle library reindex"):
-        Library(home)
+        Library(home).runs()
     assert Library.rebuilt(home).runs() == before[0]
 
 
@@ -183,7 +183,7 @@ def test_a_home_that_cannot_be_one_is_refused_with_the_mend(tmp_path):
         Library.open(tmp_path / "file")
     (tmp_path / "home" / "index.sqlite").mkdir(parents=True)
     with pytest.raises(LibraryError, match=r"index.*REKINDLE_HOME"):
-        Library.open(tmp_path / "home")
+        Library.open(tmp_path / "home").runs()
 
 
 WRITER = """

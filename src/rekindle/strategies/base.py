@@ -20,8 +20,8 @@ from rekindle.evaluate.exam import Exam, sit
 from rekindle.library.run import Run
 from rekindle.train.loop import Progress
 
-PRACTICE_REPETITIONS, PROOF_REPETITIONS = 4, 8
-"""Episodes per task of the practice exam and of the proof."""
+PRACTICE_REPETITIONS = 4
+"""Episodes per task of the practice exam."""
 
 
 @dataclass
@@ -86,12 +86,12 @@ class Situation:
     ongoing: "Attempt | None" = None
     """An attempt that passed the practice exam but not the proof: its strategy goes on from there."""
 
-    def ask(self, policy: Any, stream: int) -> Interval:
-        """Sit the practice exam; the steps are booked."""
-        result = sit(self.practice, policy, jax.random.fold_in(self.key, stream), trials=self.goal.trials,
-                     repetitions=PRACTICE_REPETITIONS)  # fmt: skip
+    def ask(self, policy: Any, stream: int, repetitions: int = PRACTICE_REPETITIONS) -> list[Interval]:
+        """Sit the practice exam: the score of every trial. The steps are booked."""
+        key = jax.random.fold_in(self.key, stream)
+        result = sit(self.practice, policy, key, trials=self.goal.trials, repetitions=repetitions)
         self.account.env_steps += result.env_steps
-        return result.last
+        return result.by_trial()
 
 
 class Estimate(NamedTuple):

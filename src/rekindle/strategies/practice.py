@@ -13,9 +13,13 @@ from rekindle.core.stats import Interval
 from rekindle.core.types import Agent, Policy
 from rekindle.envs.wrappers import AutoReset
 from rekindle.envs.xland import pools
-from rekindle.strategies.base import Attempt, Situation, Verdict, judge
+from rekindle.strategies.base import PRACTICE_REPETITIONS, Attempt, Situation, Verdict, judge
 from rekindle.train.loop import Plan, train
 
+EXAM_SHARE = 0.25
+"""Exams take at most this share of the steps of practice, so that it ends soon after the goal is mastered."""
+PATIENCE = 0.3
+"""Share of the budget before a curve may be called stalled or diverged."""
 WORLDS = 1024
 """Tasks in a practice pool."""
 SECOND_MARGIN = 0.02
@@ -24,7 +28,7 @@ SECOND_MARGIN = 0.02
 
 def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
              parents: tuple[str, ...], give_up: bool) -> Attempt:  # fmt: skip
-    """Train on the goal and a share of its neighbours, with an exam every twentieth of the budget.
+    """Train on the goal and a share of its neighbours, with an exam now and then.
 
     Stops when the exam's interval lies above the target (by a margin, if a proof failed before), or, with `give_up`,
     when the curve has stalled or diverged. After a failed proof or an interruption it goes on from the checkpoint.
@@ -49,7 +53,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
 
     def exam(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
         del key
-        score = now.ask(policy, stream=100 + len(curve))
+        score = now.ask(policy, stream=100 + len(curve))[-1]
         book(env_steps)
         curve.append((env_steps, score))
         return {"exam/score": score.value, "exam/low": score.low, "exam/high": score.high}
@@ -58,14 +62,16 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         if "exam/score" not in values:
             return False
         verdict = judge(curve, wanted)
-        return verdict == "mastered" or (give_up and verdict in ("stalled", "diverged"))
+        hopeless = verdict in ("stalled", "diverged") and values["time/budget_share"] >= PATIENCE
+        return verdict == "mastered" or (give_up and hopeless)
 
+    exam_steps = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
     trained = train(
         agent,
         env,
         lambda share: pool,
         now.key,
-        Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_every=0.05),
+        Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(exam_steps * (1 / EXAM_SHARE - 1))),
         run=now.run,
         state=state,
         evaluate=exam,
@@ -76,7 +82,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     book(trained.env_steps)
     verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
     policy = agent.policy(trained.state)
-    score = curve[-1][1] if curve else now.ask(policy, stream=99)
+    score = curve[-1][1] if curve else now.ask(policy, stream=99)[-1]
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from rekindle.core.budget import Budget
+from rekindle.core.errors import DivergedError
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
 from rekindle.core.types import Agent, Policy
 from rekindle.envs.base import Env
@@ -47,6 +48,14 @@ class Plan:
     checkpoint_seconds: float = 60.0
     evaluate_every: float = 0.1
     """Share of the budget between evaluations."""
+    evaluate_steps: int | None = None
+    """Environment steps between evaluations, instead of a share of the budget."""
+
+    def is_due(self, evaluations: int, env_steps: int, share: float) -> bool:
+        """Whether the next evaluation is due after this many, these steps and this share of the budget."""
+        if self.evaluate_steps is not None:
+            return share >= 1.0 or env_steps >= self.evaluate_steps * (evaluations + 1)
+        return share >= 1.0 or share >= self.evaluate_every * (evaluations + 1)
 
 
 class Trained(NamedTuple):
@@ -98,14 +107,14 @@ def train(
             rate = plan.chunk_updates * per_update / (time.monotonic() - before)
             env_steps = int(loop.updates) * per_update
             values |= {f"{agent.name}/{name}": float(value) for name, value in metrics._asdict().items()}
-            values |= {"time/env_steps_per_s": rate}
             share = spent(plan.budget, env_steps, clock.seconds())
-            if evaluate is not None and (share >= 1.0 or share >= plan.evaluate_every * (evaluations + 1)):
+            values |= {"time/env_steps_per_s": rate, "time/budget_share": share}
+            if evaluate is not None and plan.is_due(evaluations, env_steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
                 values |= dict(evaluate(agent.policy(loop.agent), env_steps, stream))
                 evaluations += 1
             if not np.isfinite(values.get(f"{agent.name}/value_loss", 0.0)):
-                raise FloatingPointError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate")
+                raise DivergedError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate.")
             if run is not None:
                 run.log(env_steps, values)
             if show is not None:

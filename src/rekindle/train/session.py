@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 
 from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
+from rekindle.core.errors import RekindleError
 from rekindle.core.types import Policy
 from rekindle.curriculum import mixtures
 from rekindle.envs import registry
@@ -55,8 +56,22 @@ def carry_out(
     """Train, or go on training, as the run's manifest says; the policy is kept whenever it stops.
 
     Raises:
-        ConfigError, CheckpointError: an order or a parent that cannot be used.
+        ConfigError, CheckpointError, DivergedError: an order or a parent that cannot be used, or a loss that is no
+            longer a number; the run is then marked as failed.
     """
+    try:
+        return _carry_out(run, library, show, evaluate)
+    except RekindleError as error:
+        run.finish("failed", notes=str(error))
+        raise
+
+
+def _carry_out(
+    run: Run,
+    library: Library,
+    show: Callable[[Progress], None] | None,
+    evaluate: Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]] | None,
+) -> Trained:
     order = Order(**run.manifest.config)  # pyright: ignore[reportArgumentType]
     made = registry.make(order.env)
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
@@ -75,7 +90,6 @@ def carry_out(
     save_policy(run.path / "policy", **export(agent, trained.state, made.spec), provenance={"run": run.id})
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
-    library.refresh(run)
     return trained
 
 

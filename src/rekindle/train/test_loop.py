@@ -10,6 +10,7 @@ import pytest
 
 from rekindle.agents.ppo import ppo
 from rekindle.core.budget import Budget
+from rekindle.core.errors import DivergedError
 from rekindle.core.tree import flatten_arrays
 from rekindle.envs import registry
 from rekindle.envs.wrappers import AutoReset
@@ -110,6 +111,6 @@ def test_a_diverged_value_is_an_error_not_a_checkpoint(world, tmp_path):
         ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8, learning_rate=float("nan"))
     )
     run = a_run(tmp_path)
-    with pytest.raises(FloatingPointError, match="learning_rate"):
+    with pytest.raises(DivergedError, match="learning_rate"):
         train(bad, env, source, jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run)
     assert run.latest_checkpoint() is None

@@ -70,6 +70,12 @@ class Config(eqx.Module):
             n: getattr(self, n) for n in ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")
         }
         wrong += [f"{name} must be at least 1; got {value}" for name, value in sizes.items() if value < 1]
+        positive = {n: getattr(self, n) for n in ("learning_rate", "clip", "max_grad_norm", "reward_scale")}
+        wrong += [f"{name} must be above 0; got {value}" for name, value in positive.items() if not value > 0]
+        weights = {n: getattr(self, n) for n in ("value_weight", "entropy_weight")}
+        wrong += [f"{name} must be at least 0; got {value}" for name, value in weights.items() if not value >= 0]
+        shares = {n: getattr(self, n) for n in ("gamma", "lambda_")}
+        wrong += [f"{name} must lie in [0, 1]; got {value}" for name, value in shares.items() if not 0 <= value <= 1]
         if self.memory not in ("gru+types", "gru", "none"):
             wrong.append(f"memory must be 'gru+types', 'gru' or 'none'; got {self.memory!r}")
         if wrong:

@@ -1,12 +1,13 @@
 """A goal in words as a family of tasks: the goal and its rules in many worlds, for practice and, apart, for proof."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from rekindle.core.errors import ConfigError, GoalError, nearest
+from rekindle.core.errors import ConfigError, GoalError
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import ascii as maps
 from rekindle.envs.xland.env import XLand
@@ -68,16 +69,17 @@ def parse(text: str, rules: tuple[str, ...] = (), *, hide: Hide = "none", world:
     if hide != "none" and not rules:
         raise ConfigError(f"--hide {hide} hides rules, but there is none. Add one with --rule, or leave --hide away.")
     name = world.removeprefix("xland/").removesuffix("-v1")
-    if name not in ROOMS and not Path(world).is_file():
-        raise ConfigError(f"--world takes a preset or the path of a map; got {world!r}. Nearest presets: "
-                          f"{nearest(name, ROOMS)}.")  # fmt: skip
-    return Goal(
+    if name not in ROOMS and not os.path.isfile(world):
+        raise ConfigError(f"--world takes {', '.join(ROOMS)} or the path of a map; there is no file {world!r}.")
+    goal = Goal(
         goal=tuple(parse_goal(text).tolist()),
         rules=tuple(tuple(parse_rule(rule).tolist()) for rule in rules),
         hide=hide,
         world=name if name in ROOMS else world,
         trials=trials or (1 if hide == "none" else 5),
     )
+    _check_room(goal)
+    return goal
 
 
 def env_of(goal: Goal) -> Trials:
@@ -163,9 +165,6 @@ def _other_relation(row: tuple[int, ...], rng: np.random.Generator) -> tuple[int
 
 def _game(goal: Goal, rng: np.random.Generator, distractors: bool) -> Game:
     objects = needed_objects(goal)
-    if len(objects) > MAX_OBJECTS - MAX_DISTRACTORS:
-        raise GoalError(f"the goal and its rules need {len(objects)} objects; there is room for "
-                        f"{MAX_OBJECTS - MAX_DISTRACTORS}. Leave some rules out.")  # fmt: skip
     used = {k for row in (goal.goal, *goal.rules) for k in row[2:]}
     unused = [k for k in range(1, NUM_TYPES + 1) if k not in used]
     extra = rng.choice(unused, size=int(rng.integers(MAX_DISTRACTORS + 1))).tolist() if distractors and unused else []
@@ -196,16 +195,14 @@ def hidden_parts(rules: np.ndarray, hide: Hide) -> np.ndarray:
 def _worlds(goal: Goal, rng: np.random.Generator, split: Split, count: int) -> tuple[list[World], int]:
     if goal.world in ROOMS:
         rooms, size, length = ROOMS[goal.world]
-        text = None
+        base = None
     else:
-        text = Path(goal.world).read_text()
-        base = maps.world_from_ascii(text, max_objects=MAX_OBJECTS)
-        _check_room(goal, base, maps.num_places(base))
+        base = _read_map(goal.world)
         length = 40 + 2 * sum(base.terrain.shape)
     worlds: list[World] = []
     tries = 0
     while len(worlds) < count:
-        world = sample_world(rng, rooms, size, max_objects=MAX_OBJECTS) if text is None else _vary(base, rng)
+        world = sample_world(rng, rooms, size, max_objects=MAX_OBJECTS) if base is None else _vary(base, rng)
         tries += 1
         # A map may be too small for as many different starts: then the splits share some rather than fail.
         if split_of(world_bytes(world)) == split or tries > 50 * count:
@@ -213,8 +210,23 @@ def _worlds(goal: Goal, rng: np.random.Generator, split: Split, count: int) -> t
     return worlds, length
 
 
-def _check_room(goal: Goal, base: World, marked: int) -> None:
+def _read_map(path: str) -> World:
+    """The map in a file; what is wrong with it is said with its name."""
+    try:
+        return maps.world_from_ascii(Path(path).read_text("utf-8"), max_objects=MAX_OBJECTS)
+    except (GoalError, OSError, UnicodeDecodeError) as error:
+        raise GoalError(f"the map {path} cannot be used: {error}") from None
+
+
+def _check_room(goal: Goal) -> None:
     objects = len(needed_objects(goal))
+    if objects > MAX_OBJECTS - MAX_DISTRACTORS:
+        raise GoalError(f"the goal and its rules need {objects} objects; there is room for "
+                        f"{MAX_OBJECTS - MAX_DISTRACTORS}. Leave some rules out.")  # fmt: skip
+    if goal.world in ROOMS:
+        return
+    base = _read_map(goal.world)
+    marked = maps.num_places(base)
     if marked and marked < objects:
         raise GoalError(f"{goal.world} marks {marked} places for objects, the goal needs {objects}; mark more.")
     floor = int((base.terrain == FLOOR).sum())
