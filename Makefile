@@ -2,8 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 GOAL ?= hold yellow sphere
-# What is type-checked; empty for all of it.
-TYPED ?= src/rekindle/core src/rekindle/library src/rekindle/report
+# What is type-checked.
+TYPED ?= src
 UV ?= uv
 
 BIN := $(VENV)/bin

@@ -9,7 +9,7 @@ import pytest
 from rekindle.answer import tell
 from rekindle.cli.main import main
 from rekindle.core.budget import Budget
-from rekindle.core.errors import RekindleError
+from rekindle.core.errors import GoalError, RekindleError
 from rekindle.core.stats import Interval
 from rekindle.library.library import Library
 from rekindle.library.run import Run
@@ -132,9 +132,24 @@ def test_curves_are_judged(scores, verdict):
     assert judge(curve, target=0.8) == verdict
 
 
-def test_a_foreign_checkpoint_is_refused_by_name(tmp_path, library):
-    with pytest.raises(RekindleError, match="nowhere"):
-        master(Request(GOAL, source="nowhere"), library, Listener())
+@pytest.mark.parametrize("source", ["nowhere", "20", "/"])
+def test_an_agent_that_cannot_be_used_is_refused_before_a_run_is_opened(source, tmp_path):
+    empty = Library.open(tmp_path)
+    with pytest.raises(RekindleError, match=f"{source}"):
+        master(Request(GOAL, source=source), empty, Listener())
+    assert empty.runs() == []
+
+
+def test_a_refusal_after_the_run_was_opened_marks_it_as_failed(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise GoalError("no room.")
+
+    monkeypatch.setattr(master_module, "impossible", refuse)
+    library = Library.open(tmp_path)
+    with pytest.raises(GoalError, match="no room"):
+        master(Request(GOAL), library, Listener())
+    (record,) = library.runs()
+    assert (record.manifest.status, record.manifest.notes) == ("failed", "no room.")
 
 
 @pytest.mark.parametrize(

@@ -99,27 +99,35 @@ def main() -> None:
     if study.only in (None, "growing"):
         done["growing"] = [arm(study, preset, "growing", o, numbers) for o, numbers in enumerate(orders)]
     if study.only in (None, "frozen"):
-        done["frozen"] = arm(study, preset, "frozen", 0, first)
+        done["frozen"] = [arm(study, preset, "frozen", o, first) for o in range(preset.orders)]
     if study.only in (None, "scratch"):
         done["scratch"] = arm(study, preset, "scratch", 0, first)
     bars = judge(done, orders) if study.only is None else []
     study.finish(seeds=list(range(preset.orders)), values=values(done, orders), bars=bars)
     if study.only is None:
-        steps = {
-            name: [[done[name][g]["env_steps"] for g in order] for order in orders] for name in ("scratch", "frozen")
-        }
+        steps = paid(done, orders)
         plot = compounding_plot({"from scratch": steps["scratch"], "frozen library": steps["frozen"],
-                                 "growing library": [[row["env_steps"] for row in rows] for rows in done["growing"]]},
-                                log=True)  # fmt: skip
+                                 "growing library": steps["growing"]}, log=True)  # fmt: skip
         (ROOT / "compounding" / "results" / f"{study.preset}.svg").write_bytes(plot)
+
+
+def paid(done: dict[str, Any], orders: list[list[int]]) -> dict[str, list[list[int]]]:
+    """Environment steps by arm, order and place. Scratch was run once, frozen once for the seed of every order."""
+    return {
+        "scratch": [[done["scratch"][goal]["env_steps"] for goal in order] for order in orders],
+        "frozen": [[done["frozen"][o][goal]["env_steps"] for goal in order] for o, order in enumerate(orders)],
+        "growing": [[row["env_steps"] for row in rows] for rows in done["growing"]],
+    }
 
 
 def values(done: dict[str, Any], orders: list[list[int]]) -> dict[str, Any]:
     """A row per goal and arm."""
     rows = []
-    for name in ("scratch", "frozen"):
-        for number, cell in enumerate(done.get(name, [])):
-            rows.append({"arm": name, "order": 0, "place": number, **line(number, cell)})
+    for number, cell in enumerate(done.get("scratch", [])):
+        rows.append({"arm": "scratch", "order": 0, "place": number, **line(number, cell)})
+    for order, cells in enumerate(done.get("frozen", [])):
+        for number, cell in enumerate(cells):
+            rows.append({"arm": "frozen", "order": order, "place": number, **line(number, cell)})
     for order, cells in enumerate(done.get("growing", [])):
         for place, cell in enumerate(cells):
             rows.append({"arm": "growing", "order": order, "place": place, **line(orders[order][place], cell)})
@@ -135,13 +143,11 @@ def line(number: int, cell: dict[str, Any]) -> dict[str, Any]:
 def judge(done: dict[str, Any], orders: list[list[int]]) -> list[Bar]:
     """The promises of the compounding study."""
     mastered = [sum(row["verdict"] == "mastered" for row in rows) for rows in done["growing"]]
-    growing = np.asarray([[row["env_steps"] for row in rows] for rows in done["growing"]], float)
-    by_goal = {name: np.asarray([row["env_steps"] for row in done[name]], float) for name in ("scratch", "frozen")}
-    total = growing.sum(axis=1) / by_goal["scratch"].sum()
+    steps = {name: np.asarray(arm, float) for name, arm in paid(done, orders).items()}
+    total = steps["growing"].sum(axis=1) / steps["scratch"].sum(axis=1)
     late = len(orders[0]) // 2
     rng = np.random.default_rng(0)
-    frozen = np.asarray([[by_goal["frozen"][g] for g in order[late:]] for order in orders])
-    pairs = np.stack([growing[:, late:].ravel(), frozen.ravel()])
+    pairs = np.stack([steps["growing"][:, late:].ravel(), steps["frozen"][:, late:].ravel()])
     drawn = [pairs[:, rng.integers(pairs.shape[1], size=pairs.shape[1])].sum(axis=1) for _ in range(2000)]
     ratios = np.asarray([g / f for g, f in drawn])
     low, high = np.percentile(ratios, [2.5, 97.5])

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rekindle.core.spaces import Discrete
 from rekindle.core.stats import Interval
 from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.render import frames_of_episode
@@ -92,6 +93,7 @@ def adaptation(outcome: Outcome) -> Picture:
         return Curve(label, x, *(np.asarray([s[i] for s in scores]) for i in range(3)))
 
     exam, actions = outcome.proof.exam, outcome.proof.exam.env.spec.action
+    assert isinstance(actions, Discrete)
     others = {
         "memory emptied every trial": ForgetfulPolicy(outcome.attempt.policy, actions.n),
         "random": RandomPolicy(actions.n),

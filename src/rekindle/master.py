@@ -208,7 +208,7 @@ def impossible(goal: Goal, seed: int, library: Library) -> str:
     """Why no behaviour reaches the goal in any of a few worlds without distractors, by proof; else empty."""
     reason = ""
     pool = goals.pool(goal, split="train", seed=seed, worlds=4, distractors=False)
-    plans = planner.plan_many(goals.env_of(goal).env, pool, cache=planned(library))
+    plans = planner.plan_many(goals.world_of(goal), pool, cache=planned(library))
     for plan in plans:
         if plan.solvable or not plan.exact:
             return ""
@@ -283,20 +283,7 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
         recalled.append(Recalled(prior.id, loaded, prior.card, trials[0], trials[-1], answered=False))
         if trials[-1].low >= now.target:
             break
-    return best_first(recalled)
-
-
-def best_first(recalled: list[Recalled]) -> list[Recalled]:
-    """By score; of those that the exam cannot tell from the best one, a foundation agent first: it learns on best."""
-    scores = {r.id: r.last for r in recalled if r.last is not None}
-    best = max(scores.values(), key=lambda score: score.value, default=None)
-
-    def rank(r: Recalled) -> tuple[bool, bool, float]:
-        score = scores[r.id]
-        ties = best is not None and score.high >= best.low
-        return ties, ties and bool(r.card.get("foundation")), score.value
-
-    return sorted(recalled, key=rank, reverse=True)
+    return sorted(recalled, key=lambda r: r.last.value if r.last else 0.0, reverse=True)
 
 
 def named(source: str, library: Library) -> Prior:

@@ -1,6 +1,7 @@
 """`rekindle resume RUN`: go on with what was interrupted."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import tyro
 
@@ -33,7 +34,7 @@ def run(argv: list[str]) -> int:
     if manifest.status == "done":
         raise ConfigError(f"{resumed.id} is done; there is nothing to resume. `rekindle library show {resumed.id}`.")
     if manifest.kind == "master":
-        config = dict(manifest.config)
+        config: dict[str, Any] = dict(manifest.config)
         request = Request(**{**config, "rules": tuple(config["rules"]), "budget": parse_budget(config["budget"])})
         return master_command.carry_out(request, library, json=options.json, run=resumed)
     if manifest.kind == "train":

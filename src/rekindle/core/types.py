@@ -5,13 +5,14 @@ Axis letters: T time, B batch (rows of a rollout), P players, H W grid, V view, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from rekindle.core.spaces import Space, space_from_json, space_to_json
 
 Obs = dict[str, Array]
+T = TypeVar("T")
 
 
 class TimeStep(NamedTuple):
@@ -68,6 +69,12 @@ class Extras(NamedTuple):
     value: Float[Array, " B"] | None = None
     log_prob: Float[Array, " B"] | None = None
     mean: Float[Array, "B D"] | None = None
+
+
+def given(value: T | None) -> T:
+    """A field of `Extras` that this policy is known to have."""
+    assert value is not None
+    return value
 
 
 class ActOutput(NamedTuple):

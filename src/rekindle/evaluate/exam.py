@@ -13,6 +13,7 @@ from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Policy
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import planner, pools
+from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import Task
 from rekindle.envs.xland.pools import TaskPool
 from rekindle.evaluate.rollout import trial_rewards
@@ -57,7 +58,9 @@ def make_exam(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = N
     unpack = jax.jit(jax.vmap(lambda pool, i: pools.task(pool, i, 1), in_axes=(None, 0)))
     chosen = jax.tree.map(np.asarray, unpack(jax.tree.map(jnp.asarray, pool), jnp.asarray(numbers)))
     each = [jax.tree.map(lambda leaf, i=i: leaf[i], chosen) for i in range(len(numbers))]
-    plans = planner.plan_many(env.env, each, cache=cache, progress=progress)
+    world = env.env
+    assert isinstance(world, XLand)
+    plans = planner.plan_many(world, each, cache=cache, progress=progress)
     good = np.flatnonzero([plan.solvable and plan.exact and plan.optimum_exact for plan in plans])
     kept = jax.tree.map(lambda leaf: leaf[good], chosen)
     return Exam(env, kept, np.asarray([plans[i].optimum for i in good]), len(numbers) - len(good))

@@ -177,6 +177,14 @@ def test_rm_refuses_a_parent_and_what_is_shipped(library):
     assert library.rm("b") == b.id and library.runs() == []
 
 
+def test_rm_refuses_a_run_that_may_still_be_running(library):
+    run = Run.create(library, "train", name="a", config={}, seed=0)
+    with pytest.raises(LibraryError, match="running, or was killed.*--force"):
+        library.rm("a")
+    run.finish("interrupted")
+    assert library.rm("a") == run.id
+
+
 def test_a_home_that_cannot_be_one_is_refused_with_the_mend(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LibraryError, match=r"file is where a folder should be.*REKINDLE_HOME"):

@@ -39,6 +39,12 @@ class FlatEncoder(eqx.Module):
         return jax.nn.relu(self.layer(jnp.concatenate([_flatten(obs[n], s) for n, s in self.spaces], axis=-1))), None
 
 
+def _grid(spec: EnvSpec) -> Box:
+    view = spec.obs["view"]
+    assert isinstance(view, Box)
+    return view
+
+
 def _flat_size(name: str, space: Space) -> int:
     match space:
         case Discrete(n=n):
@@ -87,7 +93,7 @@ class TaskGridEncoder(eqx.Module):
     def __init__(self, key: Key[Array, ""], spec: EnvSpec, width: int, *, d: int = 8, hidden: int = 24,
                  rounds: int = 3):  # fmt: skip
         keys = jax.random.split(key, 7)
-        view = spec.obs["view"].shape
+        view = _grid(spec).shape
         self.identity = 0.5 * jax.random.normal(keys[0], (NODES, d))
         self.ground = 0.5 * jax.random.normal(keys[1], (SEEN_PLAYER + 1, d))
         self.node_in = Linear(keys[2], MARKS + 1 + RELATIONS, d)
@@ -162,7 +168,7 @@ class TypeMemory(eqx.Module):
 
     def __init__(self, key: Key[Array, ""], spec: EnvSpec, width: int, *, d: int = 8, hidden: int = 8, marks: int = 4):
         memory_key, mark_key, cell_key = jax.random.split(key, 3)
-        view = spec.obs["view"].shape
+        view = _grid(spec).shape
         self.memory = GRU(memory_key, d + len(_FEEDBACK), hidden)
         self.marks = Linear(mark_key, hidden + d, marks)
         self.cells = Linear(cell_key, view[0] * view[1] * marks, width)

@@ -1,6 +1,6 @@
 """What fine-tuning and learning from scratch share: practise until the exam is passed or it no longer pays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,6 +43,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     booked = 0
     if saved is not None and saved[2]["tag"] == name:
         booked = int(saved[2]["env_steps"])
+        curve = kept_curve(now.run.metrics(), name, booked)
         budget = extended(budget, float(saved[2]["wall_s"]), booked)
 
     def book(env_steps: int) -> None:
@@ -84,6 +85,15 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     policy = agent.policy(trained.state)
     score = curve[-1][1] if curve else now.ask(policy, stream=99)[-1]
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
+
+
+def kept_curve(metrics: Sequence[Mapping[str, Any]], name: str, until: int) -> list[tuple[int, Interval]]:
+    """The exams of an earlier sitting of this practice, up to the checkpoint it goes on from."""
+    return [
+        (row["env_steps"], Interval(row["exam/score"], row["exam/low"], row["exam/high"]))
+        for row in metrics
+        if row.get("tag") == name and "exam/score" in row and row["env_steps"] <= until
+    ]
 
 
 def extended(budget: Budget, seconds: float, env_steps: int) -> Budget:

@@ -1,9 +1,23 @@
 """Practice goes on where it was, and its budget with it."""
 
 from rekindle.core.budget import Budget
-from rekindle.strategies.practice import extended
+from rekindle.core.stats import Interval
+from rekindle.strategies.practice import extended, kept_curve
 
 
 def test_what_is_left_is_counted_from_the_beginning_of_the_training():
     assert extended(Budget(seconds=20.0), 100.0, 5) == Budget(seconds=120.0)
     assert extended(Budget(env_steps=20), 100.0, 5) == Budget(env_steps=25)
+
+
+def test_the_curve_of_an_earlier_sitting_is_kept_up_to_its_checkpoint():
+    exam = {"exam/score": 0.5, "exam/low": 0.4, "exam/high": 0.6}
+    rows = [
+        {"env_steps": 10, "tag": "fine-tune", **exam},
+        {"env_steps": 20, "tag": "fine-tune"},
+        {"env_steps": 30, "tag": "from scratch", **exam},
+        {"env_steps": 40, "tag": "fine-tune", **exam},
+        {"env_steps": 50, "tag": "fine-tune", **exam},
+    ]
+    point = Interval(0.5, 0.4, 0.6)
+    assert kept_curve(rows, "fine-tune", until=40) == [(10, point), (40, point)]

@@ -84,7 +84,7 @@ def train(
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
     With a run, metrics go to its folder and it resumes from its last checkpoint: exactly, where the budget is in steps.
-    A run that holds several trainings tells their checkpoints apart by `tag`.
+    A run that holds several trainings tells their checkpoints and metrics apart by `tag`.
     `state` starts from a trained agent. After Ctrl-C the chunk is finished and saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
@@ -116,7 +116,7 @@ def train(
             if not np.isfinite(values.get(f"{agent.name}/value_loss", 0.0)):
                 raise DivergedError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate.")
             if run is not None:
-                run.log(env_steps, values)
+                run.log(env_steps, values | ({"tag": tag} if tag else {}))
             if show is not None:
                 show(Progress(env_steps, share, rate, clock.eta(share), values))
             finished = stop is not None and stop(values)

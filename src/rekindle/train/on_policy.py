@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from rekindle.core.types import Agent, Obs, Rollout, TimeStep
+from rekindle.core.types import Agent, Obs, Rollout, TimeStep, given
 from rekindle.envs.base import Env
 
 MAX_TRIALS = 16
@@ -23,7 +23,7 @@ class TrialCounts(NamedTuple):
     """What ended since the last report, by index of the trial in its episode, plus running sums per world."""
 
     running: Float[Array, " B"]
-    index: Int32[Array, " B"]
+    trial: Int32[Array, " B"]
     ended: Float[Array, " K"]
     reward: Float[Array, " K"]
     success: Float[Array, " K"]
@@ -71,7 +71,7 @@ def collect(agent: Agent, env: Env, params: PyTree, key: Key[Array, ""], loop: L
         no = jnp.zeros_like(now.start)
 
         def cut_value() -> Float[Array, " B"]:
-            return agent.act(value_key, now.agent, out.carry, ts.final_obs, no, explore=False).extras.value
+            return given(agent.act(value_key, now.agent, out.carry, ts.final_obs, no, explore=False).extras.value)
 
         final_value = jax.lax.cond(jnp.any(ts.truncated), cut_value, lambda: jnp.zeros(no.shape))
         ended = ts.terminated | ts.truncated
@@ -91,7 +91,7 @@ def collect(agent: Agent, env: Env, params: PyTree, key: Key[Array, ""], loop: L
 def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"]) -> TrialCounts:
     """Book the rewards of trials that ended under the trial's index."""
     running = counts.running + ts.reward
-    at = jnp.minimum(counts.index, MAX_TRIALS - 1)
+    at = jnp.minimum(counts.trial, MAX_TRIALS - 1)
     trial_end = ts.trial_end | ended
     done = trial_end.astype(jnp.float32)
 
@@ -100,7 +100,7 @@ def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"]) -> TrialC
 
     return TrialCounts(
         running=jnp.where(trial_end, 0.0, running),
-        index=jnp.where(ended, 0, counts.index + trial_end.astype(jnp.int32)),
+        trial=jnp.where(ended, 0, counts.trial + trial_end.astype(jnp.int32)),
         ended=book(counts.ended, jnp.ones_like(running)),
         reward=book(counts.reward, running),
         success=book(counts.success, (running > 0).astype(jnp.float32)),

@@ -19,7 +19,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.losses import clipped_policy_gradient, clipped_value_error
 from rekindle.core.returns import generalized_advantage
 from rekindle.core.spaces import Discrete
-from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update
+from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update, given
 from rekindle.networks.encoders import FlatEncoder, TaskGridEncoder, TypeMemory, make_encoder
 from rekindle.networks.gru import GRU
 from rekindle.networks.linear import Linear
@@ -106,10 +106,10 @@ class Net(eqx.Module):
         seen, nodes = self.encoder(obs)
         parts, core, types = [seen], carry.core, carry.types
         if self.memory is not None:
-            core, remembered = self.memory(core, seen, start)
+            core, remembered = self.memory(given(core), seen, start)
             parts.append(remembered)
         if self.types is not None:
-            types, read = self.types(types, nodes, obs, start)
+            types, read = self.types(given(types), given(nodes), obs, start)
             parts.append(read)
         joint = jax.nn.relu(self.joint(jnp.concatenate(parts, axis=-1)))
         return Carry(core, types), self.policy(joint), self.value(joint)[..., 0]
@@ -178,7 +178,7 @@ class Targets(NamedTuple):
 
 def targets(config: Config, rollout: Rollout, last_value: Float[Array, " B"]) -> Targets:
     """Advantages and lambda-returns. The discount runs through trial borders: only an episode's end stops it."""
-    value = rollout.extras.value
+    value = given(rollout.extras.value)
     ended, cut = rollout.terminated, rollout.terminated | rollout.truncated
     v_next = jnp.concatenate([value[1:], last_value[None]])
     v_next = jnp.where(rollout.truncated, rollout.final_value, v_next)
@@ -196,21 +196,21 @@ def loss(config: Config, net: Net, rollout: Rollout, target: Targets) -> tuple[F
     """PPO's clipped objective on whole rows of a rollout."""
     _, logits, value = net(rollout.carry, rollout.obs, rollout.start)
     log_prob = categorical.log_prob(logits, rollout.action)
-    old = rollout.extras
+    old_log_prob, old_value = given(rollout.extras.log_prob), given(rollout.extras.value)
     advantage = (target.advantage - target.advantage.mean()) / (target.advantage.std() + 1e-8)
     over = partial(jnp.vectorize, signature="(),(),()->()")
-    policy_loss = over(partial(clipped_policy_gradient, epsilon=config.clip))(log_prob, old.log_prob, advantage).mean()
-    value_loss = over(partial(clipped_value_error, epsilon=config.clip))(value, old.value, target.value).mean()
+    policy_loss = over(partial(clipped_policy_gradient, epsilon=config.clip))(log_prob, old_log_prob, advantage).mean()
+    value_loss = over(partial(clipped_value_error, epsilon=config.clip))(value, old_value, target.value).mean()
     entropy = categorical.entropy(logits).mean()
     total = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
-    log_ratio = log_prob - old.log_prob
+    log_ratio = log_prob - old_log_prob
     metrics = Metrics(
         policy_loss=policy_loss,
         value_loss=value_loss,
         entropy=entropy,
         approx_kl=jnp.mean(jnp.exp(log_ratio) - 1.0 - log_ratio),
         clip_fraction=jnp.mean((jnp.abs(jnp.exp(log_ratio) - 1.0) > config.clip).astype(jnp.float32)),
-        explained_variance=1.0 - jnp.var(target.value - old.value) / (jnp.var(target.value) + 1e-8),
+        explained_variance=1.0 - jnp.var(target.value - old_value) / (jnp.var(target.value) + 1e-8),
         grad_norm=jnp.zeros(()),
     )
     return total, metrics
@@ -221,7 +221,7 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *,
     del labels
     act_key, shuffle_key = jax.random.split(key)
     last = act(act_key, state.net, batch.last_carry, batch.last_obs, batch.last_start, explore=False)
-    target = targets(config, batch, last.extras.value)
+    target = targets(config, batch, given(last.extras.value))
     optimiser = _optimiser(config)
 
     def minibatch(carry: tuple[Net, optax.OptState], rows: Int32[Array, " b"]) -> tuple[tuple, Metrics]:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -83,11 +84,16 @@ def parse(text: str, rules: tuple[str, ...] = (), *, hide: Hide = "none", world:
 
 
 def env_of(goal: Goal) -> Trials:
-    """The environment: the static sizes of the families that shipped agents know, and room for the rules."""
+    """The environment: the goal's world in trials."""
+    return Trials(world_of(goal))
+
+
+def world_of(goal: Goal) -> XLand:
+    """The static sizes of the families that shipped agents know, and room for the rules."""
     rows = next(size for size in RULE_BUCKETS if size >= len(goal.rules) + 1)
     used = {goal.goal[1], *(rule[1] for rule in goal.rules)}
     relations = (NEAR, HOLD, TOUCHING) + ((SEE,) if SEE in used else ())
-    return Trials(XLand(id="xland/goal-v1", max_rules=rows, view=View(9, "centre"), relations=relations))
+    return XLand(id="xland/goal-v1", max_rules=rows, view=View(9, "centre"), relations=relations)
 
 
 def needed_objects(goal: Goal) -> list[int]:
@@ -130,7 +136,7 @@ def pool(goal: Goal, *, split: Split, seed: int, worlds: int, neighbours: float 
         games.append(_game(asked, rng, distractors))
     pairs = np.stack([np.arange(worlds), rng.permutation(worlds)], axis=1)
     made = make_pool(some_worlds, games, trial_length=np.full(worlds, length), pairs=pairs)
-    good = np.flatnonzero(quiet(env_of(goal).env, made))
+    good = np.flatnonzero(quiet(world_of(goal), made))
     return keep(made, good) if len(good) else made
 
 
@@ -168,10 +174,10 @@ def _game(goal: Goal, rng: np.random.Generator, distractors: bool) -> Game:
     used = {k for row in (goal.goal, *goal.rules) for k in row[2:]}
     unused = [k for k in range(1, NUM_TYPES + 1) if k not in used]
     extra = rng.choice(unused, size=int(rng.integers(MAX_DISTRACTORS + 1))).tolist() if distractors and unused else []
-    rows = env_of(goal).env.max_rules
+    rows = world_of(goal).max_rules
     game = make_game(list(goal.goal), [list(rule) for rule in goal.rules], objects + extra, max_rules=rows,
                      max_objects=MAX_OBJECTS)  # fmt: skip
-    return game._replace(mask=hidden_parts(game.rules, goal.hide))
+    return game._replace(mask=hidden_parts(np.asarray(game.rules), goal.hide))
 
 
 def hidden_parts(rules: np.ndarray, hide: Hide) -> np.ndarray:
@@ -195,14 +201,15 @@ def hidden_parts(rules: np.ndarray, hide: Hide) -> np.ndarray:
 def _worlds(goal: Goal, rng: np.random.Generator, split: Split, count: int) -> tuple[list[World], int]:
     if goal.world in ROOMS:
         rooms, size, length = ROOMS[goal.world]
-        base = None
+        draw = partial(sample_world, rng, rooms, size, max_objects=MAX_OBJECTS)
     else:
         base = _read_map(goal.world)
         length = 40 + 2 * sum(base.terrain.shape)
+        draw = partial(_vary, base, rng)
     worlds: list[World] = []
     tries = 0
     while len(worlds) < count:
-        world = sample_world(rng, rooms, size, max_objects=MAX_OBJECTS) if base is None else _vary(base, rng)
+        world = draw()
         tries += 1
         # A map may be too small for as many different starts: then the splits share some rather than fail.
         if split_of(world_bytes(world)) == split or tries > 50 * count:
@@ -243,6 +250,6 @@ def _vary(base: World, rng: np.random.Generator) -> World:
     rest = np.asarray([c for c in floor.tolist() if c not in fixed.tolist()])
     order = rest[rng.permutation(len(rest))]
     places = np.concatenate([fixed, order[1:]])[:MAX_OBJECTS]
-    world = make_world(base.terrain, places, tuple(order[0].tolist()), heading=int(rng.integers(4)),
+    world = make_world(np.asarray(base.terrain), places, tuple(order[0].tolist()), heading=int(rng.integers(4)),
                        max_objects=MAX_OBJECTS)  # fmt: skip
     return world._replace(gates=base.gates, gate_open=base.gate_open)

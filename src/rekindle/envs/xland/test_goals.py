@@ -97,9 +97,16 @@ def test_wrong_words_are_one_sentence(error, words, text):
 def test_a_map_that_is_too_small_is_refused(tmp_path):
     path = tmp_path / "tiny.txt"
     path.write_text("####\n#..#\n####\n")
-    asked = goals.parse("near(yellow sphere, black cube)", world=str(path))
     with pytest.raises(GoalError, match="floor cells"):
-        goals.pool(asked, split="train", seed=0, worlds=2)
+        goals.parse("near(yellow sphere, black cube)", world=str(path))
+
+
+@pytest.mark.parametrize(("text", "said"), [("####\n#..#\n###\n", "line 3 has 3"), ("", "is empty"), ("####", "no floor")])
+def test_what_is_wrong_with_a_map_is_said_with_its_name(text, said, tmp_path):
+    path = tmp_path / "wrong.txt"
+    path.write_text(text)
+    with pytest.raises(GoalError, match=rf"wrong\.txt cannot be used.*{said}"):
+        goals.parse("hold yellow sphere", world=str(path))
 
 
 def test_relations_without_see_are_compiled_out():

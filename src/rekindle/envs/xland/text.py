@@ -82,7 +82,7 @@ def print_game(game: Game) -> str:
     """One line per goal and rule, and one with the objects in slot order; empty rules are left out."""
     used = np.asarray(game.rules)[:, 1] > 0
     rules = zip(np.asarray(game.rules)[used], np.asarray(game.mask)[used], strict=True)
-    lines = [f"goal: {print_goal(game.goal)}", *(f"rule: {print_rule(rule, mask)}" for rule, mask in rules)]
+    lines = [f"goal: {print_goal(np.asarray(game.goal))}", *(f"rule: {print_rule(rule, mask)}" for rule, mask in rules)]
     kinds = np.trim_zeros(np.asarray(game.objects), "b")
     if kinds.size:
         named = [_print_thing(kind, 0) + " [frozen]" * bool(game.frozen[i]) for i, kind in enumerate(kinds)]
