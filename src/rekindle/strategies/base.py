@@ -20,7 +20,7 @@ from rekindle.evaluate.exam import Exam, sit
 from rekindle.library.run import Run
 from rekindle.train.loop import Progress
 
-PRACTICE_REPETITIONS = 4
+PRACTICE_REPETITIONS = 2
 """Episodes per task of the practice exam."""
 
 

@@ -23,7 +23,7 @@ PATIENCE = 0.3
 WORLDS = 1024
 """Tasks in a practice pool."""
 SECOND_MARGIN = 0.02
-"""After a failed proof the practice exam has to get better by this before the next one."""
+"""After a failed proof the practice exam has to lie above the target by this much before the next one."""
 
 
 def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
@@ -35,7 +35,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     """
     wanted = now.target
     if now.ongoing is not None and now.ongoing.strategy == name:
-        wanted = now.ongoing.score.low + SECOND_MARGIN
+        wanted = now.target + SECOND_MARGIN
     env = AutoReset(now.env, partial(_draw, now.goal.trials))
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
     curve: list[tuple[int, Interval]] = []
