@@ -7,9 +7,9 @@ from rekindle.strategies.base import Attempt, Estimate, Situation
 from rekindle.strategies.practice import practise
 
 name = "fine-tune"
-NEIGHBOURS = 0.35
+NEIGHBOURS = 0.5
 """Share of practice tasks that are neighbours of the goal."""
-SETTINGS = {"learning_rate": 5e-4, "entropy_weight": 0.01, "num_envs": 128, "rollout_length": 64, "epochs": 2}
+SETTINGS = {"learning_rate": 5e-4, "entropy_weight": 0.01, "num_envs": 64, "rollout_length": 64, "epochs": 2}
 """What differs from how the prior was trained: smaller steps, less noise, smaller and more frequent updates."""
 
 
