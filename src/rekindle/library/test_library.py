@@ -179,7 +179,7 @@ def test_rm_refuses_a_parent_and_what_is_shipped(library):
 
 def test_rm_refuses_a_run_that_may_still_be_running(library):
     run = Run.create(library, "train", name="a", config={}, seed=0)
-    with pytest.raises(LibraryError, match="running, or was killed.*--force"):
+    with pytest.raises(LibraryError, match=r"running, or was killed.*--force"):
         library.rm("a")
     run.finish("interrupted")
     assert library.rm("a") == run.id

@@ -107,9 +107,7 @@ def test_what_is_spent(budget, steps, seconds, share):
 
 def test_a_diverged_value_is_an_error_not_a_checkpoint(world, tmp_path):
     env, source = world
-    bad = ppo.make(
-        ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8, reward_scale=1e38)
-    )
+    bad = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8, reward_scale=1e38))
     run = a_run(tmp_path)
     with pytest.raises(DivergedError, match="learning_rate"):
         train(bad, env, source, jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run)

@@ -101,7 +101,9 @@ def test_a_map_that_is_too_small_is_refused(tmp_path):
         goals.parse("near(yellow sphere, black cube)", world=str(path))
 
 
-@pytest.mark.parametrize(("text", "said"), [("####\n#..#\n###\n", "line 3 has 3"), ("", "is empty"), ("####", "no floor")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("####\n#..#\n###\n", "line 3 has 3"), ("", "is empty"), ("####", "no floor")]
+)
 def test_what_is_wrong_with_a_map_is_said_with_its_name(text, said, tmp_path):
     path = tmp_path / "wrong.txt"
     path.write_text(text)
