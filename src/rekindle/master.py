@@ -40,7 +40,7 @@ from rekindle.train.loop import Progress
 STRATEGIES: tuple[Strategy, ...] = (reuse, adapt, fine_tune, from_scratch)
 """Cheapest first."""
 PRACTICE_TASKS, PROOF_TASKS = 128, 128
-"""Tasks of the exams, less those that the planner leaves out. Scores differ more between tasks than between episodes."""
+"""Tasks of the exams, less those the planner leaves out. Scores differ more between tasks than between episodes."""
 MIN_PROOF_EPISODES = 256
 MOST_RECALLED = 6
 """Priors that are asked to show what they can do."""
