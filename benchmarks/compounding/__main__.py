@@ -5,6 +5,7 @@ not mastered costs it whole. The shipped agent's own training is not counted in 
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.common import ROOT, Bar, Study, at_least, at_most
-from benchmarks.compounding.goals import GOALS, ORDERS, Asked
+from benchmarks.compounding.goals import GOALS, ORDERS, TUNING, Asked
 from rekindle.core.budget import parse_budget
 from rekindle.envs.xland import goals as tasks
 from rekindle.envs.xland.level import NOOP
@@ -22,6 +23,7 @@ from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.library.library import Library
 from rekindle.master import Request, master
 from rekindle.report.plots import compounding_plot
+from rekindle.strategies import from_scratch
 from rekindle.train.loop import Progress
 
 
@@ -34,6 +36,11 @@ class Preset(NamedTuple):
 
 
 PRESETS = {"smoke": Preset("10s", 1, 1), "cpu": Preset("5m", 12, ORDERS), "gpu": Preset("5m", 12, ORDERS)}
+CANDIDATES = tuple(
+    {"num_envs": worlds, "entropy_weight": weight}
+    for worlds, weight in ((32, 0.03), (64, 0.03), (128, 0.03), (64, 0.01))
+)
+"""Settings of learning from scratch that were tried; the first is in use."""
 IDLE_BAR = 0.2
 """No goal on which a no-op or a random player reaches this share of the planner's reward."""
 
@@ -76,6 +83,22 @@ def arm(study: Study, preset: Preset, name: str, order: int, numbers: list[int])
     return rows
 
 
+def tuning(study: Study, preset: Preset, settings: dict[str, Any]) -> dict[str, Any]:
+    """From scratch with other settings, on goals outside the twelve: steps to master each."""
+    row: dict[str, Any] = dict(settings)
+    before = from_scratch.CONFIG
+    from_scratch.CONFIG = replace(before, **settings)
+    try:
+        for number, asked in enumerate(TUNING):
+            home = training.HOME / "compounding" / study.preset / "tuning"
+            shutil.rmtree(home, ignore_errors=True)
+            done = answer(study, preset, asked, home, reuse=False, seed=0)
+            row |= {f"{name} of goal {number + 1}": done[name] for name in ("verdict", "env_steps", "wall_s")}
+    finally:
+        from_scratch.CONFIG = before
+    return row
+
+
 def idle(number: int) -> dict[str, float]:
     """What doing nothing and acting at random reach on a goal."""
     goal = tasks.parse(GOALS[number].goal, GOALS[number].rules)
@@ -88,7 +111,7 @@ def idle(number: int) -> dict[str, float]:
 
 def main() -> None:
     """All arms, the bars and the plot."""
-    study = Study("compounding", about=__doc__ or "", parts=("scratch", "frozen", "growing", "idle"))
+    study = Study("compounding", about=__doc__ or "", parts=("scratch", "frozen", "growing", "idle", "tuning"))
     preset = PRESETS[study.preset]
     training.library()
     first = list(range(len(GOALS)))[: preset.goals]
@@ -102,6 +125,9 @@ def main() -> None:
         done["frozen"] = [arm(study, preset, "frozen", o, first) for o in range(preset.orders)]
     if study.only in (None, "scratch"):
         done["scratch"] = arm(study, preset, "scratch", 0, first)
+    if study.only in (None, "tuning"):
+        names = {f"tuning-{s['num_envs']}-{s['entropy_weight']}": s for s in CANDIDATES[: preset.goals]}
+        done["tuning"] = [study.cell(n, lambda s=s: tuning(study, preset, s)) for n, s in names.items()]
     bars = judge(done, orders) if study.only is None else []
     study.finish(seeds=list(range(preset.orders)), values=values(done, orders), bars=bars)
     if study.only is None:
@@ -131,7 +157,11 @@ def values(done: dict[str, Any], orders: list[list[int]]) -> dict[str, Any]:
     for order, cells in enumerate(done.get("growing", [])):
         for place, cell in enumerate(cells):
             rows.append({"arm": "growing", "order": order, "place": place, **line(orders[order][place], cell)})
-    return {"goals": rows, "idle": [{"goal": n, **cell} for n, cell in enumerate(done.get("idle", []))]}
+    return {
+        "goals": rows,
+        "tuning from scratch": done.get("tuning", []),
+        "idle": [{"goal": n, **cell} for n, cell in enumerate(done.get("idle", []))],
+    }
 
 
 def line(number: int, cell: dict[str, Any]) -> dict[str, Any]:
