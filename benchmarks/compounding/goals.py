@@ -1,7 +1,7 @@
 """The twelve goals, fixed: six of the F0 family, six chains of two rules, which the foundation agent never trained on.
 
-Any set is a choice; this one was made before the study was first run, for variety of relations and of the parts in
-which rules meet, and no goal that a random or an idle player half solves. The study checks the latter.
+The six of F0 were chosen by hand, before the study was first run, for variety of relations and parts. The chains were
+drawn: see draw.py, which prints them.
 """
 
 from typing import NamedTuple
@@ -23,18 +23,18 @@ F0 = (
     Asked("near(yellow pyramid, black cube)", ("near(purple wall, yellow cube) -> yellow pyramid",)),
 )
 CHAINS = (
-    Asked("hold yellow cube",
-          ("near(black sphere, purple wall) -> black pyramid", "hold black pyramid -> yellow cube")),
-    Asked("hold black sphere",
-          ("hold purple cube -> yellow wall", "near(yellow wall, black pyramid) -> black sphere")),
-    Asked("near(purple sphere, yellow pyramid)",
-          ("hold black cube -> purple sphere", "hold yellow wall -> yellow pyramid")),
-    Asked("near(black wall, purple cube)",
-          ("near(yellow sphere, yellow cube) -> black wall", "hold black sphere -> purple cube")),
-    Asked("hold purple wall",
-          ("hold yellow sphere -> black sphere", "near(black sphere, purple pyramid) -> purple wall")),
+    Asked("near(yellow sphere, yellow pyramid)",
+          ("near(yellow cube, purple wall) -> black pyramid, yellow sphere", "hold black pyramid -> yellow pyramid")),
     Asked("hold yellow pyramid",
-          ("near(purple sphere, black cube) -> purple pyramid", "near(purple pyramid, yellow cube) -> yellow pyramid")),
+          ("hold black wall -> yellow sphere", "near(yellow cube, yellow sphere) -> yellow pyramid")),
+    Asked("near(me, yellow sphere)",
+          ("hold black wall -> black pyramid", "hold black pyramid -> yellow sphere")),
+    Asked("near(yellow cube, yellow wall)",
+          ("hold black cube -> purple cube", "hold purple cube -> yellow cube, yellow wall")),
+    Asked("hold black sphere",
+          ("near(me, black pyramid) -> black sphere", "near(yellow pyramid, purple cube) -> black pyramid")),
+    Asked("hold purple cube",
+          ("hold black wall -> black pyramid", "near(me, black pyramid) -> purple cube")),
 )  # fmt: skip
 GOALS = F0 + CHAINS
 ORDERS = 3
@@ -45,3 +45,5 @@ TUNING = (
           ("hold yellow sphere -> black wall", "near(black wall, yellow pyramid) -> purple cube")),
 )  # fmt: skip
 """Outside the twelve: on these the settings of learning from scratch were chosen."""
+IDLE_BAR = 0.2
+"""No goal on which a no-op or a random player reaches this share of the planner's reward."""

@@ -21,7 +21,7 @@ from rekindle.core.types import EnvSpec
 from rekindle.envs.xland import goals, planner, pools
 from rekindle.envs.xland.goals import Goal, Hide
 from rekindle.evaluate.exam import Exam, Result, make_exam, sit
-from rekindle.library import manifest
+from rekindle.library import files, manifest
 from rekindle.library.artefact import read_meta, save_policy
 from rekindle.library.library import Library, Prior
 from rekindle.library.run import Run
@@ -114,6 +114,11 @@ class Outcome:
     """Id under which the policy is in the library: this run's, or the prior's if it was used as it is."""
     recalled: list[Recalled] = field(default_factory=list)
 
+    @property
+    def is_mastered(self) -> bool:
+        """Whether the best attempt's proof reaches the target."""
+        return self.proof is not None and self.proof.score.low >= self.target
+
     def to_json(self, report: Path) -> dict[str, Any]:
         """The line that `rekindle master --json` ends with."""
         score = self.proof.score if self.proof else None
@@ -145,10 +150,14 @@ def master(request: Request, library: Library, watch: Watcher, *, run: Run | Non
     watch.stage("understand", goal.words)
     candidates = nominate(request, library, goal)
     run = run or begin(request, goal, library)
+    candidates = [prior for prior in candidates if prior.id != run.id]
     try:
         return pursue(request, goal, candidates, library, run, watch)
     except RekindleError as error:
         run.finish("failed", notes=str(error))
+        raise
+    except KeyboardInterrupt:
+        run.update(status="interrupted")
         raise
 
 
@@ -165,8 +174,8 @@ def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Libra
     now = prepare(request, goal, library, run, account, watch)
     now = replace(now, priors=recall(candidates, now, watch))
     outcome.recalled = list(now.priors)
-    given_up: set[str] = set()
-    while offers := choose(now, given_up, outcome):
+    given_up = pick_up(outcome, now, library, watch)
+    while not outcome.is_mastered and (offers := choose(now, given_up, outcome)):
         (strategy, estimate), others = offers[0], offers[1:]
         watch.stage("choose", f"{strategy.name}: {estimate.reason}")
         alternatives = [{"choice": s.name, **e._asdict()} for s, e in others]
@@ -176,20 +185,39 @@ def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Libra
         run.decide(
             outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(), at_s=account.seconds()
         )
+        run.update(env_steps=account.env_steps, wall_s=account.seconds())
         if attempt.verdict == "interrupted":
-            run.finish("interrupted", env_steps=account.env_steps, wall_s=account.seconds())
             raise KeyboardInterrupt
-        proof = prove(now, attempt, request.seed, len(outcome.tried), library, watch)
-        outcome.tried.append(strategy.name)
-        if outcome.proof is None or proof.score.value > outcome.proof.score.value:
-            outcome.proof, outcome.attempt, outcome.strategy = proof, attempt, strategy.name
-        if proof.score.low >= request.target:
-            break
-        if attempt.state is None or attempt.verdict in ("stalled", "diverged", "converged"):
+        proof = prove(now, attempt, len(outcome.tried), library, watch)
+        if is_over := attempt.state is None or attempt.verdict in ("stalled", "diverged", "converged"):
             given_up.add(strategy.name)
         else:
             now = replace(now, ongoing=attempt)
+        outcome.tried.append(strategy.name)
+        best_yet = outcome.attempt is None or attempt.score.value >= outcome.attempt.score.value
+        if best_yet or proof.score.low >= now.target:
+            outcome.proof, outcome.attempt, outcome.strategy = proof, attempt, strategy.name
+            save(outcome, now)
+        run.decide(proved=strategy.name, score=proof.score._asdict(), given_up=is_over, at_s=account.seconds())
     return finish(keep(outcome, now))
+
+
+def pick_up(outcome: Outcome, now: Situation, library: Library, watch: Watcher) -> set[str]:
+    """Where an interrupted job stood: what was tried, the best policy so far (proved again); what was given up."""
+    earlier = [event for event in outcome.run.decisions() if "proved" in event]
+    outcome.tried = [event["proved"] for event in earlier]
+    folder = outcome.run.path / "policy"
+    if not earlier or not folder.is_dir():
+        return set()
+    loaded = load(folder, env_spec=now.env.spec)
+    card: dict[str, Any] = dict(loaded.artefact.meta.card)
+    score = Interval(*(float(card[name]) for name in ("practice", "practice_low", "practice_high")))
+    state = loaded.state_for(loaded.agent, jax.random.fold_in(now.key, 8)) if card["trained"] else None
+    parents = tuple(parent.id for parent in outcome.run.manifest.parents)
+    kept = Attempt(card["strategy"], loaded.agent, state, loaded.policy, score, "improving", parents, 0, [])
+    outcome.proof = prove(now, kept, len(outcome.tried), library, watch)
+    outcome.attempt, outcome.strategy = kept, kept.strategy
+    return {event["proved"] for event in earlier if event["given_up"]}
 
 
 def understand(request: Request) -> Goal:
@@ -328,18 +356,19 @@ def likeliest(priors: list[Prior], goal: Goal) -> list[Prior]:
 
 def choose(now: Situation, given_up: set[str], outcome: Outcome) -> list[tuple[Strategy, Estimate]]:
     """The strategies that still apply, cheapest first; none once the budget is spent on at least one attempt."""
-    if outcome.tried and now.account.is_spent():
+    if outcome.attempt is not None and now.account.is_spent():
         return []
     offers = [(s, e) for s in STRATEGIES if s.name not in given_up and (e := s.estimate(now)) is not None]
     return sorted(offers, key=lambda offer: offer[1].seconds)
 
 
-def prove(now: Situation, attempt: Attempt, seed: int, number: int, library: Library, watch: Watcher) -> Proof:
+def prove(now: Situation, attempt: Attempt, number: int, library: Library, watch: Watcher) -> Proof:
     """Fresh worlds, starts and random numbers; the score is the last trial's reward over the planner's."""
     watch.stage("prove", "fresh episodes in worlds that no training saw")
+    seed = now.run.manifest.seed or 0
     pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=PROOF_TASKS + 16)
     exam = make_exam(now.env, pool, tasks=PROOF_TASKS, cache=planned(library))
-    repetitions = -(-MIN_PROOF_EPISODES // max(len(exam.optimum), 1))
+    repetitions = -(-MIN_PROOF_EPISODES // len(exam.optimum))
     key = jax.random.fold_in(jax.random.fold_in(now.key, 10_000 + number), hash_of(now.run.id))
     result = sit(exam, attempt.policy, key, trials=now.goal.trials, repetitions=repetitions)
     now.account.env_steps += result.env_steps
@@ -352,20 +381,14 @@ def hash_of(text: str) -> int:
     return int.from_bytes(text.encode()[-6:], "big") % (1 << 31)
 
 
-def keep(outcome: Outcome, now: Situation) -> Outcome:
-    """Verdict; a newly trained policy goes to the library with its lineage and score card."""
+def save(outcome: Outcome, now: Situation) -> None:
+    """Policy, score card and lineage into the run's folder: the best so far is never lost."""
     assert outcome.proof is not None and outcome.attempt is not None
-    score, attempt = outcome.proof.score, outcome.attempt
-    before = max((r.last.high for r in now.priors if r.last is not None), default=0.0)
-    if score.low >= outcome.target:
-        outcome.verdict, outcome.reason = "mastered", f"the interval's lower end {score.low:.3f} reaches the target"
-    elif score.low > before and attempt.state is not None:
-        outcome.verdict, outcome.reason = "improved", f"better than anything in the library before ({before:.3f})"
-    else:
-        outcome.reason = f"the interval's lower end {score.low:.3f} misses the target {outcome.target:g}"
-    run = outcome.run
-    parents = [(parent, "init" if attempt.state is not None else "policy") for parent in attempt.parents]
-    run.update(parents=[{"id": id, "role": role} for id, role in parents])
+    score, attempt, run = outcome.proof.score, outcome.attempt, outcome.run
+    role = "policy" if attempt.state is None else "init"
+    run.update(parents=[{"id": parent, "role": role} for parent in attempt.parents])
+    if attempt.state is None and now.priors[0].answered:
+        return
     card = {
         "goal": outcome.goal.words,
         "score": score.value,
@@ -373,24 +396,40 @@ def keep(outcome: Outcome, now: Situation) -> Outcome:
         "score_high": score.high,
         "episodes": int(np.prod(outcome.proof.result.scores.shape[:2])),
         "normaliser": "planner",
+        "practice": attempt.score.value,
+        "practice_low": attempt.score.low,
+        "practice_high": attempt.score.high,
         "strategy": outcome.strategy,
+        "trained": attempt.state is not None,
         "env_steps": outcome.account.env_steps,
     }
-    if attempt.state is not None or (outcome.verdict == "mastered" and not now.priors[0].answered):
-        state = attempt.state
-        facts = export(attempt.agent, state, now.env.spec) if state is not None else policy_facts(now, attempt)
-        save_policy(run.path / "policy", **facts, card=card, provenance={"run": run.id, "parents": attempt.parents})
-        outcome.agent = run.id
-    else:
-        outcome.agent = attempt.parents[0] if attempt.parents else ""
-    return outcome
+    facts = policy_facts(now) if attempt.state is None else export(attempt.agent, attempt.state, now.env.spec)
+    save_policy(run.path / "policy", **facts, card=card, provenance={"run": run.id, "parents": attempt.parents})
 
 
-def policy_facts(now: Situation, attempt: Attempt) -> dict[str, Any]:
+def policy_facts(now: Situation) -> dict[str, Any]:
     """The facts of a prior that was used as it is, to keep it as the answer to this goal too."""
-    meta = now.priors[0].loaded.artefact
-    return {"agent": meta.meta.agent, "agent_version": meta.meta.agent_version, "config": meta.meta.config,
-            "spec": meta.meta.spec, "arrays": meta.arrays}  # fmt: skip
+    artefact = now.priors[0].loaded.artefact
+    meta = artefact.meta
+    return {"agent": meta.agent, "agent_version": meta.agent_version, "config": meta.config, "spec": meta.spec,
+            "arrays": artefact.arrays}  # fmt: skip
+
+
+def keep(outcome: Outcome, now: Situation) -> Outcome:
+    """The verdict; a policy that was trained, or that masters the goal, stays in the library under this run."""
+    assert outcome.proof is not None and outcome.attempt is not None
+    score, attempt, folder = outcome.proof.score, outcome.attempt, outcome.run.path / "policy"
+    before = max((r.last.high for r in now.priors if r.last is not None), default=None)
+    if outcome.is_mastered:
+        outcome.verdict, outcome.reason = "mastered", f"the interval's lower end {score.low:.3f} reaches the target"
+    elif before is not None and attempt.state is not None and score.low > before:
+        outcome.verdict, outcome.reason = "improved", f"better than anything in the library before ({before:.3f})"
+    else:
+        outcome.reason = f"the interval's lower end {score.low:.3f} misses the target {outcome.target:g}"
+    if attempt.state is None and outcome.verdict != "mastered" and folder.is_dir():
+        files.remove(folder)
+    outcome.agent = outcome.run.id if folder.is_dir() else attempt.parents[0]
+    return outcome
 
 
 def finish(outcome: Outcome) -> Outcome:

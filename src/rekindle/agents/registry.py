@@ -49,10 +49,13 @@ def config_to_json(config: Any) -> dict[str, Any]:
 def config_from_json(name: str, data: dict[str, Any]) -> Any:
     """The config of agent `name`; ConfigError names an unknown field and the nearest known one."""
     cls = module_of(name).Config
-    known = [field.name for field in dataclasses.fields(cls)]
-    for field in data:
+    known, defaults = [field.name for field in dataclasses.fields(cls)], cls()
+    for field, value in data.items():
         if field not in known:
             raise ConfigError(f"{name} has no setting {field!r}; {did_you_mean(field, known)}")
+        kind = type(getattr(defaults, field))
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
+            raise ConfigError(f"{name}'s setting {field} takes a {kind.__name__}; got {value!r}.")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
@@ -102,6 +105,8 @@ def load(folder: Path, *, env_spec: EnvSpec | None = None) -> Loaded:
     """
     artefact = read_policy(folder)
     meta = artefact.meta
+    if meta.agent not in names():
+        raise CheckpointError(f"{folder} was written by an agent {meta.agent!r} that this version does not have.")
     module = module_of(meta.agent)
     if meta.agent_version > module.VERSION:
         raise CheckpointError(
@@ -110,7 +115,10 @@ def load(folder: Path, *, env_spec: EnvSpec | None = None) -> Loaded:
     spec = EnvSpec.from_json(meta.spec)
     if env_spec is not None and (reason := incompatible(spec, env_spec)):
         raise CheckpointError(f"{folder} cannot act in {env_spec.id}: {reason}.")
-    agent = make_agent(meta.agent, config_from_json(meta.agent, meta.config))
+    try:
+        agent = make_agent(meta.agent, config_from_json(meta.agent, meta.config))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder} cannot be used: {error}") from None
     like = eqx.filter_eval_shape(lambda: agent.policy(agent.init(jax.random.key(0), spec)))
     policy = unflatten_arrays(like, artefact.arrays, where=str(folder))
     return Loaded(policy, agent, spec, artefact)

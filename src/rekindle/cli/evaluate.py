@@ -8,13 +8,14 @@ import numpy as np
 import tyro
 from rich.table import Table
 
+from rekindle.agents.registry import incompatible
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
 from rekindle.core.errors import ConfigError
 from rekindle.envs import registry
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
-from rekindle.evaluate.adaptation import AGENT, FORGETFUL, NO_OP, PLANNER, RANDOM, Adaptation, adapt_curve
+from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, PLANNER, RANDOM, Adaptation, adapt_curve
 from rekindle.evaluate.exam import make_exam
 from rekindle.evaluate.scores import Summary
 from rekindle.library import files
@@ -38,8 +39,6 @@ class Options:
     """Held-out tasks."""
     repetitions: int = 16
     """Episodes per task and number of trials."""
-    greedy: bool = False
-    """Take the most probable action instead of sampling."""
     seed: int = 0
     """Of tasks, starts and actions."""
     json: bool = False
@@ -50,29 +49,35 @@ def run(argv: list[str]) -> int:
     """Evaluate and show a table; the run folder has the values and a plot."""
     options = cli.parse(Options, argv, "rekindle evaluate")
     trials = numbers(options.trials)
-    if options.count < 1 or options.repetitions < 1:
-        raise ConfigError(f"--count and --repetitions must be at least 1; got {options.count}, {options.repetitions}.")
+    for name, least in (("count", 1), ("repetitions", 1), ("seed", 0)):
+        if (value := getattr(options, name)) < least:
+            raise ConfigError(f"--{name} must be at least {least}; got {value}.")
     made = registry.make(options.tasks)
     if not (isinstance(made.env, Trials) and isinstance(made.env.env, XLand)):
         raise ConfigError(f"the planner normalises scores of xland tasks only; got {options.tasks!r}.")
     library, live = Library.open(), Live("")
     loaded = load(options.agent, library=library)
+    if reason := incompatible(loaded.spec, made.spec):
+        raise ConfigError(f"{options.agent} cannot act in {made.spec.id}: {reason}.")
     live.stage("plan", f"{options.count} held-out tasks of {made.spec.id}")
     pool = made.pool(split="test", seed=options.seed)
     exam = make_exam(made.env, pool, tasks=options.count, cache=library.folder / "planned", seed=options.seed)
     kind = "success" if made.spec.id.startswith("xland/doors") else "return"
     kept = Run.create(library, "evaluate", name=f"on-{made.spec.id.split('/')[1]}", config=options.__dict__,
                       seed=options.seed, env_id=made.spec.id)  # fmt: skip
-    result = adapt_curve(
-        exam,
-        loaded.policy,
-        jax.random.key(options.seed),
-        trials=trials,
-        repetitions=options.repetitions,
-        kind=kind,
-        explore=not options.greedy,
-        progress=lambda policy, k: live.stage("roll out", f"{policy}, {k} trials"),
-    )
+    try:
+        result = adapt_curve(
+            exam,
+            loaded.policy,
+            jax.random.key(options.seed),
+            trials=trials,
+            repetitions=options.repetitions,
+            kind=kind,
+            progress=lambda policy, k: live.stage("roll out", f"{policy}, {k} trials"),
+        )
+    except KeyboardInterrupt:
+        kept.finish("failed", notes="interrupted")
+        raise KeyboardInterrupt("interrupted; ask again, an evaluation starts over.") from None
     rows = result.summaries()
     save(kept, result, rows)
     show(
@@ -89,7 +94,7 @@ def run(argv: list[str]) -> int:
 def numbers(text: str) -> list[int]:
     """`1,2,5` as integers."""
     parts = text.split(",")
-    if not all(part.strip().isdigit() and 1 <= int(part) <= 64 for part in parts):
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= 64 for part in parts):
         raise ConfigError(f"--trials takes numbers from 1 to 64 with commas between, such as 1,2,3,5; got {text!r}.")
     return [int(part) for part in parts]
 
@@ -98,10 +103,12 @@ def save(run: Run, result: Adaptation, rows: list[Summary]) -> None:
     """Values, summaries and a plot into the run's folder."""
     values = {f"{policy}/{k}": record.values.astype(np.float32) for (policy, k), record in result.records.items()}
     run.save_checkpoint(0, values, {"rows": [row.to_json() for row in rows]})
-    curves = {name: [row for row in rows if row.policy == name] for name in (AGENT, FORGETFUL, RANDOM, NO_OP, PLANNER)}
+    curves = {
+        name: [row for row in rows if row.policy == name] for name in (AGENT, GREEDY, FORGETFUL, RANDOM, NO_OP, PLANNER)
+    }
     drawn = {name: Curve(name, [r.trials for r in part], *zip(*[r.mean for r in part], strict=True))
              for name, part in curves.items()}  # fmt: skip
-    plot = adaptation_plot(drawn[AGENT], [drawn[n] for n in (FORGETFUL, RANDOM, NO_OP, PLANNER)])
+    plot = adaptation_plot(drawn[AGENT], [drawn[n] for n in others])
     files.write_bytes(run.path / "adaptation.svg", plot)
     scores: list[dict[str, Any]] = [{"name": f"{row.policy} k={row.trials}", **row.mean._asdict()} for row in rows]
     run.update(scores=scores)
@@ -116,6 +123,6 @@ def show(rows: list[Summary], title: str) -> None:
     for row in rows:
         interval = f"{row.mean.low:.3f} to {row.mean.high:.3f}"
         table.add_row(row.policy, str(row.trials), f"{row.mean.value:.3f}", interval,
-                      f"{row.median.value:.3f}", f"{row.percentile_20.value:.3f}", f"{row.share_mastered:.2f}",
-                      f"{row.share_above_0:.2f}")  # fmt: skip
+                      f"{row.median.value:.3f}", f"{row.percentile_20.value:.3f}", f"{row.share_mastered.value:.2f}",
+                      f"{row.share_above_0.value:.2f}")  # fmt: skip
     cli.console().print(table)

@@ -48,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except RekindleError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted; `rekindle resume` goes on from the last checkpoint.", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "interrupted; `rekindle resume` goes on from the last checkpoint.", INTERRUPTED)
     except BrokenPipeError:
         # Python flushes stdout once more on its way out; that must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         reason = " ".join(str(error).split())
         short = reason if len(reason) <= 200 else reason[:200] + "..."
         saved = _save_crash(args)
-        return _fail(f"a defect of ours, {type(error).__name__}: {short} The traceback is in {saved}", 1)
+        return _fail(f"a defect of ours, {type(error).__name__}: {short}. The traceback is in {saved}.", 1)
 
 
 def _dispatch(args: list[str]) -> int:

@@ -119,6 +119,6 @@ def trial_range(text: str | None) -> tuple[int, int | None]:
     if text is None:
         return 1, None
     first, _, last = text.partition("-")
-    if not first.isdigit() or (last and not last.isdigit()) or int(first) < 1 or int(last or first) < int(first):
+    if not first.isdecimal() or (last and not last.isdecimal()) or int(first) < 1 or int(last or first) < int(first):
         raise ConfigError(f"--trials takes a number or a range such as 1-4; got {text!r}.")
     return int(first), int(last or first)

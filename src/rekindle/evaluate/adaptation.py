@@ -18,7 +18,8 @@ from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPo
 from rekindle.evaluate.rollout import trial_rewards
 from rekindle.evaluate.scores import Kind, Normaliser, ScoreRecord, Summary, summarise
 
-AGENT, FORGETFUL, RANDOM, NO_OP, PLANNER = "agent", "memory reset per trial", "random", "no-op", "planner"
+AGENT, GREEDY, FORGETFUL = "agent", "agent, greedy", "memory reset per trial"
+RANDOM, NO_OP, PLANNER = "random", "no-op", "planner"
 
 
 class Adaptation(NamedTuple):
@@ -40,10 +41,9 @@ def adapt_curve(
     trials: Sequence[int],
     repetitions: int,
     kind: Kind,
-    explore: bool = True,
     progress: Callable[[str, int], None] | None = None,
 ) -> Adaptation:
-    """Sit an exam with every number of trials, beside the baselines.
+    """Sit an exam with every number of trials, actions sampled and greedy, beside the baselines.
 
     Random and no-op do not depend on k and are run with one trial; the planner is 1 by definition and is run as the
     values it is.
@@ -51,6 +51,7 @@ def adapt_curve(
     assert isinstance(exam.env.spec.action, Discrete)
     actions = exam.env.spec.action.n
     runs: list[tuple[str, Any, int]] = [(AGENT, policy, k) for k in trials]
+    runs += [(GREEDY, policy, k) for k in trials]
     runs += [(FORGETFUL, ForgetfulPolicy(policy, actions), k) for k in trials]
     runs += [(RANDOM, RandomPolicy(actions), 1), (NO_OP, ConstantPolicy(NOOP), 1)]
     normaliser = Normaliser(np.zeros_like(exam.optimum), exam.optimum, "planner")
@@ -60,6 +61,7 @@ def adapt_curve(
         if progress:
             progress(name, k)
         stream = jax.random.fold_in(key, number)
+        explore = name != GREEDY
         values = trial_rewards(exam.env, who, exam.tasks, stream, trials=k, repetitions=repetitions, explore=explore)
         records[name, k] = ScoreRecord(values, kind, normaliser)
         steps += int(exam.tasks.trial_length.astype(np.int64).sum()) * k * repetitions

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from rekindle.core.errors import GoalError
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Policy
 from rekindle.envs.wrappers import Trials
@@ -52,7 +53,11 @@ class Result(NamedTuple):
 
 def make_exam(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = None, seed: int = 0,
               progress: Callable[[int, int], None] | None = None) -> Exam:  # fmt: skip
-    """An exam of `tasks` tasks of a pool (all, if it has fewer), less those the planner leaves out."""
+    """An exam of `tasks` tasks of a pool (all, if it has fewer), less those the planner leaves out.
+
+    Raises:
+        GoalError: it leaves out all.
+    """
     total = pools.num_tasks(pool)
     numbers = np.random.default_rng(seed).permutation(total)[:tasks]
     unpack = jax.jit(jax.vmap(lambda pool, i: pools.task(pool, i, 1), in_axes=(None, 0)))
@@ -62,6 +67,11 @@ def make_exam(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = N
     assert isinstance(world, XLand)
     plans = planner.plan_many(world, each, cache=cache, progress=progress)
     good = np.flatnonzero([plan.solvable and plan.exact and plan.optimum_exact for plan in plans])
+    if not len(good):
+        raise GoalError(
+            f"the best possible reward is known for none of {len(numbers)} worlds: the goal cannot be reached in them, "
+            "or does not last once it is reached (a rule takes its objects)."
+        )
     kept = jax.tree.map(lambda leaf: leaf[good], chosen)
     return Exam(env, kept, np.asarray([plans[i].optimum for i in good]), len(numbers) - len(good))
 

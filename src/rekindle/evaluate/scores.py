@@ -16,6 +16,8 @@ from rekindle.core.stats import Interval
 
 Kind = Literal["return", "success", "stages"]
 SHARE_MASTERED = 0.8
+STATISTICS = ("mean", "median", "percentile_20", "share_mastered", "share_above_0")
+"""Fields of a summary that are intervals."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,16 @@ class Summary:
     mean: Interval
     median: Interval
     percentile_20: Interval
-    share_mastered: float
+    share_mastered: Interval
     """Share of tasks with a score of at least 0.8."""
-    share_above_0: float
+    share_above_0: Interval
 
     def to_json(self) -> dict[str, Any]:
         """As JSON data."""
         return {
             "policy": self.policy,
             "trials": self.trials,
-            **{n: getattr(self, n)._asdict() for n in ("mean", "median", "percentile_20")},
-            "share_mastered": self.share_mastered,
-            "share_above_0": self.share_above_0,
+            **{n: getattr(self, n)._asdict() for n in STATISTICS},
         }
 
 
@@ -84,6 +84,6 @@ def summarise(policy: str, records: list[ScoreRecord]) -> Summary:
         mean=stats.bootstrap(scores),
         median=stats.bootstrap(scores, stats.median),
         percentile_20=stats.bootstrap(scores, stats.percentile_20),
-        share_mastered=float((scores >= SHARE_MASTERED).mean()),
-        share_above_0=float((scores > 0).mean()),
+        share_mastered=stats.bootstrap((scores >= SHARE_MASTERED).astype(float)),
+        share_above_0=stats.bootstrap((scores > 0).astype(float)),
     )

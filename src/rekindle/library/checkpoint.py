@@ -42,6 +42,12 @@ def save(run: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[s
     files.sweep(parent, older_than_s=_STALE_SECONDS)
 
 
+def drop(run: Path) -> None:
+    """Remove every checkpoint of a run."""
+    for step in steps(run):
+        files.remove(run / FOLDER / str(step))
+
+
 def steps(run: Path) -> list[int]:
     """The steps of the kept checkpoints, ascending."""
     parent = run / FOLDER

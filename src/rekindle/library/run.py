@@ -139,7 +139,8 @@ class Run:
         rows: list[dict[str, Any]] = []
         for row in files.read_lines(self._path / METRICS):
             if (step := row.pop(_RESUMED, None)) is not None:
-                rows = [before for before in rows if before["env_steps"] <= step]
+                same = row.get("tag")
+                rows = [old for old in rows if old["env_steps"] <= step or old.get("tag") != same]
             rows.append({k: _NOT_FINITE.get(v, v) if isinstance(v, str) else v for k, v in row.items()})
         return rows
 
@@ -177,6 +178,10 @@ class Run:
         facts, arrays = latest
         self._resumed_from = facts.step
         return facts.step, arrays, facts.meta
+
+    def drop_checkpoints(self) -> None:
+        """Remove all checkpoints: another training begins in this run, whose steps count from 0."""
+        checkpoint.drop(self._path)
 
     def update(self, **fields: Any) -> None:
         """Change facts of the manifest: `env_steps`, `scores`, `notes`, `status`, `wall_s`, …; ConfigError if unfit."""

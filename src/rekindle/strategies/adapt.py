@@ -22,4 +22,5 @@ def carry_out(now: Situation) -> Attempt:
     """Nothing to train: the memory does it within the episode."""
     best = now.priors[0]
     score = best.last or now.ask(best.loaded.policy, stream=1)[-1]
-    return Attempt(name, best.loaded.agent, None, best.loaded.policy, score, "mastered", (best.id,), 0, [])
+    verdict = "mastered" if score.low >= now.target else "converged"
+    return Attempt(name, best.loaded.agent, None, best.loaded.policy, score, verdict, (best.id,), 0, [])

@@ -1,6 +1,7 @@
 """What fine-tuning and learning from scratch share: practise until the exam is passed or it no longer pays."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from rekindle.core.types import Agent, Policy
 from rekindle.envs.wrappers import AutoReset
 from rekindle.envs.xland import pools
 from rekindle.strategies.base import PRACTICE_REPETITIONS, Attempt, Situation, Verdict, judge
-from rekindle.train.loop import Plan, train
+from rekindle.train.loop import Plan, Progress, train
 
 EXAM_SHARE = 0.25
 """Exams take at most this share of the steps of practice, so that it ends soon after the goal is mastered."""
@@ -28,7 +29,7 @@ SECOND_MARGIN = 0.02
 
 def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
              parents: tuple[str, ...], give_up: bool) -> Attempt:  # fmt: skip
-    """Train on the goal and a share of its neighbours, with an exam now and then.
+    """Train on the goal and a share of its neighbours, with an exam now and then; `budget` pays for both.
 
     Stops when the exam's interval lies above the target (by a margin, if a proof failed before), or, with `give_up`,
     when the curve has stalled or diverged. After a failed proof or an interruption it goes on from the checkpoint.
@@ -39,9 +40,14 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     env = AutoReset(now.env, partial(_draw, now.goal.trials))
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
     curve: list[tuple[int, Interval]] = []
+    exam_steps = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
+    if budget.env_steps is not None:  # exams and a proof, about as long as an exam, come out of it, too
+        budget = replace(budget, env_steps=max(int((budget.env_steps - exam_steps) * (1 - EXAM_SHARE)), 1))
     saved = now.run.latest_checkpoint()
     booked = 0
-    if saved is not None and saved[2]["tag"] == name:
+    if saved is not None and saved[2]["tag"] != name:
+        now.run.drop_checkpoints()
+    elif saved is not None:
         booked = int(saved[2]["env_steps"])
         curve = kept_curve(now.run.metrics(), name, booked)
         budget = extended(budget, float(saved[2]["wall_s"]), booked)
@@ -55,9 +61,12 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     def exam(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
         del key
         score = now.ask(policy, stream=100 + len(curve))[-1]
-        book(env_steps)
         curve.append((env_steps, score))
         return {"exam/score": score.value, "exam/low": score.low, "exam/high": score.high}
+
+    def watch(progress: Progress) -> None:
+        book(progress.env_steps)
+        now.show(name, progress)
 
     def enough(values: Mapping[str, float]) -> bool:
         if "exam/score" not in values:
@@ -66,7 +75,6 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         hopeless = verdict in ("stalled", "diverged") and values["time/budget_share"] >= PATIENCE
         return verdict == "mastered" or (give_up and hopeless)
 
-    exam_steps = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
     trained = train(
         agent,
         env,
@@ -76,7 +84,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         run=now.run,
         state=state,
         evaluate=exam,
-        show=partial(now.show, name),
+        show=watch,
         stop=enough,
         tag=name,
     )

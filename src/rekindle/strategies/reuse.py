@@ -22,4 +22,5 @@ def carry_out(now: Situation) -> Attempt:
     score = prior.last
     if score is None:
         score = Interval(*(float(prior.card[name]) for name in ("score", "score_low", "score_high")))
-    return Attempt(name, prior.loaded.agent, None, prior.loaded.policy, score, "mastered", (prior.id,), 0, [])
+    verdict = "mastered" if score.low >= now.target else "converged"
+    return Attempt(name, prior.loaded.agent, None, prior.loaded.policy, score, verdict, (prior.id,), 0, [])

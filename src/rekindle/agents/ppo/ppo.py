@@ -6,6 +6,7 @@ scaled by a constant. See README.md for every logged metric.
 """
 
 from functools import partial
+from math import inf
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -63,17 +64,20 @@ class Config(eqx.Module):
 
     def __check_init__(self) -> None:
         """Refuse what cannot run, all problems at once."""
-        wrong = []
-        if self.num_envs % self.minibatches:
+        names = ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")
+        wrong = [f"{name} must be at least 1; got {getattr(self, name)}" for name in names if getattr(self, name) < 1]
+        if not wrong and self.num_envs % self.minibatches:
             wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
-        sizes = {
-            n: getattr(self, n) for n in ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")
-        }
-        wrong += [f"{name} must be at least 1; got {value}" for name, value in sizes.items() if value < 1]
         positive = {n: getattr(self, n) for n in ("learning_rate", "clip", "max_grad_norm", "reward_scale")}
-        wrong += [f"{name} must be above 0; got {value}" for name, value in positive.items() if not value > 0]
+        wrong += [
+            f"{name} must be above 0 and finite; got {value}" for name, value in positive.items() if not 0 < value < inf
+        ]
         weights = {n: getattr(self, n) for n in ("value_weight", "entropy_weight")}
-        wrong += [f"{name} must be at least 0; got {value}" for name, value in weights.items() if not value >= 0]
+        wrong += [
+            f"{name} must be at least 0 and finite; got {value}"
+            for name, value in weights.items()
+            if not 0 <= value < inf
+        ]
         shares = {n: getattr(self, n) for n in ("gamma", "lambda_")}
         wrong += [f"{name} must lie in [0, 1]; got {value}" for name, value in shares.items() if not 0 <= value <= 1]
         if self.memory not in ("gru+types", "gru", "none"):
