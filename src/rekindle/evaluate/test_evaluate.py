@@ -10,7 +10,7 @@ from rekindle.core.types import ActOutput, Extras
 from rekindle.envs import registry
 from rekindle.envs.xland import pools
 from rekindle.envs.xland.level import NOOP
-from rekindle.evaluate.adaptation import AGENT, FORGETFUL, NO_OP, PLANNER, RANDOM, adapt_curve
+from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, PLANNER, RANDOM, adapt_curve
 from rekindle.evaluate.exam import make_exam, sit
 from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
 from rekindle.evaluate.rollout import trial_rewards
@@ -78,11 +78,11 @@ def test_rows_beyond_a_batch_change_nothing(doors, monkeypatch):
 
 def test_the_curve_stands_beside_every_baseline(exam):
     result = adapt_curve(exam, RandomPolicy(7), jax.random.key(0), trials=[1, 2], repetitions=2, kind="success")
-    assert set(result.records) == {(AGENT, 1), (AGENT, 2), (FORGETFUL, 1), (FORGETFUL, 2), (RANDOM, 1), (NO_OP, 1),
-                                   (PLANNER, 1)}  # fmt: skip
+    assert set(result.records) == {(AGENT, 1), (AGENT, 2), (GREEDY, 1), (GREEDY, 2), (FORGETFUL, 1), (FORGETFUL, 2),
+                                   (RANDOM, 1), (NO_OP, 1), (PLANNER, 1)}  # fmt: skip
     by_name = {(row.policy, row.trials): row for row in result.summaries()}
     assert by_name[PLANNER, 1].mean.value == 1.0
-    assert by_name[NO_OP, 1].share_above_0 == 0.0
+    assert by_name[NO_OP, 1].share_above_0.value == 0.0
 
 
 def record(values, kind="return", source="planner"):
@@ -96,7 +96,7 @@ def test_scores_by_hand():
     assert record(values).scores().tolist() == [0.75, 0.125]
     assert record(values, "success").scores().tolist() == [1.0, 0.5]
     row = summarise("x", [record(values)])
-    assert (row.trials, row.share_mastered, row.share_above_0) == (2, 0.0, 1.0)
+    assert (row.trials, row.share_mastered.value, row.share_above_0.value) == (2, 0.0, 1.0)
     assert row.mean.value == pytest.approx(0.4375)
 
 
