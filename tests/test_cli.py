@@ -122,7 +122,7 @@ def test_a_defect_is_saved_elsewhere_if_the_library_cannot_be_written(command, c
     monkeypatch.setattr(main.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
     command(raising(ZeroDivisionError("x")))
     assert main.main(["try"]) == 1
-    crash = Path(capsys.readouterr().err.split()[-1])
+    crash = Path(capsys.readouterr().err.split()[-1].removesuffix("."))
     assert crash.parent == tmp_path and "Traceback" in crash.read_text()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -13,8 +14,8 @@ from rekindle.core.errors import GoalError, RekindleError
 from rekindle.core.stats import Interval
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.master import Request, master
-from rekindle.strategies.base import judge
+from rekindle.master import Outcome, Request, is_answer, master
+from rekindle.strategies.base import Attempt, Estimate, judge
 
 master_module = sys.modules["rekindle.master"]  # `rekindle.master` is the function
 GOAL = "hold yellow sphere"
@@ -109,11 +110,56 @@ def test_from_scratch_stops_at_its_budget_and_can_be_resumed(tmp_path, monkeypat
         master(request, library, Listener())
     run = library.runs(kind="master")[0]
     monkeypatch.setattr(master_module, "prove", original)
+    assert run.manifest.status == "interrupted"
     outcome = master(request, library, Listener(), run=Run.open(library, run.id))
     assert outcome.run.id == run.id
     assert outcome.tried == ["from scratch"]
-    assert outcome.verdict in ("not_mastered", "improved")
-    assert outcome.account.env_steps >= 40_000
+    assert outcome.verdict == "not_mastered" and "misses the target" in outcome.reason
+    chunk, proof = 4 * 32 * 64, 320 * 40
+    assert 30_000 <= outcome.account.env_steps <= 40_000 + chunk + proof
+
+
+def test_a_job_that_goes_on_knows_what_it_tried_and_proves_its_best_again(answered, library, monkeypatch):
+    request = Request(GOAL)
+    outcome = Outcome(answered.goal, "not_mastered", "", 0.8, answered.account, answered.run, [])
+    now = master_module.prepare(request, answered.goal, library, answered.run, answered.account, Listener())
+    numbers = []
+    monkeypatch.setattr(
+        master_module, "prove", lambda now, attempt, number, *_: numbers.append(number) or answered.proof
+    )
+    assert master_module.pick_up(outcome, now, library, Listener()) == {"reuse"}
+    assert (outcome.tried, outcome.strategy, numbers) == (["reuse"], "reuse", [1])
+    assert outcome.attempt.score == answered.attempt.score and outcome.is_mastered
+
+
+def test_the_verdict_is_that_of_the_proof_that_passed(answered, library, monkeypatch):
+    """Not of the one with the highest score, which may be luck."""
+    proofs = {"first": Interval(0.86, 0.795, 0.92), "second": Interval(0.85, 0.805, 0.89)}
+    prior = answered.recalled[0]
+
+    def strategy(name, score):
+        attempt = Attempt(name, prior.loaded.agent, None, prior.loaded.policy, score, "converged", (prior.id,), 0, [])
+        return SimpleNamespace(
+            name=name, estimate=lambda now: Estimate(1.0, 0, 0.9, "why"), carry_out=lambda now: attempt
+        )
+
+    fakes = (strategy("first", Interval(0.85, 0.8, 0.9)), strategy("second", Interval(0.8, 0.8, 0.9)))
+    monkeypatch.setattr(master_module, "STRATEGIES", fakes)
+    monkeypatch.setattr(
+        master_module, "prove", lambda now, attempt, *_: answered.proof._replace(score=proofs[attempt.strategy])
+    )
+    outcome = master(Request("hold yellow wall", budget=Budget(seconds=60.0)), library, Listener())
+    assert (outcome.verdict, outcome.strategy, outcome.tried) == ("mastered", "second", ["first", "second"])
+    assert outcome.proof.score == proofs["second"]
+    proved = [d for d in outcome.run.decisions() if "proved" in d]
+    assert [d["given_up"] for d in proved] == [True, True]
+
+
+def test_a_card_with_other_than_numbers_is_no_answer(library, answered):
+    prior = next(p for p in library.priors() if p.id == answered.agent)
+    assert is_answer(prior, answered.goal, 0.8)
+    for card in ({}, {"score_low": "high"}, {"score_low": 0.9}, {"score": 1, "score_low": 0.9, "score_high": None}):
+        assert not is_answer(prior._replace(card={"goal": answered.goal.words, **card}), answered.goal, 0.8)
 
 
 @pytest.mark.parametrize(

@@ -338,8 +338,10 @@ def spec_of(prior: Prior) -> EnvSpec:
 
 
 def is_answer(prior: Prior, goal: Goal, target: float) -> bool:
-    """Whether a prior was kept as the proved answer to this very goal."""
-    return prior.card.get("goal") == goal.words and float(prior.card.get("score_low", 0.0)) >= target
+    """Whether a prior was kept as the proved answer to this very goal; a card without its numbers proves nothing."""
+    figures = [prior.card.get(name) for name in ("score", "score_low", "score_high")]
+    proved = all(isinstance(figure, int | float) for figure in figures)
+    return proved and prior.card.get("goal") == goal.words and float(prior.card["score_low"]) >= target
 
 
 def likeliest(priors: list[Prior], goal: Goal) -> list[Prior]:

@@ -89,7 +89,7 @@ def test_trials_are_booked_under_their_index():
         counts = on_policy.count(counts, step, flags[0])
     assert counts.ended[:3].tolist() == [3, 2, 0] and counts.reward[:3].tolist() == [6, 0, 0]
     assert counts.success[:3].tolist() == [2, 0, 0]
-    assert counts.running.tolist() == [5, 7] and counts.index.tolist() == [0, 1]
+    assert counts.running.tolist() == [5, 7] and counts.trial.tolist() == [0, 1]
 
 
 def test_draining_reads_means_and_starts_anew(pool, chunk):

@@ -64,10 +64,11 @@ class Config(eqx.Module):
 
     def __check_init__(self) -> None:
         """Refuse what cannot run, all problems at once."""
-        names = ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")
-        wrong = [f"{name} must be at least 1; got {getattr(self, name)}" for name in names if getattr(self, name) < 1]
-        if not wrong and self.num_envs % self.minibatches:
+        wrong = []
+        if self.minibatches >= 1 and self.num_envs % self.minibatches:
             wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
+        sizes = ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")
+        wrong += [f"{name} must be at least 1; got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
         positive = {n: getattr(self, n) for n in ("learning_rate", "clip", "max_grad_norm", "reward_scale")}
         wrong += [
             f"{name} must be above 0 and finite; got {value}" for name, value in positive.items() if not 0 < value < inf

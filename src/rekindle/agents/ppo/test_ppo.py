@@ -89,6 +89,9 @@ def test_a_config_is_json_and_back():
 def test_impossible_configs_are_refused_at_once():
     with pytest.raises(ConfigError, match="multiple of minibatches=4; got 6; epochs must be at least 1; got 0"):
         Config(num_envs=6, epochs=0)
+    for wrong in (dict(minibatches=0), dict(learning_rate=-1.0), dict(learning_rate=float("inf")), dict(gamma=1.5)):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} must"):
+            Config(**wrong)
     with pytest.raises(ConfigError, match="discrete actions; test/flat has Box"):
         ppo.init(SMALL, jax.random.key(0), EnvSpec("test/flat", 1, SPEC.obs, Box((2,), -1, 1)))
 

@@ -6,7 +6,6 @@ import pytest
 from rekindle.core.errors import ConfigError, GoalError
 from rekindle.envs.xland import goals, pools
 from rekindle.envs.xland.level import HOLD, ME, NEAR, object_type
-from rekindle.envs.xland.worlds import world_bytes
 
 SPHERE, CUBE, WALL = object_type("yellow", "sphere"), object_type("black", "cube"), object_type("purple", "wall")
 ROOM = "#######\n#.....#\n#.0...#\n#...1.#\n#.....#\n#..@..#\n#######\n"
@@ -30,15 +29,16 @@ def test_inputs_of_rules_that_do_not_serve_the_goal_are_there_too():
     assert set(goals.needed_objects(asked)) == {SPHERE, CUBE}
 
 
-def test_practice_and_proof_share_no_world():
+def test_practice_and_proof_share_no_layout():
+    """Start, walls and the object's place: other headings or distractors do not make a layout new."""
     asked = goals.parse("hold yellow sphere")
-    worlds = {}
-    for split in ("train", "test"):
-        pool = goals.pool(asked, split=split, seed=0, worlds=24)
-        worlds[split] = {
-            world_bytes(type(pool.worlds)(*(leaf[i] for leaf in pool.worlds))) for i in range(len(pool.worlds.terrain))
-        }
-    assert not worlds["train"] & worlds["test"]
+    seen = {}
+    for split, count in (("train", 600), ("test", 100)):
+        worlds = goals.pool(asked, split=split, seed=0, worlds=count).worlds
+        spots = np.concatenate([worlds.start[:, 0, 0], worlds.places[:, 0, 0]], axis=1)
+        seen[split] = {tuple(spot) for spot in spots.tolist()}
+    assert len(seen["train"]) > 300 and len(seen["test"]) > 40
+    assert not seen["train"] & seen["test"]
 
 
 @pytest.mark.parametrize("hide", ["rules", "objects", "relations"])
@@ -48,6 +48,15 @@ def test_hiding_masks_every_rule(hide):
     column = {"rules": 0, "relations": 1, "objects": 2}[hide]
     assert (pool.games.mask[:, 0, column] > 0).all()
     assert (pool.games.mask[:, 1:] == 0).all()
+
+
+def test_the_number_of_a_placeholder_says_nothing_about_what_it_hides():
+    def mask(first, hide):
+        rules = (f"{first}(me, black cube) -> purple cube", "hold purple wall -> black wall")
+        return goals.pool(goals.parse("hold black wall", rules, hide=hide), split="train", seed=0, worlds=1).games.mask
+
+    assert np.array_equal(mask("near", "relations"), mask("see", "relations"))
+    assert mask("near", "relations")[0, :, 1].tolist()[:2] == [1, 2]
 
 
 def test_neighbours_change_one_thing():
