@@ -7,10 +7,11 @@ import jax
 import numpy as np
 
 from rekindle.agents.registry import config_from_json, config_to_json, load
-from rekindle.core.stats import Interval, bootstrap
+from rekindle.core.stats import Interval, bootstrap, median, percentile_20
 from rekindle.envs import registry
-from rekindle.evaluate.adaptation import AGENT, FORGETFUL, NO_OP, RANDOM, adapt_curve
+from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, RANDOM, adapt_curve
 from rekindle.evaluate.exam import make_exam
+from rekindle.evaluate.scores import SHARE_MASTERED
 from rekindle.library.library import Library
 from rekindle.train import session
 
@@ -64,6 +65,12 @@ def interval(cells: list[dict[str, Any]], who: str, k: int) -> Interval:
     return bootstrap(np.asarray([cell["scores"][f"{who}|{k}"] for cell in cells]))
 
 
+def excess(cells: list[dict[str, Any]], who: str, control: str, k: int, other: int, times: float) -> Interval:
+    """Mean of the gain from `other` to k trials, less `times` the control's, task by task; its 95 % interval."""
+    gains = [[np.subtract(c["scores"][f"{w}|{k}"], c["scores"][f"{w}|{other}"]) for w in (who, control)] for c in cells]
+    return bootstrap(np.asarray([gain - times * reference for gain, reference in gains]))
+
+
 def difference(cells: list[dict[str, Any]], who: str, k: int, other: int) -> Interval:
     """Mean of score(k) - score(other), task by task, with its 95 % interval."""
     rows = [np.subtract(cell["scores"][f"{who}|{k}"], cell["scores"][f"{who}|{other}"]) for cell in cells]
@@ -73,12 +80,16 @@ def difference(cells: list[dict[str, Any]], who: str, k: int, other: int) -> Int
 def table(cells: list[dict[str, Any]], trials: list[int]) -> list[dict[str, Any]]:
     """One row per policy and number of trials."""
     rows = []
-    for who, ks in ((AGENT, trials), (FORGETFUL, trials), (RANDOM, [1]), (NO_OP, [1])):
+    for who, ks in ((AGENT, trials), (GREEDY, trials), (FORGETFUL, trials), (RANDOM, [1]), (NO_OP, [1])):
         for k in ks:
             values = np.asarray([cell["scores"][f"{who}|{k}"] for cell in cells])
-            mean = bootstrap(values)
-            rows.append({"policy": who, "k": k, "mean": mean.value, "low": mean.low, "high": mean.high,
-                         "median": float(np.median(values)), "percentile_20": float(np.percentile(values, 20)),
-                         "share_0.8": float((values >= 0.8).mean()),
-                         "share_above_0": float((values > 0).mean())})  # fmt: skip
+            columns = {
+                "mean": bootstrap(values),
+                "median": bootstrap(values, median),
+                "percentile_20": bootstrap(values, percentile_20),
+                f"share_{SHARE_MASTERED}": bootstrap((values >= SHARE_MASTERED).astype(float)),
+                "share_above_0": bootstrap((values > 0).astype(float)),
+            }
+            ends = {f"{name}_{end}": value for name, i in columns.items() for end, value in i._asdict().items()}
+            rows.append({"policy": who, "k": k, **{n.removesuffix("_value"): value for n, value in ends.items()}})
     return rows

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from benchmarks import training
 from benchmarks.common import Bar, Study, at_least, within
-from rekindle.core.stats import Interval
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, NO_OP, RANDOM
 from rekindle.library.home import shipped
 
@@ -51,9 +50,8 @@ def judge(name: str, cells: list[dict], trials: list[int]) -> list[Bar]:
         bars.append(at_least("F.a.visible.k1", *training.interval(cells, AGENT, 1), 0.7))
     if name == "f0t":
         gain = training.difference(cells, AGENT, 3, 1)
-        control = training.difference(cells, FORGETFUL, 3, 1)
         bars.append(Bar("F.b.gain.k3", *gain, 0.05, gain.value >= 0.05 and gain.low > 0))
-        excess = Interval(*(g - 3 * max(control.value, 0.0) for g in gain))
+        excess = training.excess(cells, AGENT, FORGETFUL, 3, 1, 3.0)
         bars.append(at_least("F.b.gain_minus_3x_control", *excess, 0.0))
     if name == "doors-4":
         bars += [within(f"F.c.doors-4.k{k}", *training.interval(cells, AGENT, k), min(k / 4, 1.0), 0.1) for k in trials]

@@ -27,8 +27,10 @@ def tell(outcome: Outcome, library: Library) -> Path:
     """Write `report.html` into the run's folder; its path."""
     path = outcome.run.path / "report.html"
     proof, attempt = outcome.proof, outcome.attempt
-    # Before the account is read: the baselines of the plot cost steps too.
+    # Before the account is read: the baselines of the plot and the video cost steps, too.
     adapted = adaptation(outcome) if proof and outcome.goal.trials > 1 else None
+    filmed = video(outcome) if proof else None
+    outcome.run.update(env_steps=outcome.account.env_steps, wall_s=round(outcome.account.seconds(), 3))
     data = ReportData(
         goal=outcome.goal.text,
         verdict=outcome.verdict,
@@ -42,7 +44,7 @@ def tell(outcome: Outcome, library: Library) -> Path:
         strategy=outcome.strategy,
         env_steps=outcome.account.env_steps,
         wall_s=outcome.account.seconds(),
-        video=video(outcome) if proof else None,
+        video=filmed,
         adaptation=adapted,
         learning=learning(outcome) if attempt and attempt.curve else None,
         recalled=tuple(
@@ -80,7 +82,8 @@ def video(outcome: Outcome) -> Picture:
     task = task._replace(trials=np.int16(outcome.goal.trials))
     moments = record_episode(outcome.proof.exam.env, outcome.attempt.policy, task, jax.random.key(0))
     data = encode_video(frames_of_episode(moments, cell=VIDEO_CELL), ".mp4", VIDEO_FPS)
-    return Picture(data, "An episode in a world that no training saw.")
+    outcome.account.env_steps += len(moments)
+    return Picture(data, "An episode in a world that practice did not have.")
 
 
 def adaptation(outcome: Outcome) -> Picture:

@@ -89,7 +89,7 @@ class Watcher(Protocol):
 
 
 class Proof(NamedTuple):
-    """Fresh episodes in worlds that no training saw."""
+    """Fresh episodes in worlds that practice did not have."""
 
     score: Interval
     result: Result
@@ -366,7 +366,7 @@ def choose(now: Situation, given_up: set[str], outcome: Outcome) -> list[tuple[S
 
 def prove(now: Situation, attempt: Attempt, number: int, library: Library, watch: Watcher) -> Proof:
     """Fresh worlds, starts and random numbers; the score is the last trial's reward over the planner's."""
-    watch.stage("prove", "fresh episodes in worlds that no training saw")
+    watch.stage("prove", "fresh episodes in worlds that practice did not have")
     seed = now.run.manifest.seed or 0
     pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=PROOF_TASKS + 16)
     exam = make_exam(now.env, pool, tasks=PROOF_TASKS, cache=planned(library))
@@ -428,6 +428,8 @@ def keep(outcome: Outcome, now: Situation) -> Outcome:
         outcome.verdict, outcome.reason = "improved", f"better than anything in the library before ({before:.3f})"
     else:
         outcome.reason = f"the interval's lower end {score.low:.3f} misses the target {outcome.target:g}"
+    if not goals.can_hold_out(outcome.goal):
+        outcome.reason += "; the map is too small to keep the worlds of practice and proof apart"
     if attempt.state is None and outcome.verdict != "mastered" and folder.is_dir():
         files.remove(folder)
     outcome.agent = outcome.run.id if folder.is_dir() else attempt.parents[0]

@@ -238,6 +238,14 @@ def layout_bytes(world: World, used: int) -> bytes:
     return world_bytes(world._replace(places=places, heading=np.zeros_like(world.heading)))
 
 
+def can_hold_out(goal: Goal) -> bool:
+    """Whether the world has layouts for practice and others for the proof; a map with few free cells may not."""
+    if goal.world in ROOMS:
+        return True
+    base, rng, used = _read_map(goal.world), np.random.default_rng(0), len(needed_objects(goal))
+    return len({split_of(layout_bytes(_vary(base, rng), used)) for _ in range(400)}) == 2
+
+
 def _read_map(path: str) -> World:
     """The map in a file; what is wrong with it is said with its name."""
     try:

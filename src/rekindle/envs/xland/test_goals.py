@@ -120,6 +120,14 @@ def test_what_is_wrong_with_a_map_is_said_with_its_name(text, said, tmp_path):
         goals.parse("hold yellow sphere", world=str(path))
 
 
+def test_a_map_with_two_free_cells_cannot_hold_out_any(tmp_path):
+    for name, text, apart in (("wide", ROOM, True), ("narrow", "#######\n#..0..#\n#######", False)):
+        path = tmp_path / name
+        path.write_text(text)
+        assert goals.can_hold_out(goals.parse("hold yellow sphere", world=str(path))) == apart
+    assert goals.can_hold_out(goals.parse("hold yellow sphere"))
+
+
 def test_relations_without_see_are_compiled_out():
     assert goals.env_of(goals.parse("hold yellow sphere")).env.relations == (NEAR, HOLD, 1)
     assert 4 in goals.env_of(goals.parse("see(me, yellow sphere)")).env.relations
