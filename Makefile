@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 GOAL ?= hold yellow sphere
+# Options of pytest: tests run side by side, in as many processes as there are cores, at most four.
+PYTEST ?= -n auto --maxprocesses 4
 # What is type-checked.
 TYPED ?= src
 UV ?= uv

@@ -16,6 +16,8 @@ from rekindle.library import checkpoint, files
 from rekindle.library.library import Kin, Library, Record
 from rekindle.library.run import Run
 
+FILE_WIDTH = 160
+"""Characters of a line where output goes to a file or another program."""
 Positional = tyro.conf.Positional
 
 
@@ -244,7 +246,8 @@ def _json(value: Mapping[str, Any]) -> int:
 
 
 def _say(what: Any) -> int:
-    Console(soft_wrap=isinstance(what, str), highlight=False, markup=not isinstance(what, str)).print(what)
+    width = None if sys.stdout.isatty() else FILE_WIDTH
+    Console(width=width, soft_wrap=isinstance(what, str), highlight=False, markup=not isinstance(what, str)).print(what)
     return 0
 
 
