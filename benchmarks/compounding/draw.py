@@ -2,8 +2,8 @@
 
 Candidates come from the project's own sampler, seed 0: F0's relations and room, two rules between the objects and the
 goal (F0 has at most one), nothing else. In order of drawing, those are kept that the planner can reach, of which a
-no-op or random player stays below 0.2 of its reward, and which the shipped agent does not master as it is: a goal that
-is mastered before anything is kept says nothing about keeping.
+no-op or random player stays below 0.2 of its reward, and of which the shipped agent stays below half the target as it
+is: a goal that is all but mastered before anything is kept says nothing about keeping.
 """
 
 import sys
@@ -24,7 +24,7 @@ from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.verbs import load
 
 CHAINS = replace(F0, chain=(2, 2), dead_ends=(0, 0), distractors=(0, 0), hidden="none")
-COUNT, TARGET = 6, 0.8
+COUNT, AGENT_BAR = 6, 0.4
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def judge(asked: Asked, agent: object) -> str:
         if score.value >= IDLE_BAR:
             return f"{name} reaches {score.value:.2f}"
     score = sit(exam, agent.policy, jax.random.key(0), trials=1, repetitions=4).last
-    return f"the shipped agent reaches {score.value:.2f} as it is" if score.low >= TARGET else ""
+    return f"the shipped agent reaches {score.value:.2f} as it is" if score.value >= AGENT_BAR else ""
 
 
 if __name__ == "__main__":

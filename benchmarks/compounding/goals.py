@@ -23,18 +23,17 @@ F0 = (
     Asked("near(yellow pyramid, black cube)", ("near(purple wall, yellow cube) -> yellow pyramid",)),
 )
 CHAINS = (
-    Asked("near(yellow sphere, yellow pyramid)",
-          ("near(yellow cube, purple wall) -> black pyramid, yellow sphere", "hold black pyramid -> yellow pyramid")),
     Asked("hold yellow pyramid",
           ("hold black wall -> yellow sphere", "near(yellow cube, yellow sphere) -> yellow pyramid")),
-    Asked("near(me, yellow sphere)",
-          ("hold black wall -> black pyramid", "hold black pyramid -> yellow sphere")),
+    Asked("near(me, yellow sphere)", ("hold black wall -> black pyramid", "hold black pyramid -> yellow sphere")),
     Asked("near(yellow cube, yellow wall)",
           ("hold black cube -> purple cube", "hold purple cube -> yellow cube, yellow wall")),
-    Asked("hold black sphere",
-          ("near(me, black pyramid) -> black sphere", "near(yellow pyramid, purple cube) -> black pyramid")),
+    Asked("hold purple wall",
+          ("near(yellow wall, black cube) -> purple wall", "near(yellow cube, purple pyramid) -> black cube, yellow wall")),
     Asked("hold purple cube",
-          ("hold black wall -> black pyramid", "near(me, black pyramid) -> purple cube")),
+          ("hold yellow sphere -> yellow pyramid", "near(yellow pyramid, purple pyramid) -> purple cube")),
+    Asked("near(me, purple sphere)",
+          ("hold black wall -> yellow pyramid", "near(yellow pyramid, purple cube) -> purple sphere")),
 )  # fmt: skip
 GOALS = F0 + CHAINS
 ORDERS = 3

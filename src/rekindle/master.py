@@ -27,7 +27,6 @@ from rekindle.library.library import Library, Prior
 from rekindle.library.run import Run
 from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
 from rekindle.strategies.base import (
-    PRACTICE_REPETITIONS,
     Account,
     Attempt,
     Estimate,
@@ -282,8 +281,7 @@ def nominate(request: Request, library: Library, goal: Goal) -> list[Prior]:
 def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Recalled]:
     """The candidates with evidence, best first: a kept answer to this goal, or their practice exams.
 
-    The likeliest are asked first, the same weights only once, and no more once one passes. A short exam is enough for
-    those that pass or fail it clearly; where the target lies within its interval, the whole one is sat.
+    The likeliest are asked first, the same weights only once, and no more once one passes.
     """
     answers = [prior for prior in candidates if is_answer(prior, now.goal, now.target)]
     if answers:
@@ -303,10 +301,7 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
         if weights in asked:
             continue
         asked.add(weights)
-        for repetitions in (1, PRACTICE_REPETITIONS):
-            trials = now.ask(loaded.policy, stream=1000 + stream, repetitions=repetitions)
-            if not trials[-1].low < now.target <= trials[-1].high:
-                break
+        trials = now.ask(loaded.policy, stream=1000 + stream)
         watch.stage("recall", f"{prior.id}: {shown(trials[-1])}")
         recalled.append(Recalled(prior.id, loaded, prior.card, trials[0], trials[-1], answered=False))
         if trials[-1].low >= now.target:

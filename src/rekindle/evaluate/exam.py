@@ -29,6 +29,10 @@ class Exam(NamedTuple):
     left_out: int
     """Tasks that cannot be solved, or for which the planner found only a bound."""
 
+    def first(self, count: int | None) -> "Exam":
+        """The exam with its first `count` tasks only; None leaves it whole."""
+        return self._replace(tasks=jax.tree.map(lambda leaf: leaf[:count], self.tasks), optimum=self.optimum[:count])
+
     def steps(self, trials: int, repetitions: int) -> int:
         """Environment steps that sitting it takes."""
         return int(self.tasks.trial_length.astype(np.int64).sum()) * trials * repetitions

@@ -14,11 +14,13 @@ from rekindle.core.stats import Interval
 from rekindle.core.types import Agent, Policy
 from rekindle.envs.wrappers import AutoReset
 from rekindle.envs.xland import pools
-from rekindle.strategies.base import PRACTICE_REPETITIONS, Attempt, Situation, Verdict, judge
+from rekindle.strategies.base import PRACTICE_REPETITIONS, SHORT_TASKS, Attempt, Situation, Verdict, judge
 from rekindle.train.loop import Plan, Progress, train
 
-EXAM_SHARE = 0.25
-"""Exams take at most this share of the steps of practice, so that it ends soon after the goal is mastered."""
+EXAM_SHARE = 0.08
+"""Short exams take at most this share of the steps of practice, so that it ends soon after the goal is mastered."""
+RESERVED = 0.25
+"""Share of a budget in steps that is kept for exams, most of which come near the target, where they are whole ones."""
 PATIENCE = 0.3
 """Share of the budget before a curve may be called stalled or diverged."""
 WORLDS = 1024
@@ -40,9 +42,9 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     env = AutoReset(now.env, partial(_draw, now.goal.trials))
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
     curve: list[tuple[int, Interval]] = []
-    exam_steps = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
-    if budget.env_steps is not None:  # exams and a proof, about as long as an exam, come out of it, too
-        budget = replace(budget, env_steps=max(int((budget.env_steps - exam_steps) * (1 - EXAM_SHARE)), 1))
+    if budget.env_steps is not None:
+        proof = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
+        budget = replace(budget, env_steps=max(int((budget.env_steps - proof) * (1 - RESERVED)), 1))
     saved = now.run.latest_checkpoint()
     booked = 0
     if saved is not None and saved[2]["tag"] != name:
@@ -60,7 +62,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
 
     def exam(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
         del key
-        score = now.ask(policy, stream=100 + len(curve))[-1]
+        score = now.ask(policy, stream=100 + len(curve), target=wanted)[-1]
         curve.append((env_steps, score))
         return {"exam/score": score.value, "exam/low": score.low, "exam/high": score.high}
 
@@ -75,12 +77,13 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         hopeless = verdict in ("stalled", "diverged") and values["time/budget_share"] >= PATIENCE
         return verdict == "mastered" or (give_up and hopeless)
 
+    short = now.practice.first(SHORT_TASKS).steps(now.goal.trials, 1)
     trained = train(
         agent,
         env,
         lambda share: pool,
         now.key,
-        Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(exam_steps * (1 / EXAM_SHARE - 1))),
+        Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(short * (1 / EXAM_SHARE - 1))),
         run=now.run,
         state=state,
         evaluate=exam,
