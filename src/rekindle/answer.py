@@ -1,5 +1,6 @@
 """What `master` found, told: the report's data from an outcome."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def tell(outcome: Outcome, library: Library) -> Path:
         lineage=lineage(outcome, library),
         code=code(outcome),
         provenance={
-            "command": " ".join(outcome.run.manifest.command),
+            "command": shlex.join(outcome.run.manifest.command),
             "seed": str(outcome.run.manifest.seed),
             "run": outcome.run.id,
             "device": outcome.run.manifest.device,

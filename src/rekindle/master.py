@@ -15,7 +15,7 @@ import numpy as np
 
 from rekindle.agents.registry import export, incompatible, load
 from rekindle.core.budget import Budget
-from rekindle.core.errors import CheckpointError, ConfigError, RekindleError
+from rekindle.core.errors import CheckpointError, ConfigError, within
 from rekindle.core.stats import Interval
 from rekindle.core.types import EnvSpec
 from rekindle.envs.xland import goals, planner, pools
@@ -68,8 +68,7 @@ class Request:
         """Refuse what makes no sense."""
         if not 0.0 < self.target < 1.0:
             raise ConfigError(f"--target must lie between 0 and 1 (1 is the planner's best); got {self.target}.")
-        if self.seed < 0:
-            raise ConfigError(f"--seed must be at least 0; got {self.seed}.")
+        within("--seed", self.seed, 0)
         if self.source is not None and not self.reuse:
             raise ConfigError("--from names a prior to use and --no-reuse forbids using any; leave one away.")
 
@@ -152,11 +151,11 @@ def master(request: Request, library: Library, watch: Watcher, *, run: Run | Non
     candidates = [prior for prior in candidates if prior.id != run.id]
     try:
         return pursue(request, goal, candidates, library, run, watch)
-    except RekindleError as error:
-        run.finish("failed", notes=str(error))
-        raise
     except KeyboardInterrupt:
         run.update(status="interrupted")
+        raise
+    except Exception as error:
+        run.finish("failed", notes=str(error))
         raise
 
 
@@ -167,7 +166,7 @@ def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Libra
     outcome = Outcome(goal, "not_mastered", "", request.target, account, run, [])
     if why := impossible(goal, request.seed, library):
         run.decide(choice="stop", reason=why)
-        outcome.verdict, outcome.reason = "impossible", why
+        outcome.verdict, outcome.reason = "impossible", f"no behaviour reaches it: {why}"
         return finish(outcome)
 
     now = prepare(request, goal, library, run, account, watch)

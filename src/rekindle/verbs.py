@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from rekindle.agents.registry import Loaded
+from rekindle.agents.registry import Loaded, incompatible
 from rekindle.agents.registry import load as load_folder
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, within
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import goals, pools
 from rekindle.envs.xland.goals import Hide
@@ -42,7 +42,15 @@ def load(agent: str | Path, *, library: Library | None = None) -> Loaded:
 
 
 def tasks(goal: str, *rules: str, hide: Hide = "none", world: str = "f0", count: int = 64, seed: int = 0) -> Tasks:
-    """`count` fresh tasks that ask for a goal, in the words of docs/xland.md."""
+    """`count` fresh tasks that ask for a goal, in the words of docs/xland.md.
+
+    Raises:
+        GoalError, ConfigError: words, a world or numbers that cannot be used.
+    """
+    if not all(isinstance(words, str) for words in (goal, *rules)):
+        raise ConfigError(f"goal and rules are texts, each rule an argument of its own; got {(goal, *rules)!r}.")
+    within("count", count, 1)
+    within("seed", seed, 0)
     asked = goals.parse(goal, rules, hide=hide, world=world)
     pool = goals.pool(asked, split="test", seed=seed, worlds=count)
     index = np.arange(pools.num_tasks(pool))
@@ -52,6 +60,17 @@ def tasks(goal: str, *rules: str, hide: Hide = "none", world: str = "f0", count:
 
 def play(agent: Loaded, tasks: Tasks, *, trials: int = 1, repetitions: int = 4, seed: int = 0
          ) -> Float[np.ndarray, "n repetitions K"]:  # fmt: skip
-    """Reward of every trial of `repetitions` episodes of each task."""
+    """Reward of every trial of `repetitions` episodes of each task.
+
+    Raises:
+        ConfigError: numbers that cannot be used, or an agent that was made for another environment.
+    """
+    within("trials", trials, 1, 16)
+    within("repetitions", repetitions, 1)
+    within("seed", seed, 0)
+    if not isinstance(agent, Loaded):
+        raise ConfigError(f"play takes an agent as rekindle.load gives it; got {agent!r}.")
+    if reason := incompatible(agent.spec, tasks.env.spec):
+        raise ConfigError(f"this agent cannot act in {tasks.env.spec.id}: {reason}.")
     return trial_rewards(tasks.env, agent.policy, tasks.tasks, jax.random.key(seed), trials=trials,
                          repetitions=repetitions)  # fmt: skip

@@ -11,7 +11,7 @@ from rich.table import Table
 from rekindle.agents.registry import incompatible
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, within
 from rekindle.envs import registry
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
@@ -50,8 +50,7 @@ def run(argv: list[str]) -> int:
     options = cli.parse(Options, argv, "rekindle evaluate")
     trials = numbers(options.trials)
     for name, least in (("count", 1), ("repetitions", 1), ("seed", 0)):
-        if (value := getattr(options, name)) < least:
-            raise ConfigError(f"--{name} must be at least {least}; got {value}.")
+        within(f"--{name}", getattr(options, name), least)
     made = registry.make(options.tasks)
     if not (isinstance(made.env, Trials) and isinstance(made.env.env, XLand)):
         raise ConfigError(f"the planner normalises scores of xland tasks only; got {options.tasks!r}.")

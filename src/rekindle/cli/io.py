@@ -28,8 +28,8 @@ _PLAINER = (
 
 @functools.cache
 def console() -> Console:
-    """The one console: rich, on standard error, so that standard output stays for results."""
-    return Console(stderr=True)
+    """The one console: rich, on standard error, so that standard output stays for results; a file gets whole lines."""
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
 
 
 def emit_json(obj: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """`rekindle library`: what was trained, what came of what, and whether it is whole. Loads no JAX."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -109,13 +110,23 @@ def _ls(options: Ls) -> int:
     if not records:
         return _say(f"no such run in {library.folder}.")
     table = Table(box=None, pad_edge=False)
-    for title in ("id", "kind", "environment", "agent", "env steps", "status"):
+    for title in ("id", "kind", "environment", "agent", "env steps", "status", "result"):
         table.add_column(title, justify="right" if title == "env steps" else "left", no_wrap=title == "id")
     for record in records:
         facts = record.manifest
         agent = "" if record.policy is None else str(record.policy["agent"])
-        table.add_row(record.id, facts.kind, facts.env_id or "", agent, f"{facts.env_steps:,}", facts.status)
+        table.add_row(record.id, facts.kind, facts.env_id or "", agent, f"{facts.env_steps:,}", facts.status,
+                      _result(record))  # fmt: skip
     return _say(table)
+
+
+def _result(record: Record) -> str:
+    """What came of a job: its verdict and score; empty for other runs."""
+    facts = record.manifest
+    if facts.kind != "master" or facts.status != "done":
+        return ""
+    scores = [score.value for score in facts.scores if score.value is not None]
+    return " ".join([facts.notes.partition(":")[0].replace("_", " "), *(f"{score:.2f}" for score in scores[:1])])
 
 
 def _show(options: Show) -> int:
@@ -145,7 +156,7 @@ def _lines(record: Record, facts: Mapping[str, Any]) -> Iterable[tuple[str, str]
     yield "folder", str(record.path)
     yield "what", f"{manifest.kind} {manifest.name!r}, {manifest.status}"
     yield "made", f"{manifest.created.astimezone():%Y-%m-%d %H:%M}, on {manifest.device}"
-    yield "command", " ".join(manifest.command)
+    yield "command", shlex.join(manifest.command)
     yield "environment", manifest.env_id or "none"
     yield "cost", f"{manifest.env_steps:,} env steps, {manifest.wall_s:,.0f} s"
     for parent in manifest.parents:

@@ -84,6 +84,7 @@ def carry_out(request: Request, library: Library, *, json: bool, run: Run | None
 
 def say(outcome: Outcome, live: Live) -> None:
     """The verdict in a line."""
-    score = f" {shown(outcome.proof.score)} of the planner's best" if outcome.proof else ""
-    how = f" by {outcome.strategy}" if outcome.strategy else ""
-    live.stage(outcome.verdict.replace("_", " "), f"{outcome.goal.text}:{score}{how}; {outcome.reason}")
+    parts = [outcome.reason]
+    if outcome.proof:
+        parts.insert(0, f"{shown(outcome.proof.score)} of the planner's best by {outcome.strategy}")
+    live.stage(outcome.verdict.replace("_", " "), f"{outcome.goal.text}: {'; '.join(parts)}")

@@ -13,7 +13,7 @@ import tyro
 from PIL import Image
 
 from rekindle.cli import io as cli
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, within
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import Policy
 from rekindle.envs import registry
@@ -73,6 +73,7 @@ def draw(options: Options) -> dict[str, Any]:
         raise ConfigError(f"the file must end in one of {known}; got {str(options.out)!r}.")
     if options.trials is not None and options.trials < 1:
         raise ConfigError(f"--trials must be at least 1; got {options.trials!r}.")
+    within("--seed", options.seed, 0)
     if not options.fps > 0:
         raise ConfigError(f"--fps must be above 0; got {options.fps!r}.")
     task_key, play_key = jax.random.split(jax.random.key(options.seed))

@@ -9,7 +9,7 @@ from rekindle.agents.registry import config_from_json, config_to_json, module_of
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
 from rekindle.core.budget import parse_budget
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, within
 from rekindle.envs import registry
 from rekindle.library.library import Library
 from rekindle.library.run import Run
@@ -47,10 +47,8 @@ def run(argv: list[str]) -> int:
     options = cli.parse(Options, argv, "rekindle train")
     library = Library.open()
     parse_budget(options.budget)
-    if options.seed < 0:
-        raise ConfigError(f"--seed must be at least 0; got {options.seed}.")
-    if options.seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1; got {options.seeds}.")
+    within("--seed", options.seed, 0)
+    within("--seeds", options.seeds, 1)
     env = registry.resolve(options.env, registry.ids())
     low, high = trial_range(options.trials)
     inherited = {} if options.init is None else settings_of(options.init, options.algorithm, library)

@@ -58,6 +58,18 @@ class ModelError(RekindleError):
     """A language model that failed or answered outside its schema."""
 
 
+def within(name: str, value: int, least: int, most: int = 2**31 - 1) -> int:
+    """A whole number from `least` to `most`, both included.
+
+    Raises:
+        ConfigError: it is not; `name` says which, as the user wrote it.
+    """
+    if not least <= value <= most:
+        bounds = f"at least {least}" if value < least else f"at most {most}"
+        raise ConfigError(f"{name} must be {bounds}; got {value}.")
+    return value
+
+
 def nearest(word: str, known: Iterable[str], *, n: int = 3) -> str:
     """The `n` known words most like `word`, as text for an error message ("a, b or c")."""
     known = sorted(set(known))

@@ -8,11 +8,12 @@ name = "reuse"
 
 def estimate(now: Situation) -> Estimate | None:
     """Applies if a prior was kept for this very goal, or does it at the first trial without adapting."""
+    when = "as it is" if now.goal.trials == 1 else "in the first trial, before it knows anything"
     for prior in now.priors[:1]:
         if prior.answered:
             return Estimate(3.0, 0, float(prior.card["score"]), f"{prior.id} was kept as the answer to this very goal")
         if prior.first is not None and prior.first.low >= now.target:
-            return Estimate(3.0, 0, prior.first.value, f"{prior.id} reaches {prior.first.value:.2f} as it is")
+            return Estimate(3.0, 0, prior.first.value, f"{prior.id} reaches {prior.first.value:.2f} {when}")
     return None
 
 

@@ -10,7 +10,6 @@ from jaxtyping import Array, Key
 
 from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
-from rekindle.core.errors import RekindleError
 from rekindle.core.types import Policy
 from rekindle.curriculum import mixtures
 from rekindle.envs import registry
@@ -61,7 +60,7 @@ def carry_out(
     """
     try:
         return _carry_out(run, library, show, evaluate)
-    except RekindleError as error:
+    except Exception as error:
         run.finish("failed", notes=str(error))
         raise
 

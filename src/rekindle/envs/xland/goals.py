@@ -75,7 +75,7 @@ def parse(text: str, rules: tuple[str, ...] = (), *, hide: Hide = "none", world:
         raise ConfigError(f"--hide {hide} hides rules, but there is none. Add one with --rule, or leave --hide away.")
     name = world.removeprefix("xland/").removesuffix("-v1")
     if name not in ROOMS and not os.path.isfile(world):
-        raise ConfigError(f"--world takes {', '.join(ROOMS)} or the path of a map; there is no file {world!r}.")
+        raise ConfigError(f"--world takes {', '.join(ROOMS)} or the path of a map; {world!r} is no file.")
     goal = Goal(
         goal=tuple(parse_goal(text).tolist()),
         rules=tuple(tuple(parse_rule(rule).tolist()) for rule in rules),
@@ -250,7 +250,9 @@ def _read_map(path: str) -> World:
     """The map in a file; what is wrong with it is said with its name."""
     try:
         return maps.world_from_ascii(Path(path).read_text("utf-8"), max_objects=MAX_OBJECTS)
-    except (GoalError, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise GoalError(f"the map {path} cannot be used: it is no text.") from None
+    except (GoalError, OSError) as error:
         raise GoalError(f"the map {path} cannot be used: {error}") from None
 
 

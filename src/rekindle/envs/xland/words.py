@@ -30,7 +30,8 @@ class Words:
         self.words = [(m.group(), m.start() + 1) for m in re.finditer(r"->|\[\s*\w+\s*\]|\w+|\S", body.lower())]
         self.at = 0
         if not self.words:
-            raise GoalError(f"the {what} is empty.")
+            example = "hold black cube -> yellow sphere" if what == "rule" else "hold yellow sphere"
+            raise GoalError(f"the {what} is empty; write one such as {example!r}.")
 
     def word(self, ahead: int = 0) -> str:
         """The word `ahead` places on; empty at the end."""
