@@ -25,17 +25,23 @@ class Code(BaseModel):
     """SHA-256 of `git diff HEAD` and of the untracked files, where the tree differed."""
 
 
+RESULTS = tuple(
+    f":(exclude,glob){place}/**" for place in ("benchmarks/*/cells", "benchmarks/*/results", "docs/results")
+)
+"""What running code writes; it does not change what the code does."""
+
+
 @functools.cache
 def code() -> Code:
-    """The state of the checkout that this package is imported from, as it was on the first call."""
+    """The state of the checkout that this package is imported from, as it was on the first call; results aside."""
     source = Path(__file__).resolve().parents[2]
     top = _git(source, "rev-parse", "--show-toplevel")
     if top is None or source != Path(os.fsdecode(top).strip()) / "src":
         return Code()
     root = source.parent
     revision = _git(root, "rev-parse", "--verify", "-q", "HEAD")
-    difference = _git(root, "diff", "HEAD", "--binary") if revision else b""
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z")
+    difference = _git(root, "diff", "HEAD", "--binary", "--", ".", *RESULTS) if revision else b""
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *RESULTS)
     if difference is None or untracked is None:
         return Code(revision=revision.decode().strip() if revision else None, dirty=True)
     digest = hashlib.sha256(difference)
