@@ -153,7 +153,7 @@ def master(request: Request, library: Library, watch: Watcher, *, run: Run | Non
         return pursue(request, goal, candidates, library, run, watch)
     except KeyboardInterrupt:
         run.update(status="interrupted")
-        raise
+        raise KeyboardInterrupt(run.how_to_go_on()) from None
     except Exception as error:
         run.finish("failed", notes=str(error))
         raise

@@ -6,6 +6,7 @@ heavy is imported before one is chosen.
 """
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from rekindle.core.errors import RekindleError, did_you_mean
 
 INTERRUPTED = 130
+STOPPED = "interrupted; if a run was begun, `rekindle resume` goes on with it."
 BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell reports for any program whose reader went away.
 
 
@@ -49,12 +51,16 @@ def main(argv: list[str] | None = None) -> int:
     except RekindleError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt as stop:
-        return _fail(str(stop) or "interrupted; `rekindle resume` goes on from the last checkpoint.", INTERRUPTED)
+        if argv is None:  # A second Ctrl-C would end in a traceback of the interpreter's own clean-up.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return _fail(str(stop) or STOPPED, INTERRUPTED)
     except BrokenPipeError:
         # Python flushes stdout once more on its way out; that must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return BROKEN_PIPE
     except Exception as error:
+        if isinstance(error, ImportError) and _was_interrupted(error):
+            return _fail(STOPPED, INTERRUPTED)
         if os.environ.get("REKINDLE_DEBUG") == "1":
             traceback.print_exc()
             return 1
@@ -99,6 +105,15 @@ def _help() -> str:
 def _fail(message: str, code: int) -> int:
     sys.stderr.write(f"rekindle: {message}\n")
     return code
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is the cause of an error, as when it hits the loading of a compiled extension."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _save_crash(args: list[str]) -> Path:

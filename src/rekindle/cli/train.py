@@ -82,7 +82,7 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
                        "wall_s": round(trained.wall_s, 3), "agent": run.id, "path": str(run.path),
                        "metrics": last})  # fmt: skip
     if trained.status == "interrupted":
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(run.how_to_go_on())
     return 0
 
 

@@ -199,6 +199,10 @@ class Run:
         known = {"wall_s": round(self.wall_s(), 3), "env_steps": self._last_steps}
         self.update(**(known | fields | {"status": status}))
 
+    def how_to_go_on(self) -> str:
+        """What a person is told who interrupted it."""
+        return f"interrupted; `rekindle resume {self.id}` goes on."
+
     def wall_s(self) -> float:
         """Seconds of work: those of earlier sittings, and those since this object was made."""
         return self._wall_before + time.monotonic() - self._opened

@@ -60,6 +60,9 @@ def carry_out(
     """
     try:
         return _carry_out(run, library, show, evaluate)
+    except KeyboardInterrupt:
+        run.finish("interrupted")
+        raise KeyboardInterrupt(run.how_to_go_on()) from None
     except Exception as error:
         run.finish("failed", notes=str(error))
         raise
