@@ -1,5 +1,6 @@
 """A training as a run: everything that decides it is in the manifest, so that it repeats and resumes from there."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -87,7 +88,10 @@ def _carry_out(
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
     source = mixtures.source(order.curriculum, order.env, seed=seed)
-    plan = Plan(budget, chunk_updates=order.chunk_updates)
+    updates = order.chunk_updates
+    if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
+        updates = min(updates, math.ceil(budget.env_steps / (agent.needs.batch * agent.needs.length)))
+    plan = Plan(budget, chunk_updates=updates)
     trained = train(agent, env, source, key, plan, run=run, state=state, show=show, evaluate=evaluate)
     save_policy(run.path / "policy", **export(agent, trained.state, made.spec), provenance={"run": run.id})
     status = "interrupted" if trained.status == "interrupted" else "done"
