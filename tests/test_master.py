@@ -1,6 +1,7 @@
 """The main job, end to end, on the shipped agent and a small proof."""
 
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -153,6 +154,16 @@ def test_the_verdict_is_that_of_the_proof_that_passed(answered, library, monkeyp
     assert outcome.proof.score == proofs["second"]
     proved = [d for d in outcome.run.decisions() if "proved" in d]
     assert [d["given_up"] for d in proved] == [True, True]
+
+
+def test_a_damaged_answer_stops_nothing(library, answered, tmp_path):
+    """It is left out, and the goal is answered by another."""
+    copy = tmp_path / "library"
+    shutil.copytree(library.folder, copy)
+    (copy / "runs" / answered.agent / "policy" / "weights.safetensors").write_bytes(b"damaged")
+    heard = Listener()
+    outcome = master(Request(GOAL, budget=Budget(seconds=60.0)), Library.open(copy), heard)
+    assert outcome.verdict == "mastered" and outcome.attempt.parents == ("shipped/foundation",)
 
 
 def test_a_card_with_other_than_numbers_is_no_answer(library, answered):

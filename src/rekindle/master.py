@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from rekindle.agents.registry import export, incompatible, load
+from rekindle.agents.registry import Loaded, export, incompatible, load
 from rekindle.core.budget import Budget
 from rekindle.core.errors import CheckpointError, ConfigError, within
 from rekindle.core.stats import Interval
@@ -283,18 +283,14 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
     The likeliest are asked first, the same weights only once, and no more once one passes.
     """
     answers = [prior for prior in candidates if is_answer(prior, now.goal, now.target)]
-    if answers:
-        best = max(answers, key=lambda p: (float(p.card["score"]), p.created))
-        watch.stage("recall", f"{best.id} answered this goal before")
-        loaded = load(best.path, env_spec=now.env.spec)
-        return [Recalled(best.id, loaded, best.card, None, None, answered=True)]
+    for best in sorted(answers, key=lambda p: (float(p.card["score"]), p.created), reverse=True):
+        if (loaded := usable(best, now, watch)) is not None:
+            watch.stage("recall", f"{best.id} answered this goal before")
+            return [Recalled(best.id, loaded, best.card, None, None, answered=True)]
     recalled: list[Recalled] = []
     asked: set[str] = set()
     for stream, prior in enumerate(likeliest(candidates, now.goal)):
-        try:
-            loaded = load(prior.path, env_spec=now.env.spec)
-        except CheckpointError as error:
-            watch.stage("recall", f"{prior.id} is left out: {error}")
+        if (loaded := usable(prior, now, watch)) is None:
             continue
         weights = loaded.artefact.meta.weights.sha256
         if weights in asked:
@@ -306,6 +302,15 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
         if trials[-1].low >= now.target:
             break
     return sorted(recalled, key=lambda r: r.last.value if r.last else 0.0, reverse=True)
+
+
+def usable(prior: Prior, now: Situation, watch: Watcher) -> Loaded | None:
+    """The policy of a prior, or None if it is damaged or made for something else; that is said, and stops nothing."""
+    try:
+        return load(prior.path, env_spec=now.env.spec)
+    except CheckpointError as error:
+        watch.stage("recall", f"{prior.id} is left out: {error}")
+        return None
 
 
 def named(source: str, library: Library) -> Prior:
@@ -320,6 +325,8 @@ def named(source: str, library: Library) -> Prior:
             f"--from takes a run's id or a folder with a policy.json; {source} has none (try {source}/policy)."
         )
     record = library.find(source)
+    if record.policy is None and (record.path / "policy").is_dir():
+        read_meta(record.path / "policy")  # says what is wrong with it
     known = [prior for prior in library.priors() if prior.id == record.id]
     if not known:
         raise ConfigError(f"--from takes a run with a policy; {record.id} has none. See `rekindle library ls`.")

@@ -16,6 +16,7 @@ from rekindle.envs.xland import goals, pools
 from rekindle.envs.xland.goals import Hide
 from rekindle.envs.xland.level import Task
 from rekindle.evaluate.rollout import trial_rewards
+from rekindle.library.artefact import read_meta
 from rekindle.library.library import Library
 
 
@@ -36,6 +37,8 @@ def load(agent: str | Path, *, library: Library | None = None) -> Loaded:
     if os.path.isfile(folder / "policy.json"):
         return load_folder(folder)
     record = (library or Library.open()).find(str(agent))
+    if record.policy is None and (record.path / "policy").is_dir():
+        read_meta(record.path / "policy")  # says what is wrong with it
     if record.policy is None:
         raise ConfigError(f"{record.id} kept no policy; `rekindle library ls` shows which runs did.")
     return load_folder(record.path / "policy")
