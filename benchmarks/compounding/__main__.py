@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.common import ROOT, Bar, Study, at_least, at_most
-from benchmarks.compounding.goals import GOALS, IDLE_BAR, ORDERS, TUNING, Asked
+from benchmarks.compounding.goals import F0, GOALS, IDLE_BAR, ORDERS, TUNING, Asked
 from rekindle.core.budget import parse_budget
 from rekindle.core.stats import Interval
 from rekindle.envs.xland import goals as tasks
@@ -184,7 +184,7 @@ def line(number: int, cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def judge(done: dict[str, Any], orders: list[list[int]]) -> list[Bar]:
-    """The promises of the compounding study; intervals of ratios draw the goals anew, with all orders of each."""
+    """The promises of the compounding study; intervals of ratios draw goals anew, with all orders of each."""
     mastered = [sum(row["verdict"] == "mastered" for row in rows) for rows in done["growing"]]
     steps = {name: np.asarray(arm, float) for name, arm in paid(done, orders).items()}
     goals, late = np.asarray(orders), len(orders[0]) // 2
@@ -200,11 +200,15 @@ def judge(done: dict[str, Any], orders: list[list[int]]) -> list[Bar]:
 
 
 def ratio(above: np.ndarray, below: np.ndarray, goals: np.ndarray) -> Interval:
-    """Sum over sum of `[order, place]` costs, with the 95 % interval of drawing goals with replacement."""
+    """Sum over sum of `[order, place]` costs, with the 95 % interval of drawing goals with replacement.
+
+    Goals are drawn within their family, as many as there are: a stratified bootstrap, as the twelve are six of each.
+    """
     known = np.unique(goals)
     sums = np.asarray([[part[goals == goal].sum() for goal in known] for part in (above, below)])
+    families = [part for part in (np.flatnonzero(known < len(F0)), np.flatnonzero(known >= len(F0))) if len(part)]
     rng = np.random.default_rng(0)
-    drawn = [sums[:, rng.integers(len(known), size=len(known))].sum(axis=1) for _ in range(2000)]
+    drawn = [sum(sums[:, rng.choice(part, size=len(part))].sum(axis=1) for part in families) for _ in range(2000)]
     low, high = np.percentile([a / b for a, b in drawn], [2.5, 97.5])
     return Interval(float(above.sum() / below.sum()), float(low), float(high))
 
