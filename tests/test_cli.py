@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, wrong words, wrong options, and what it says when something breaks."""
 
+import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -94,6 +95,12 @@ def test_a_known_failure_is_one_line_and_its_exit_code(error, code, command, cap
     command(raising(error("say this.")))
     assert main.main(["try"]) == code
     assert capsys.readouterr().err == "rekindle: say this.\n"
+
+
+def test_with_json_a_failure_is_an_object_too(command, capsys):
+    command(raising(ConfigError("say this.")))
+    assert main.main(["try", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out) == {"error": "say this.", "exit_code": 2}
 
 
 def test_an_interruption_says_how_to_go_on(command, capsys):

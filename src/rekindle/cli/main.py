@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a defect of ours, 2 wrong input, 3 budget spent without re
 heavy is imported before one is chosen.
 """
 
+import json
 import os
 import signal
 import sys
@@ -49,25 +50,25 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RekindleError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, args)
     except KeyboardInterrupt as stop:
         if argv is None:  # A second Ctrl-C would end in a traceback of the interpreter's own clean-up.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return _fail(str(stop) or STOPPED, INTERRUPTED)
+        return _fail(str(stop) or STOPPED, INTERRUPTED, args)
     except BrokenPipeError:
         # Python flushes stdout once more on its way out; that must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return BROKEN_PIPE
     except Exception as error:
         if isinstance(error, ImportError) and _was_interrupted(error):
-            return _fail(STOPPED, INTERRUPTED)
+            return _fail(STOPPED, INTERRUPTED, args)
         if os.environ.get("REKINDLE_DEBUG") == "1":
             traceback.print_exc()
             return 1
         reason = " ".join(str(error).split())
         short = reason if len(reason) <= 200 else reason[:200] + "..."
         saved = _save_crash(args)
-        return _fail(f"a defect of ours, {type(error).__name__}: {short}. The traceback is in {saved}.", 1)
+        return _fail(f"a defect of ours, {type(error).__name__}: {short}. The traceback is in {saved}.", 1, args)
 
 
 def _dispatch(args: list[str]) -> int:
@@ -81,7 +82,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     name, *rest = args
     if name not in VERBS:
-        return _fail(f"no command {name!r}; {did_you_mean(name, VERBS)} `rekindle --help` lists them.", 2)
+        return _fail(f"no command {name!r}; {did_you_mean(name, VERBS)} `rekindle --help` lists them.", 2, args)
     verb = VERBS[name]
     if verb.compiles and not {"-h", "--help"} & set(rest):
         from rekindle.core.platform import enable_compilation_cache
@@ -102,8 +103,11 @@ def _help() -> str:
     )
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, args: list[str]) -> int:
+    """One sentence on standard error and, for a program that reads along, one object on standard output."""
     sys.stderr.write(f"rekindle: {message}\n")
+    if "--json" in args:
+        sys.stdout.write(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False) + "\n")
     return code
 
 
