@@ -137,13 +137,39 @@ class Outcome:
         }
 
 
-def master(request: Request, library: Library, watch: Watcher, *, run: Run | None = None) -> Outcome:
-    """Reach a goal by reusing the library. With `run`, go on with an interrupted one.
+class Silent:
+    """A watcher that says nothing."""
+
+    def stage(self, name: str, text: str) -> None:
+        """Heard and forgotten."""
+        del name, text
+
+    def progress(self, strategy: str, now: Progress) -> None:
+        """Seen and forgotten."""
+        del strategy, now
+
+
+def master(
+    request: Request | str,
+    library: Library | None = None,
+    watch: Watcher | None = None,
+    *,
+    run: Run | None = None,
+) -> Outcome:
+    """Reach a goal by reusing the library.
+
+    Args:
+        request: the goal in words, or with everything else that `rekindle master` takes.
+        library: by default the user's own.
+        watch: who is told how it goes; by default nobody.
+        run: an interrupted run of this request, to go on with.
 
     Raises:
         GoalError, ConfigError: words or settings that cannot be used.
         KeyboardInterrupt: after Ctrl-C, when everything is saved.
     """
+    request = Request(request) if isinstance(request, str) else request
+    library, watch = library or Library.open(), watch or Silent()
     goal = understand(request)
     watch.stage("understand", goal.words)
     candidates = nominate(request, library, goal)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -33,6 +33,8 @@ def load(agent: str | Path, *, library: Library | None = None) -> Loaded:
     Raises:
         LibraryError, CheckpointError: there is none, or it cannot be used.
     """
+    if not isinstance(agent, str | Path):
+        raise ConfigError(f"load takes an id in the library or the folder of a policy; got {agent!r}.")
     folder = Path(agent)
     if os.path.isfile(folder / "policy.json"):
         return load_folder(folder)
@@ -52,6 +54,8 @@ def tasks(goal: str, *rules: str, hide: Hide = "none", world: str = "f0", count:
     """
     if not all(isinstance(words, str) for words in (goal, *rules)):
         raise ConfigError(f"goal and rules are texts, each rule an argument of its own; got {(goal, *rules)!r}.")
+    if hide not in get_args(Hide):
+        raise ConfigError(f"hide is one of {', '.join(get_args(Hide))}; got {hide!r}.")
     within("count", count, 1)
     within("seed", seed, 0)
     asked = goals.parse(goal, rules, hide=hide, world=world)

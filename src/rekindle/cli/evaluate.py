@@ -1,7 +1,7 @@
 """`rekindle evaluate AGENT --tasks ID`: a score on tasks it has never seen, beside what it must be compared with."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ from rekindle.verbs import load
 class Options:
     """Score an agent on held-out tasks: the last trial's reward over the planner's, for several numbers of trials."""
 
-    agent: tyro.conf.Positional[str]
+    agent: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AGENT")]
     """An id in the library (or its beginning), or a folder with a policy."""
     tasks: str
     """The task family, such as xland/doors-4 or xland/f0."""

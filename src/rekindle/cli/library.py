@@ -15,6 +15,7 @@ from rekindle.cli.io import emit_json, parse
 from rekindle.core.errors import ConfigError, LibraryError, did_you_mean
 from rekindle.library import checkpoint, files
 from rekindle.library.library import Kin, Library, Record
+from rekindle.library.manifest import Kind
 from rekindle.library.run import Run
 
 FILE_WIDTH = 160
@@ -26,8 +27,8 @@ Positional = tyro.conf.Positional
 class Ls:
     """List the runs in the library, newest first, and those that came with rekindle."""
 
-    kind: str | None = None
-    """Only these: train, master, evaluate, policy or dataset."""
+    kind: Kind | None = None
+    """Only these."""
     env: str | None = None
     """Only those of this environment, such as xland/f0."""
     name: str | None = None

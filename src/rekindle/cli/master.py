@@ -27,18 +27,18 @@ class Options:
     `not hold black cube`. Colours: black purple yellow; shapes: wall cube sphere pyramid.
     """
 
-    goal: tyro.conf.Positional[str]
+    goal: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GOAL")]
     """The goal, in quotes."""
-    rule: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    rule: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="RULE")] = ()
     """A production rule, such as "hold black cube -> yellow sphere"; repeat the option for more."""
     hide: Hide = "none"
     """What the agent is not told about the rules, and has to find out."""
-    world: str = "f0"
+    world: Annotated[str, tyro.conf.arg(metavar="WORLD")] = "f0"
     """Where: f0 (7x7 room), f1 (9x9), f2 (four rooms with gates), or a file with an ASCII map."""
-    trials: int | None = None
+    trials: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Trials in an episode, k; the score is the last one's. Default 5 if anything is hidden, else 1."""
-    budget: str = "5m"
-    """Wall time (90s, 5m, 1h) or environment steps (2e6steps)."""
+    budget: Annotated[str, tyro.conf.arg(metavar="TIME|STEPS")] = "5m"
+    """Wall time (90s, 5m, 1h) or environment steps (2e6steps); looked at after every 16,000 steps of practice or so."""
     target: float = 0.8
     """The score that the 95 % interval's lower end must reach; 1 is the best that the planner finds."""
     source: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None

@@ -1,7 +1,7 @@
 """`rekindle resume RUN`: go on with what was interrupted."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -19,7 +19,7 @@ from rekindle.master import Request
 class Options:
     """Go on with a run that was interrupted, from its last checkpoint."""
 
-    which: tyro.conf.Positional[str]
+    which: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run's id, or the beginning of one; `rekindle library ls` lists them."""
     json: bool = False
     """Print one JSON object as the last line of standard output."""

@@ -130,7 +130,8 @@ def pool(goal: Goal, *, split: Split, seed: int, worlds: int, neighbours: float 
     for two sides; then they share some).
 
     A share `neighbours` of the tasks asks for something near the goal instead: one argument or relation changed, or
-    one rule more. Tasks that are solved, or whose rules fire, before anyone acts are left out, unless all are.
+    one rule more. Tasks that are solved, or whose rules fire, before anyone acts are left out, unless all of the
+    goal's (or all of its neighbours') are.
 
     Raises:
         GoalError: a map without room for the objects.
@@ -143,8 +144,10 @@ def pool(goal: Goal, *, split: Split, seed: int, worlds: int, neighbours: float 
         games.append(_game(asked, rng, distractors))
     pairs = np.stack([np.arange(worlds), rng.permutation(worlds)], axis=1)
     made = make_pool(some_worlds, games, trial_length=np.full(worlds, length), pairs=pairs)
-    good = np.flatnonzero(quiet(world_of(goal), made))
-    return keep(made, good) if len(good) else made
+    good, own = quiet(world_of(goal), made), pairs[:, 1] >= neighbours * worlds
+    for part in (own, ~own):
+        good[part] |= not good[part].any()
+    return keep(made, np.flatnonzero(good))
 
 
 def neighbour(goal: Goal, rng: np.random.Generator) -> Goal:

@@ -199,6 +199,8 @@ def unreachable(params: Task) -> str:
     rows = [row for row in params.game.rules.tolist() if row[1] > 0]
     while more := {kind for row in rows if set(row[2:4]) <= exist for kind in row[4:] if kind} - exist:
         exist |= more
+    if not negated and goal == [ME, ME]:
+        return "there is one player, and the relation takes two things."
     for kind in goal:
         if not negated and kind not in exist:
             return f"no rule can make a {type_name(kind)} and none is in the world."

@@ -131,3 +131,10 @@ def test_a_map_with_two_free_cells_cannot_hold_out_any(tmp_path):
 def test_relations_without_see_are_compiled_out():
     assert goals.env_of(goals.parse("hold yellow sphere")).env.relations == (NEAR, HOLD, 1)
     assert 4 in goals.env_of(goals.parse("see(me, yellow sphere)")).env.relations
+
+
+def test_a_goal_that_holds_at_the_start_is_practised_too_beside_neighbours_that_do_not():
+    asked = goals.parse("not hold yellow sphere")
+    pool = goals.pool(asked, split="train", seed=0, worlds=64, neighbours=0.5)
+    played = pool.games.goal[pool.pairs[:, 1]]
+    assert (played == np.asarray(asked.goal)).all(axis=1).sum() >= 32
