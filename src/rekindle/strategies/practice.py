@@ -42,9 +42,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     env = AutoReset(now.env, partial(_draw, now.goal.trials))
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
     curve: list[tuple[int, Interval]] = []
-    if budget.env_steps is not None:
-        proof = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
-        budget = replace(budget, env_steps=max(int((budget.env_steps - proof) * (1 - RESERVED)), 1))
+    budget = reserved(budget, now)
     saved = now.run.latest_checkpoint()
     booked = 0
     if saved is not None and saved[2]["tag"] != name:
@@ -77,13 +75,12 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         hopeless = verdict in ("stalled", "diverged") and values["time/budget_share"] >= PATIENCE
         return verdict == "mastered" or (give_up and hopeless)
 
-    short = now.practice.first(SHORT_TASKS).steps(now.goal.trials, 1)
     trained = train(
         agent,
         env,
         lambda share: pool,
         now.key,
-        Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(short * (1 / EXAM_SHARE - 1))),
+        plan(budget, now),
         run=now.run,
         state=state,
         evaluate=exam,
@@ -94,13 +91,24 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     book(trained.env_steps)
     verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
     policy = agent.policy(trained.state)
-    if curve:
-        score = curve[-1][1]
-    elif verdict == "interrupted":
-        score = Interval(0.0, 0.0, 1.0)  # whoever interrupts does not wait for an exam
-    else:
+    score = curve[-1][1] if curve else Interval(0.0, 0.0, 1.0)
+    if not curve and verdict != "interrupted":  # whoever interrupts does not wait for an exam
         score = now.ask(policy, stream=99)[-1]
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
+
+
+def reserved(budget: Budget, now: Situation) -> Budget:
+    """What is left of a budget in steps for practice itself, once exams and a proof are paid."""
+    if budget.env_steps is None:
+        return budget
+    proof = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
+    return replace(budget, env_steps=max(int((budget.env_steps - proof) * (1 - RESERVED)), 1))
+
+
+def plan(budget: Budget, now: Situation) -> Plan:
+    """Short pieces with an exam after some of them."""
+    short = now.practice.first(SHORT_TASKS).steps(now.goal.trials, 1)
+    return Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(short * (1 / EXAM_SHARE - 1)))
 
 
 def kept_curve(metrics: Sequence[Mapping[str, Any]], name: str, until: int) -> list[tuple[int, Interval]]:
