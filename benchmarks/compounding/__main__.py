@@ -142,7 +142,10 @@ def main() -> None:
         names = {f"tuning-{s['num_envs']}-{s['entropy_weight']}": s for s in CANDIDATES[: preset.goals]}
         done["tuning"] = [study.cell(n, lambda s=s: tuning(study, preset, s)) for n, s in names.items()]
     bars = judge(done, orders) if study.only is None else []
-    study.finish(seeds=list(range(preset.orders)), values=values(done, orders), bars=bars)
+    numbers = values(done, orders)
+    if study.only is None:
+        numbers["late over frozen, by how its interval is drawn"] = late_over_frozen(done, orders)
+    study.finish(seeds=list(range(preset.orders)), values=numbers, bars=bars)
     if study.only is None:
         steps = paid(done, orders)
         plot = compounding_plot({"from scratch": steps["scratch"], "frozen library": steps["frozen"],
@@ -199,14 +202,30 @@ def judge(done: dict[str, Any], orders: list[list[int]]) -> list[Bar]:
     ]
 
 
-def ratio(above: np.ndarray, below: np.ndarray, goals: np.ndarray) -> Interval:
+def late_over_frozen(done: dict[str, Any], orders: list[list[int]]) -> list[dict[str, Any]]:
+    """The ratio of C3 with other intervals beside that of the bar."""
+    steps, goals = {name: np.asarray(arm, float) for name, arm in paid(done, orders).items()}, np.asarray(orders)
+    late = len(orders[0]) // 2
+    arms = [steps[name][:, late:] for name in ("growing", "frozen")]
+    families = ratio(*arms, goals[:, late:])
+    together = ratio(*arms, goals[:, late:], stratified=False)
+    pairs = ratio(*arms, np.arange(goals[:, late:].size).reshape(goals[:, late:].shape), stratified=False)
+    ways = {"goals within their family": families, "goals": together, "pairs of goal and order": pairs}
+    return [
+        {"drawn anew": name, "ratio": i.value, "ratio_low": i.low, "ratio_high": i.high} for name, i in ways.items()
+    ]
+
+
+def ratio(above: np.ndarray, below: np.ndarray, goals: np.ndarray, *, stratified: bool = True) -> Interval:
     """Sum over sum of `[order, place]` costs, with the 95 % interval of drawing goals with replacement.
 
-    Goals are drawn within their family, as many as there are: a stratified bootstrap, as the twelve are six of each.
+    Goals are drawn within their family, as many as there are: a stratified bootstrap, as the twelve are six of each;
+    or, not `stratified`, from all of them.
     """
     known = np.unique(goals)
     sums = np.asarray([[part[goals == goal].sum() for goal in known] for part in (above, below)])
-    families = [part for part in (np.flatnonzero(known < len(F0)), np.flatnonzero(known >= len(F0))) if len(part)]
+    parts = (known < len(F0), known >= len(F0)) if stratified else (known >= 0,)
+    families = [np.flatnonzero(part) for part in parts if part.any()]
     rng = np.random.default_rng(0)
     drawn = [sum(sums[:, rng.choice(part, size=len(part))].sum(axis=1) for part in families) for _ in range(2000)]
     low, high = np.percentile([a / b for a, b in drawn], [2.5, 97.5])
