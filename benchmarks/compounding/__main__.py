@@ -128,7 +128,7 @@ def main() -> None:
     preset = PRESETS[study.preset]
     training.library()
     first = list(range(len(GOALS)))[: preset.goals]
-    orders = [np.random.default_rng(o).permutation(len(GOALS))[: preset.goals].tolist() for o in range(preset.orders)]
+    orders = [np.random.default_rng(o).permutation(preset.goals).tolist() for o in range(preset.orders)]
     done: dict[str, Any] = {}
     if study.only in (None, "idle"):
         done["idle"] = [study.cell(f"idle-goal{n:02}", lambda n=n: idle(n)) for n in first]
