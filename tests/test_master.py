@@ -15,7 +15,7 @@ from rekindle.core.errors import GoalError, RekindleError
 from rekindle.core.stats import Interval
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.master import Outcome, Request, is_answer, master
+from rekindle.master import Outcome, Request, Silent, is_answer, master
 from rekindle.strategies.base import Attempt, Estimate, judge
 
 master_module = sys.modules["rekindle.master"]  # `rekindle.master` is the function
@@ -23,15 +23,12 @@ GOAL = "hold yellow sphere"
 IMPOSSIBLE = ("hold yellow sphere", ("hold yellow sphere -> nothing",))
 
 
-class Listener:
+class Listener(Silent):
     def __init__(self):
         self.stages = []
 
     def stage(self, name, text):
         self.stages.append(name)
-
-    def progress(self, strategy, now):
-        pass
 
 
 @pytest.fixture(autouse=True)

@@ -22,10 +22,9 @@ from rekindle.envs.xland.level import NOOP
 from rekindle.evaluate.exam import make_exam, sit
 from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.library.library import Library
-from rekindle.master import Request, master
+from rekindle.master import Request, Silent, master
 from rekindle.report.plots import compounding_plot
 from rekindle.strategies import from_scratch
-from rekindle.train.loop import Progress
 
 
 class Preset(NamedTuple):
@@ -44,7 +43,7 @@ CANDIDATES = tuple(
 """Settings of learning from scratch that were tried; the first is in use."""
 
 
-class Quiet:
+class Quiet(Silent):
     """Says the stages of the main job through the study."""
 
     def __init__(self, study: Study) -> None:
@@ -54,9 +53,6 @@ class Quiet:
     def stage(self, name: str, text: str) -> None:
         """One line."""
         self.study.say(f"    {name}: {text}")
-
-    def progress(self, strategy: str, now: Progress) -> None:
-        """Nothing."""
 
 
 def answer(study: Study, preset: Preset, asked: Asked, home: Path, *, reuse: bool, seed: int) -> dict[str, Any]:
