@@ -7,6 +7,8 @@ PYTEST ?= -n auto --maxprocesses 4
 # What is type-checked.
 TYPED ?= src
 UV ?= uv
+# What is installed beside the core, so that the tests meet the real things.
+EXTRAS := --extra gym --extra postgres --extra s3 --extra track --extra dev
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -40,8 +42,8 @@ format: install
 
 # The versions and hashes of everything that is installed; needs uv.
 lock:
-	$(COMPILE) --upgrade --extra gym --extra dev pyproject.toml --output-file requirements.lock
-	$(COMPILE) --extra gym --extra dev --extra bench --constraint requirements.lock pyproject.toml \
+	$(COMPILE) --upgrade $(EXTRAS) pyproject.toml --output-file requirements.lock
+	$(COMPILE) $(EXTRAS) --extra bench --constraint requirements.lock pyproject.toml \
 	  --output-file requirements-bench.lock
 
 clean:
