@@ -7,6 +7,7 @@ pyproject.toml, which instruments the package before any of it is imported).
 import os
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,31 @@ def strict_jax(request):
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def postgres_url():
+    """A real PostgreSQL, empty at first; whoever shares it takes a library of its own in it."""
+    from benchmarks.servers import postgres
+
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The environment of a real server that speaks S3."""
+    from benchmarks.servers import s3
+
+    with s3() as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3_url(s3_server, monkeypatch):
+    """A place of its own in a bucket, reachable from this process and its children."""
+    from benchmarks.servers import BUCKET
+
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"

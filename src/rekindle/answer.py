@@ -14,7 +14,7 @@ from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.render import frames_of_episode
 from rekindle.evaluate.exam import sit
 from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
-from rekindle.library.library import Library
+from rekindle.library.library import Kin, Library
 from rekindle.master import Outcome
 from rekindle.report.episode import record_episode
 from rekindle.report.html import Ancestor, Decision, Picture, Recalled, ReportData, write_report
@@ -66,6 +66,7 @@ def tell(outcome: Outcome, library: Library) -> Path:
         created=outcome.run.manifest.created.strftime("%Y-%m-%d %H:%M UTC"),
     )
     write_report(path, data)
+    outcome.run.push()
     return path
 
 
@@ -156,16 +157,12 @@ def decisions(outcome: Outcome) -> tuple[Decision, ...]:
 
 def lineage(outcome: Outcome, library: Library) -> Ancestor:
     """This run and what its policy came from, all the way."""
-    library.refresh(outcome.run)
 
-    def ancestor(id: str, role: str, depth: int) -> Ancestor:
-        known = [record for record in library.runs() if record.id == id]
-        parents = known[0].manifest.parents if known and depth < 8 else []
-        detail = known[0].manifest.name if known else ""
-        return Ancestor(id, role, detail, tuple(ancestor(p.id, p.role, depth + 1) for p in parents))
+    def ancestor(kin: Kin) -> Ancestor:
+        return Ancestor(kin.id, kin.role, kin.manifest.name if kin.manifest else "", tuple(map(ancestor, kin.beyond)))
 
-    parents = outcome.run.manifest.parents
-    return Ancestor(outcome.run.id, "this run", outcome.strategy, tuple(ancestor(p.id, p.role, 1) for p in parents))
+    parents = library.lineage(outcome.run.id).parents
+    return Ancestor(outcome.run.id, "this run", outcome.strategy, tuple(map(ancestor, parents)))
 
 
 def code(outcome: Outcome) -> str:

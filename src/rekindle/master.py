@@ -5,6 +5,7 @@ goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
                                   +----- not yet -------+
 """
 
+import json
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from rekindle.evaluate.exam import Exam, Result, make_exam, sit
 from rekindle.library import files, manifest
 from rekindle.library.artefact import read_meta, save_policy
 from rekindle.library.library import Library, Prior
+from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
 from rekindle.strategies.base import (
@@ -63,6 +65,8 @@ class Request:
     """Only this prior: an id in the library or the folder of a policy."""
     reuse: bool = True
     """Whether anything from the library may be used."""
+    log: tuple[str, ...] = ()
+    """Trackers that the curves go to, too: `tensorboard`, `wandb`, `mlflow`."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -175,20 +179,22 @@ def master(
     candidates = nominate(request, library, goal)
     run = run or begin(request, goal, library)
     candidates = [prior for prior in candidates if prior.id != run.id]
-    try:
-        return pursue(request, goal, candidates, library, run, watch)
-    except KeyboardInterrupt:
-        run.update(status="interrupted")
-        raise KeyboardInterrupt(run.how_to_go_on()) from None
-    except Exception as error:
-        run.finish("failed", notes=str(error))
-        raise
+    with run.held():
+        try:
+            run.log_to(request.log)
+            return pursue(request, goal, candidates, library, run, watch)
+        except KeyboardInterrupt:
+            run.update(status="interrupted")
+            raise KeyboardInterrupt(run.how_to_go_on()) from None
+        except Exception as error:
+            run.fail(str(error))
+            raise
 
 
 def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Library, run: Run, watch: Watcher
            ) -> Outcome:  # fmt: skip
     """One strategy after the other, until a proof reaches the target, none is left or the budget is spent."""
-    account = Account(request.budget, before_s=run.manifest.wall_s, env_steps=run.manifest.env_steps)
+    account = Account(request.budget, before_s=run.manifest.wall_s, env_steps=booked(run))
     outcome = Outcome(goal, "not_mastered", "", request.target, account, run, [])
     if why := impossible(goal, request.seed, library):
         run.decide(choice="stop", reason=why)
@@ -198,17 +204,17 @@ def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Libra
     now = prepare(request, goal, library, run, account, watch)
     now = replace(now, priors=recall(candidates, now, watch))
     outcome.recalled = list(now.priors)
-    given_up = pick_up(outcome, now, library, watch)
+    now, given_up = pick_up(outcome, now, library, watch)
     while not outcome.is_mastered and (offers := choose(now, given_up, outcome)):
         (strategy, estimate), others = offers[0], offers[1:]
         watch.stage("choose", f"{strategy.name}: {estimate.reason}")
         alternatives = [{"choice": s.name, **e._asdict()} for s, e in others]
-        run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(), alternatives=alternatives)
+        run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(), alternatives=alternatives,
+                   env_steps=account.env_steps)  # fmt: skip
         attempt = strategy.carry_out(now)
         watch.stage("judge", f"{strategy.name}: {attempt.verdict}, practice exam {shown(attempt.score)}")
-        run.decide(
-            outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(), at_s=account.seconds()
-        )
+        run.decide(outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(),
+                   at_s=account.seconds(), env_steps=account.env_steps)  # fmt: skip
         run.update(env_steps=account.env_steps, wall_s=account.seconds())
         if attempt.verdict == "interrupted":
             raise KeyboardInterrupt
@@ -222,26 +228,39 @@ def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Libra
         if best_yet or proof.score.low >= now.target:
             outcome.proof, outcome.attempt, outcome.strategy = proof, attempt, strategy.name
             save(outcome, now)
-        run.decide(proved=strategy.name, score=proof.score._asdict(), given_up=is_over, at_s=account.seconds())
+        run.decide(proved=strategy.name, score=proof.score._asdict(), given_up=is_over, at_s=account.seconds(),
+                   env_steps=account.env_steps)  # fmt: skip
     return finish(keep(outcome, now))
 
 
-def pick_up(outcome: Outcome, now: Situation, library: Library, watch: Watcher) -> set[str]:
-    """Where an interrupted job stood: what was tried, the best policy so far (proved again); what was given up."""
+def booked(run: Run) -> int:
+    """The environment steps of a job up to its last decision; what a crash cut off is done again and counts once."""
+    return next((int(event["env_steps"]) for event in reversed(run.decisions()) if "env_steps" in event), 0)
+
+
+def pick_up(outcome: Outcome, now: Situation, library: Library, watch: Watcher) -> tuple[Situation, set[str]]:
+    """Where an interrupted job stood: what was tried, the best policy so far with its proof, what was given up.
+
+    The proof is played again as it was, and its steps count once.
+    """
     earlier = [event for event in outcome.run.decisions() if "proved" in event]
     outcome.tried = [event["proved"] for event in earlier]
     folder = outcome.run.path / "policy"
     if not earlier or not folder.is_dir():
-        return set()
+        return now, set()
     loaded = load(folder, env_spec=now.env.spec)
     card: dict[str, Any] = dict(loaded.artefact.meta.card)
     score = Interval(*(float(card[name]) for name in ("practice", "practice_low", "practice_high")))
     state = loaded.state_for(loaded.agent, jax.random.fold_in(now.key, 8)) if card["trained"] else None
     parents = tuple(parent.id for parent in outcome.run.manifest.parents)
     kept = Attempt(card["strategy"], loaded.agent, state, loaded.policy, score, "improving", parents, 0, [])
-    outcome.proof = prove(now, kept, len(outcome.tried), library, watch)
+    spent = now.account.env_steps
+    outcome.proof = prove(now, kept, int(card.get("proof", len(outcome.tried) - 1)), library, watch)
+    now.account.env_steps = spent
     outcome.attempt, outcome.strategy = kept, kept.strategy
-    return {event["proved"] for event in earlier if event["given_up"]}
+    if not earlier[-1]["given_up"]:
+        now = replace(now, ongoing=kept._replace(strategy=earlier[-1]["proved"]))
+    return now, {event["proved"] for event in earlier if event["given_up"]}
 
 
 def understand(request: Request) -> Goal:
@@ -253,7 +272,12 @@ def begin(request: Request, goal: Goal, library: Library) -> Run:
     """Open the run's folder: from here on nothing is lost."""
     config = {**asdict(request), "budget": str(request.budget)}
     name = goal.text.replace(" ", "-").replace("(", "-").replace(")", "").replace(",", "")
-    return Run.create(library, "master", name=name, config=config, seed=request.seed, env_id="xland/goal-v1")
+    parents: list[Parent] = []
+    if request.source is not None and not os.path.isdir(request.source):
+        record = library.find(request.source)
+        parents = [Parent(id=record.id, role="init", sha256=record.row.weights)]
+    return Run.create(library, "master", name=name, config=config, seed=request.seed, env_id="xland/goal-v1",
+                      parents=parents)  # fmt: skip
 
 
 def impossible(goal: Goal, seed: int, library: Library) -> str:
@@ -300,7 +324,8 @@ def nominate(request: Request, library: Library, goal: Goal) -> list[Prior]:
         prior = named(request.source, library)
         load(prior.path, env_spec=spec)
         return [prior]
-    return [prior for prior in library.priors() if not incompatible(spec_of(prior), spec)]
+    fit = [name for name, made_for in library.specs().items() if not incompatible(EnvSpec.from_json(made_for), spec)]
+    return library.priors(fit)
 
 
 def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Recalled]:
@@ -315,6 +340,7 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
             return [Recalled(best.id, loaded, best.card, None, None, answered=True)]
     recalled: list[Recalled] = []
     asked: set[str] = set()
+    known = {event["recalled"]: event for event in now.run.decisions() if "recalled" in event}
     for stream, prior in enumerate(likeliest(candidates, now.goal)):
         if (loaded := usable(prior, now, watch)) is None:
             continue
@@ -322,10 +348,16 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
         if weights in asked:
             continue
         asked.add(weights)
-        trials = now.ask(loaded.policy, stream=1000 + stream)
-        watch.stage("recall", f"{prior.id}: {shown(trials[-1])}")
-        recalled.append(Recalled(prior.id, loaded, prior.card, trials[0], trials[-1], answered=False))
-        if trials[-1].low >= now.target:
+        if (told := known.get(prior.id)) is not None and told["sha256"] == weights:
+            first, last = Interval(**told["first"]), Interval(**told["last"])
+        else:
+            trials = now.ask(loaded.policy, stream=1000 + stream)
+            first, last = trials[0], trials[-1]
+            now.run.decide(recalled=prior.id, sha256=weights, first=first._asdict(), last=last._asdict(),
+                           env_steps=now.account.env_steps)  # fmt: skip
+        watch.stage("recall", f"{prior.id}: {shown(last)}")
+        recalled.append(Recalled(prior.id, loaded, prior.card, first, last, answered=False))
+        if last.low >= now.target:
             break
     return sorted(recalled, key=lambda r: r.last.value if r.last else 0.0, reverse=True)
 
@@ -345,29 +377,24 @@ def named(source: str, library: Library) -> Prior:
     if os.path.isfile(folder / "policy.json"):
         meta = read_meta(folder)
         id = str(meta.provenance.get("run") or f"policy-{meta.weights.sha256[:12]}")
-        return Prior(id, folder, folder.name, meta.env_id, meta.agent, manifest.now(), meta.card, ())
+        return Prior(id, folder.name, meta.env_id, meta.agent, manifest.now(), meta.weights.sha256, meta.spec_sha256,
+                     json.dumps(meta.card), folder)  # fmt: skip
     if folder.is_dir():
         raise ConfigError(
             f"--from takes a run's id or a folder with a policy.json; {source} has none (try {source}/policy)."
         )
     record = library.find(source)
-    if record.policy is None and (record.path / "policy").is_dir():
-        read_meta(record.path / "policy")  # says what is wrong with it
-    known = [prior for prior in library.priors() if prior.id == record.id]
-    if not known:
+    if record.policy is None and record.fetch("policy").is_dir():
+        read_meta(record.fetch("policy"))  # says what is wrong with it
+    if record.policy is None:
         raise ConfigError(f"--from takes a run with a policy; {record.id} has none. See `rekindle library ls`.")
-    return known[0]
-
-
-def spec_of(prior: Prior) -> EnvSpec:
-    """What a prior was made for."""
-    return EnvSpec.from_json(read_meta(prior.path).spec)
+    return library.prior(record)
 
 
 def is_answer(prior: Prior, goal: Goal, target: float) -> bool:
     """Whether a prior was kept as the proved answer to this very goal; a card without its numbers proves nothing."""
     figures = [prior.card.get(name) for name in ("score", "score_low", "score_high")]
-    proved = all(isinstance(figure, int | float) for figure in figures)
+    proved = all(isinstance(figure, int | float) and -1e9 < figure < 1e9 for figure in figures)
     return proved and prior.card.get("goal") == goal.words and float(prior.card["score_low"]) >= target
 
 
@@ -415,7 +442,8 @@ def save(outcome: Outcome, now: Situation) -> None:
     assert outcome.proof is not None and outcome.attempt is not None
     score, attempt, run = outcome.proof.score, outcome.attempt, outcome.run
     role = "policy" if attempt.state is None else "init"
-    run.update(parents=[{"id": parent, "role": role} for parent in attempt.parents])
+    hashes = {prior.id: prior.loaded.artefact.meta.weights.sha256 for prior in now.priors}
+    run.update(parents=[{"id": id, "role": role, "sha256": hashes.get(id)} for id in attempt.parents])
     if attempt.state is None and now.priors[0].answered:
         return
     card = {
@@ -430,6 +458,7 @@ def save(outcome: Outcome, now: Situation) -> None:
         "practice_high": attempt.score.high,
         "strategy": outcome.strategy,
         "trained": attempt.state is not None,
+        "proof": len(outcome.tried) - 1,
         "env_steps": outcome.account.env_steps,
     }
     facts = policy_facts(now) if attempt.state is None else export(attempt.agent, attempt.state, now.env.spec)

@@ -39,11 +39,12 @@ def load(agent: str | Path, *, library: Library | None = None) -> Loaded:
     if os.path.isfile(folder / "policy.json"):
         return load_folder(folder)
     record = (library or Library.open()).find(str(agent))
-    if record.policy is None and (record.path / "policy").is_dir():
-        read_meta(record.path / "policy")  # says what is wrong with it
+    folder = record.fetch("policy")
+    if record.policy is None and folder.is_dir():
+        read_meta(folder)  # says what is wrong with it
     if record.policy is None:
         raise ConfigError(f"{record.id} kept no policy; `rekindle library ls` shows which runs did.")
-    return load_folder(record.path / "policy")
+    return load_folder(folder)
 
 
 def tasks(goal: str, *rules: str, hide: Hide = "none", world: str = "f0", count: int = 64, seed: int = 0) -> Tasks:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import URL
 
 from rekindle.cli.io import emit_json, parse
-from rekindle.core.errors import LibraryError
-from rekindle.library import home, index, provenance, rows
+from rekindle.core.errors import RekindleError
+from rekindle.library import home, index, provenance, rows, store
 
 LOW_DISK_BYTES = 2**30
 """Less free space than this is reported: a run with video and checkpoints can take a good part of it."""
@@ -41,7 +42,7 @@ class Finding(NamedTuple):
 def run(argv: list[str]) -> int:
     """Look at everything; 0 if all is well, 2 if not."""
     options = parse(Options, argv, prog="rekindle doctor")
-    findings = [*_packages(), _devices(), *_library(home.default_home()), _shipped(), _ffmpeg()]
+    findings = [*_packages(), _devices(), *_library(), _shipped(), _ffmpeg()]
     problems = [finding for finding in findings if finding.problem is not None]
     if options.json:
         emit_json(
@@ -100,9 +101,14 @@ def _devices() -> Finding:
     return Finding("device", value)
 
 
-def _library(folder: Path) -> Iterator[Finding]:
+def _library() -> Iterator[Finding]:
+    named = home.default_home()
+    folder = home.near(named)
+    if home.is_remote(named):
+        yield _remote(named)
     refused = _cannot_write(folder)
-    yield Finding("library", str(folder) + ("" if folder.exists() else " (the first run makes it)"), refused)
+    what = "copies of it" if home.is_remote(named) else "library"
+    yield Finding(what, str(folder) + ("" if folder.exists() else " (the first run makes it)"), refused)
     if folder.is_dir():
         free = shutil.disk_usage(folder).free
         low = f"less than 1 GiB is free in {folder}; remove runs with `rekindle library rm`, or set REKINDLE_HOME."
@@ -111,13 +117,25 @@ def _library(folder: Path) -> Iterator[Finding]:
     yield _compiled(folder)
 
 
+def _remote(named: str) -> Finding:
+    try:
+        opened = store.open_store(named)
+        return Finding("library", f"{opened.address}, {len(opened.stamps())} runs")
+    except RekindleError as error:
+        return Finding("library", "cannot be used", str(error))
+
+
 def _index(path: Path) -> Finding:
-    if not path.is_file():
+    named = home.database()
+    if named is None and not path.is_file():
         return Finding("index", "none yet")
     try:
-        opened = index.Index(path)
-        return Finding("index", f"{len(opened.stamps())} runs", opened.problem())
-    except LibraryError as error:
+        url = URL.create("sqlite", database=str(path)) if named is None else index.address(named)
+        opened = index.Index(url)
+        shown = "" if named is None else f"{opened.name}, "
+        known = f"{len(opened.stamps())} runs" if named is None else "it answers"
+        return Finding("index", f"{shown}{known}", opened.problem())
+    except RekindleError as error:
         return Finding("index", "cannot be used", str(error))
 
 

@@ -1,6 +1,9 @@
 """`rekindle evaluate AGENT --tasks ID`: a score on tasks it has never seen, beside what it must be compared with."""
 
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -11,15 +14,17 @@ from rich.table import Table
 from rekindle.agents.registry import incompatible
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
+from rekindle.core.budget import quoted
 from rekindle.core.errors import ConfigError, within
 from rekindle.envs import registry
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, PLANNER, RANDOM, Adaptation, adapt_curve
 from rekindle.evaluate.exam import make_exam
-from rekindle.evaluate.scores import Summary
+from rekindle.evaluate.scores import Kind, Summary
 from rekindle.library import files
 from rekindle.library.library import Library
+from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.report.plots import Curve, adaptation_plot
 from rekindle.verbs import load
@@ -48,60 +53,105 @@ class Options:
 def run(argv: list[str]) -> int:
     """Evaluate and show a table; the run folder has the values and a plot."""
     options = cli.parse(Options, argv, "rekindle evaluate")
-    trials = numbers(options.trials)
+    numbers(options.trials)
     for name, least in (("count", 1), ("repetitions", 1), ("seed", 0)):
         within(f"--{name}", getattr(options, name), least)
     made = registry.make(options.tasks)
     if not (isinstance(made.env, Trials) and isinstance(made.env.env, XLand)):
         raise ConfigError(f"the planner normalises scores of xland tasks only; got {options.tasks!r}.")
-    library, live = Library.open(), Live("")
-    loaded = load(options.agent, library=library)
-    if reason := incompatible(loaded.spec, made.spec):
+    library = Library.open()
+    if reason := incompatible(load(options.agent, library=library).spec, made.spec):
         raise ConfigError(f"{options.agent} cannot act in {made.spec.id}: {reason}.")
-    live.stage("plan", f"{options.count} held-out tasks of {made.spec.id}")
-    pool = made.pool(split="test", seed=options.seed)
-    exam = make_exam(made.env, pool, tasks=options.count, cache=library.folder / "planned", seed=options.seed)
-    kind = "success" if made.spec.id.startswith("xland/doors") else "return"
     kept = Run.create(library, "evaluate", name=f"on-{made.spec.id.split('/')[1]}", config=options.__dict__,
-                      seed=options.seed, env_id=made.spec.id)  # fmt: skip
-    try:
-        result = adapt_curve(
-            exam,
-            loaded.policy,
-            jax.random.key(options.seed),
-            trials=trials,
-            repetitions=options.repetitions,
-            kind=kind,
-            progress=lambda policy, k: live.stage("roll out", f"{policy}, {k} trials"),
-        )
-    except KeyboardInterrupt:
-        kept.finish("failed", notes="interrupted")
-        raise KeyboardInterrupt("interrupted; ask again, an evaluation starts over.") from None
-    rows = result.summaries()
-    save(kept, result, rows)
-    show(
-        rows, f"{made.spec.id}: {len(exam.optimum)} tasks, {options.repetitions} repetitions, {exam.left_out} left out"
-    )
-    live.stage("done", str(kept.path))
-    if options.json:
-        cli.emit_json({"run": kept.id, "tasks": made.spec.id, "kind": kind, "normaliser": "planner",
-                       "left_out": exam.left_out, "env_steps": result.env_steps, "path": str(kept.path),
+                      seed=options.seed, env_id=made.spec.id, parents=judged(options.agent, library))  # fmt: skip
+    return carry_out(kept, library, json=options.json)
+
+
+def judged(agent: str, library: Library) -> list[Parent]:
+    """The run whose policy is scored; none if that is a folder from elsewhere."""
+    if os.path.isfile(Path(agent) / "policy.json"):
+        return []
+    record = library.find(agent)
+    return [Parent(id=record.id, role="policy", sha256=record.row.weights)]
+
+
+def carry_out(run: Run, library: Library, *, json: bool) -> int:
+    """Score, or go on scoring, as the run's manifest says."""
+    options, live = Options(**run.manifest.config), Live("")  # pyright: ignore[reportArgumentType]
+    with run.held():
+        try:
+            left_out, result = score(run, library, options, live)
+        except KeyboardInterrupt:
+            run.finish("interrupted")
+            raise KeyboardInterrupt(run.how_to_go_on()) from None
+        except Exception as error:
+            run.fail(str(error))
+            raise
+        rows = result.summaries()
+        save(run, result, rows)
+    tasks = registry.make(options.tasks).spec.id
+    counted = f"{options.count - left_out} tasks, {options.repetitions} repetitions, {left_out} left out"
+    show(rows, f"{tasks}: {counted}")
+    live.stage("done", run.location)
+    if json:
+        cli.emit_json({"run": run.id, "tasks": tasks, "kind": kind_of(tasks), "normaliser": "planner",
+                       "left_out": left_out, "env_steps": result.env_steps, "path": run.location,
                        "rows": [row.to_json() for row in rows]})  # fmt: skip
     return 0
 
 
+def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int, Adaptation]:
+    """Tasks that the planner leaves out, and the records; what an interrupted run had is not played again."""
+    made = registry.make(options.tasks)
+    loaded = load(options.agent, library=library)
+    for parent in run.manifest.parents:
+        if parent.sha256 not in (None, loaded.artefact.meta.weights.sha256):
+            raise ConfigError(f"{parent.id} has other weights than when {run.id} began; evaluate it anew.")
+    live.stage("plan", f"{options.count} held-out tasks of {made.spec.id}")
+    pool = made.pool(split="test", seed=options.seed)
+    assert isinstance(made.env, Trials)
+    exam = make_exam(made.env, pool, tasks=options.count, cache=library.folder / "planned", seed=options.seed)
+    saved = run.latest_checkpoint()
+    arrays = {} if saved is None else saved[1]
+    kept = {(name.rpartition("/")[0], int(name.rpartition("/")[2])): values for name, values in arrays.items()}
+
+    def keep(values: dict[tuple[str, int], np.ndarray]) -> None:
+        run.save_checkpoint(len(values), {f"{policy}/{k}": rewards for (policy, k), rewards in values.items()}, {})
+
+    result = adapt_curve(
+        exam,
+        loaded.policy,
+        jax.random.key(options.seed),
+        trials=numbers(options.trials),
+        repetitions=options.repetitions,
+        kind=kind_of(made.spec.id),
+        progress=lambda policy, k: live.stage("roll out", f"{policy}, {k} trials"),
+        kept=kept,
+        keep=keep,
+    )
+    return exam.left_out, result
+
+
+def kind_of(tasks: str) -> Kind:
+    """What a score on these tasks is."""
+    return "success" if tasks.startswith("xland/doors") else "return"
+
+
 def numbers(text: str) -> list[int]:
     """`1,2,5` as integers."""
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and 1 <= int(part) <= 64 for part in parts):
-        raise ConfigError(f"--trials takes numbers from 1 to 64 with commas between, such as 1,2,3,5; got {text!r}.")
-    return [int(part) for part in parts]
+    parts = [part.strip() for part in text.split(",")]
+    found = [int(part) for part in parts if re.fullmatch("[0-9]{1,4}", part)]
+    if len(set(found)) < len(parts) or not all(1 <= number <= 64 for number in found):
+        raise ConfigError(
+            f"--trials takes different numbers from 1 to 64 with commas between, such as 1,2,3,5; got {quoted(text)}."
+        )
+    return found
 
 
 def save(run: Run, result: Adaptation, rows: list[Summary]) -> None:
     """Values, summaries and a plot into the run's folder."""
-    values = {f"{policy}/{k}": record.values.astype(np.float32) for (policy, k), record in result.records.items()}
-    run.save_checkpoint(0, values, {"rows": [row.to_json() for row in rows]})
+    values = {f"{policy}/{k}": record.values for (policy, k), record in result.records.items()}
+    run.save_checkpoint(len(values), values, {"rows": [row.to_json() for row in rows]})
     curves = {
         name: [row for row in rows if row.policy == name] for name in (AGENT, GREEDY, FORGETFUL, RANDOM, NO_OP, PLANNER)
     }

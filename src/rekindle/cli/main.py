@@ -36,7 +36,9 @@ VERBS = {
     "train": Verb("rekindle.cli.train", "Train an agent from scratch on an environment."),
     "resume": Verb("rekindle.cli.resume", "Go on with a run that was interrupted."),
     "evaluate": Verb("rekindle.cli.evaluate", "Score an agent on tasks it has never seen."),
-    "library": Verb("rekindle.cli.library", "List, show, verify or remove what was trained.", compiles=False),
+    "library": Verb(
+        "rekindle.cli.library", "List, show, draw, verify, export, import or tidy up what was trained.", compiles=False
+    ),
     "render": Verb("rekindle.cli.render", "Draw a task, or an episode of it, as a picture or video."),
     "doctor": Verb("rekindle.cli.doctor", "Say what is installed, what is wrong, and the mend.", compiles=False),
 }
@@ -86,9 +88,9 @@ def _dispatch(args: list[str]) -> int:
     verb = VERBS[name]
     if verb.compiles and not {"-h", "--help"} & set(rest):
         from rekindle.core.platform import enable_compilation_cache
-        from rekindle.library.home import default_home
+        from rekindle.library.home import default_home, near
 
-        enable_compilation_cache(default_home())
+        enable_compilation_cache(near(default_home()))
     return import_module(verb.module).run(rest)
 
 
@@ -99,7 +101,8 @@ def _help() -> str:
         "usage: rekindle VERB ...\n\n"
         "Give it a goal, go and make tea, come back to an agent that does it.\n\n"
         f"{verbs}\n"
-        "`rekindle VERB --help` explains one. REKINDLE_HOME says where the library is.\n"
+        "`rekindle VERB --help` explains one. REKINDLE_HOME says where the library is (a folder, or a URL such as\n"
+        "s3://bucket/library), REKINDLE_DB where its index is (a PostgreSQL URL; by default SQLite beside the runs).\n"
     )
 
 
@@ -122,12 +125,12 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 def _save_crash(args: list[str]) -> Path:
     """Write the traceback to the library's home, or where that cannot be written to the folder for temporary files."""
-    from rekindle.library.home import default_home
+    from rekindle.library.home import default_home, near
 
     text = f"rekindle {' '.join(args)}\nPython {sys.version}\n\n{traceback.format_exc()}"
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     try:
-        folder = default_home() / "crashes"
+        folder = near(default_home()) / "crashes"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
     except OSError:

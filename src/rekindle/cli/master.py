@@ -11,6 +11,7 @@ from rekindle.cli.live import Live
 from rekindle.core.budget import parse_budget
 from rekindle.core.errors import BudgetExceeded, ImpossibleGoal
 from rekindle.envs.xland.goals import Hide
+from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.master import Outcome, Request, master, shown
@@ -47,6 +48,8 @@ class Options:
     """Use nothing from the library: learn from scratch."""
     seed: int = 0
     """Of worlds, starts and weights."""
+    log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
+    """Send the curves of practice to a tracker, too: tensorboard, wandb or mlflow; repeat the option for more."""
     json: bool = False
     """Print one JSON object as the last line of standard output."""
 
@@ -54,6 +57,7 @@ class Options:
 def run(argv: list[str]) -> int:
     """Read the options and do it."""
     options = cli.parse(Options, argv, "rekindle master")
+    sinks.check(options.log)
     request = Request(
         goal=options.goal,
         rules=options.rule,
@@ -65,6 +69,7 @@ def run(argv: list[str]) -> int:
         target=options.target,
         source=options.source,
         reuse=not options.no_reuse,
+        log=options.log,
     )
     return carry_out(request, Library.open(), json=options.json)
 
@@ -75,6 +80,8 @@ def carry_out(request: Request, library: Library, *, json: bool, run: Run | None
     outcome = master(request, library, live, run=run)
     live.stage("report", "plots, video and page")
     report = tell(outcome, library)
+    for problem in outcome.run.problems:
+        live.stage("tracker", problem)
     say(outcome, live)
     live.stage("done", f"report: {report}")
     if json:

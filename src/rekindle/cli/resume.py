@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from rekindle.cli import evaluate as evaluate_command
 from rekindle.cli import io as cli
 from rekindle.cli import master as master_command
 from rekindle.cli import train as train_command
@@ -35,8 +36,11 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"{resumed.id} is done; there is nothing to resume. `rekindle library show {resumed.id}`.")
     if manifest.kind == "master":
         config: dict[str, Any] = dict(manifest.config)
-        request = Request(**{**config, "rules": tuple(config["rules"]), "budget": parse_budget(config["budget"])})
+        lists = {"rules": tuple(config["rules"]), "log": tuple(config.get("log", ()))}
+        request = Request(**{**config, **lists, "budget": parse_budget(config["budget"])})
         return master_command.carry_out(request, library, json=options.json, run=resumed)
     if manifest.kind == "train":
         return train_command.carry_out(resumed, library, json=options.json)
-    raise ConfigError(f"{resumed.id} is a run of kind {manifest.kind!r}; only train and master runs can be resumed.")
+    if manifest.kind == "evaluate":
+        return evaluate_command.carry_out(resumed, library, json=options.json)
+    raise ConfigError(f"{resumed.id} is a run of kind {manifest.kind!r}; only what trains or evaluates can be resumed.")

@@ -37,7 +37,9 @@ def test_ls_show_and_lineage(family, answer):
     assert [run["id"] for run in answer("ls", "--env", "xland/f0", "--name", "a")["runs"]] == [a.id]
     shown = answer("show", "a")
     assert shown["metrics"]["rows"] == 1 and shown["metrics"]["last"]["loss/td"] == "NaN"
-    assert answer("lineage", "b")["parents"] == [{"id": a.id, "role": "init", "kept": True, "beyond": []}]
+    assert answer("lineage", "b")["parents"] == [
+        {"id": a.id, "role": "init", "kept": True, "again": False, "beyond": []}
+    ]
 
 
 def test_rm_verify_and_reindex(family, answer, capsys, tmp_path):

@@ -1,5 +1,7 @@
 """`rekindle train ALGORITHM --env ID`: an agent from scratch, or on from another."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -8,12 +10,18 @@ import tyro
 from rekindle.agents.registry import config_from_json, config_to_json, module_of
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
-from rekindle.core.budget import parse_budget
-from rekindle.core.errors import ConfigError, within
+from rekindle.core.budget import parse_budget, quoted
+from rekindle.core.errors import ConfigError, did_you_mean, within
 from rekindle.envs import registry
+from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train import session
+
+MAX_TRIALS = 32_767
+"""Tasks keep their number of trials in 16 bits."""
+MAX_SETTING = 80
+"""Characters of a value of --set."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,10 @@ class Options:
     """Trials per episode, a number or a range such as 1-4; by default 1 up to the environment's own number."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. An unknown one lists them all."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints; a crash loses what came after the last."""
+    log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
+    """Send the curves to a tracker, too: tensorboard, wandb or mlflow; repeat the option for more."""
     json: bool = False
     """Print one JSON object as the last line of standard output."""
 
@@ -49,6 +61,9 @@ def run(argv: list[str]) -> int:
     parse_budget(options.budget)
     within("--seed", options.seed, 0)
     within("--seeds", options.seeds, 1)
+    sinks.check(options.log)
+    if not 0 <= options.checkpoint_every < 1e9:
+        raise ConfigError(f"--checkpoint-every takes seconds, 0 or more; got {options.checkpoint_every!r}.")
     env = registry.resolve(options.env, registry.ids())
     low, high = trial_range(options.trials)
     inherited = {} if options.init is None else settings_of(options.init, options.algorithm, library)
@@ -62,6 +77,8 @@ def run(argv: list[str]) -> int:
         init=options.init,
         min_trials=low,
         max_trials=high,
+        checkpoint_seconds=options.checkpoint_every,
+        log=options.log,
     )
     code = 0
     for seed in range(options.seed, options.seed + options.seeds):
@@ -75,11 +92,13 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
     live = Live("trial/reward")
     live.stage("train", f"{run.id}")
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
-    live.stage(run.manifest.status, f"{trained.env_steps:,} steps in {trained.wall_s:.0f} s: {run.path}")
+    for problem in run.problems:
+        live.stage("tracker", problem)
+    live.stage(run.manifest.status, f"{trained.env_steps:,} steps in {trained.wall_s:.0f} s: {run.location}")
     if json:
         last = run.metrics()[-1] if run.metrics() else {}
         cli.emit_json({"run": run.id, "status": run.manifest.status, "env_steps": trained.env_steps,
-                       "wall_s": round(trained.wall_s, 3), "agent": run.id, "path": str(run.path),
+                       "wall_s": round(trained.wall_s, 3), "agent": run.id, "path": run.location,
                        "metrics": last})  # fmt: skip
     if trained.status == "interrupted":
         raise KeyboardInterrupt(run.how_to_go_on())
@@ -87,20 +106,51 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
 
 
 def settings(algorithm: str, assignments: tuple[str, ...]) -> dict[str, object]:
-    """`name=value` words as the agent's config fields, in the types of their defaults."""
+    """`name=value` words as the agent's config fields, in the types of their defaults.
+
+    Raises:
+        ConfigError: a word of another form, a name that the agent does not have, or a value of another type.
+    """
     defaults = config_to_json(module_of(algorithm).Config())
     values: dict[str, object] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
-            raise ConfigError(f"--set takes name=value, such as learning_rate=5e-4; got {assignment!r}.")
-        kind = type(defaults.get(name, ""))
-        try:
-            values[name] = kind(text)
-        except ValueError:
-            number = {int: "a whole number", float: "a number"}.get(kind, kind.__name__)
-            raise ConfigError(f"--set {name} takes {number}; got {text!r}.") from None
+            raise ConfigError(f"--set takes name=value, such as learning_rate=5e-4; got {quoted(assignment)}.")
+        if name not in defaults:
+            raise ConfigError(f"{algorithm} has no setting {quoted(name)}; {did_you_mean(name[:80], defaults)}")
+        values[name] = _setting(name, text, type(defaults[name]))
     return values
+
+
+def _setting(name: str, text: str, kind: type) -> object:
+    """A value of --set in the type of its default."""
+    if kind not in _KINDS:
+        raise ConfigError(f"--set cannot change {name}, which is a {kind.__name__}.")
+    wanted, read = _KINDS[kind]
+    try:
+        if len(text) <= MAX_SETTING and text.isprintable() and (text.isascii() or kind is str):
+            return read(text)
+    except (ValueError, KeyError):
+        pass
+    raise ConfigError(f"--set {name} takes {wanted}; got {quoted(text)}.")
+
+
+def _whole(text: str) -> int:
+    """An integer that fits the arrays."""
+    number = int(text)
+    if abs(number) >= 2**31:
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+_KINDS: dict[type, tuple[str, Callable[[str], object]]] = {
+    bool: ("true or false", lambda text: {"true": True, "false": False}[text.lower()]),
+    int: (f"a whole number below {2**31}", _whole),
+    float: ("a number", float),
+    str: (f"at most {MAX_SETTING} printable characters", str),
+}
+"""What --set says that it takes, and how it is read, by the type of the default."""
 
 
 def settings_of(which: str, algorithm: str, library: Library) -> dict[str, object]:
@@ -116,7 +166,8 @@ def trial_range(text: str | None) -> tuple[int, int | None]:
     """`4` or `1-4`; nothing is from one to the environment's own number."""
     if text is None:
         return 1, None
-    first, _, last = text.partition("-")
-    if not first.isdecimal() or (last and not last.isdecimal()) or int(first) < 1 or int(last or first) < int(first):
-        raise ConfigError(f"--trials takes a number or a range such as 1-4; got {text!r}.")
-    return int(first), int(last or first)
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
+    low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= low <= high <= MAX_TRIALS:
+        raise ConfigError(f"--trials takes a number or a range such as 1-4, up to {MAX_TRIALS}; got {quoted(text)}.")
+    return low, high

@@ -21,7 +21,13 @@ class Budget:
 
     def __str__(self) -> str:
         """In the form that `parse_budget` reads."""
-        return f"{self.env_steps}steps" if self.env_steps is not None else f"{self.seconds:g}s"
+        return f"{self.env_steps}steps" if self.env_steps is not None else f"{self.seconds}".removesuffix(".0") + "s"
+
+
+def quoted(text: str, most: int = 80) -> str:
+    """What a user wrote, for an error message: in quotes, on one line, and of a long text the beginning only."""
+    shown = repr(text[: most + 1])
+    return shown if len(text) <= most and len(shown) <= most + 4 else f"{shown[:most]}...{shown[0]}"
 
 
 def parse_budget(text: str) -> Budget:
@@ -32,15 +38,15 @@ def parse_budget(text: str) -> Budget:
     """
     match = re.fullmatch(rf"({_NUMBER})\s*(s|m|h|d|steps?)", text.strip().lower())
     if match is None:
-        raise ConfigError(f"--budget takes a time like 90s, 5m or 1h, or steps like 2e6steps; got {text!r}.")
+        raise ConfigError(f"--budget takes a time like 90s, 5m or 1h, or steps like 2e6steps; got {quoted(text)}.")
     amount, unit = float(match[1]), match[2]
     if amount <= 0:
-        raise ConfigError(f"--budget must be more than nothing; got {text!r}. Try 5m.")
+        raise ConfigError(f"--budget must be more than nothing; got {quoted(text)}. Try 5m.")
     if unit.startswith("step"):
         if not math.isfinite(amount) or amount > MAX_STEPS or amount < 1:
-            raise ConfigError(f"--budget takes from 1 to 1e15 steps; got {text!r}.")
+            raise ConfigError(f"--budget takes from 1 to 1e15 steps; got {quoted(text)}.")
         return Budget(env_steps=int(amount))
     seconds = amount * _UNITS[unit]
     if seconds > MAX_SECONDS or seconds < 1:
-        raise ConfigError(f"--budget takes from 1 second to 30 days; got {text!r}.")
+        raise ConfigError(f"--budget takes from 1 second to 30 days; got {quoted(text)}.")
     return Budget(seconds=seconds)

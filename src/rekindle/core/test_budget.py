@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rekindle.core.budget import MAX_SECONDS, MAX_STEPS, Budget, parse_budget
+from rekindle.core.budget import MAX_SECONDS, MAX_STEPS, Budget, parse_budget, quoted
 from rekindle.core.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def test_steps_print_and_read_back(steps):
 
 @given(st.floats(1, MAX_SECONDS))
 def test_seconds_print_and_read_back(seconds):
-    assert parse_budget(str(Budget(seconds=seconds))).seconds == pytest.approx(seconds, rel=1e-5)
+    assert parse_budget(str(Budget(seconds=seconds))) == Budget(seconds=seconds)
 
 
 @given(st.floats(0.02, 700), st.sampled_from("mhd"))
@@ -46,6 +46,27 @@ def test_other_forms_are_refused_with_what_came(text):
     with pytest.raises(ConfigError, match="--budget") as refused:
         parse_budget(text)
     assert repr(text) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("short", "'short'"),
+        ("x" * 80, repr("x" * 80)),
+        ("x" * 81, f"'{'x' * 79}...'"),
+        ("\0" * 80, f"'{chr(92)}x00"),
+        ("it's\n", '"it\'s\\n"'),
+    ],
+)
+def test_long_text_is_quoted_in_part(text, shown):
+    assert quoted(text).startswith(shown)
+    assert len(quoted(text)) <= 84 and quoted(text).isprintable()
+
+
+def test_a_long_budget_is_not_echoed_whole():
+    with pytest.raises(ConfigError) as refused:
+        parse_budget("1" * 5000 + "s")
+    assert len(str(refused.value)) < 200
 
 
 @given(st.text(max_size=12))

@@ -4,7 +4,7 @@ AdA's protocol (Adaptive Agents Team 2023, section 4): the last trial of an epis
 repetitions per task, averaged before percentiles are taken over tasks. The normaliser is the planner's optimum.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -42,11 +42,14 @@ def adapt_curve(
     repetitions: int,
     kind: Kind,
     progress: Callable[[str, int], None] | None = None,
+    kept: Mapping[tuple[str, int], np.ndarray] | None = None,
+    keep: Callable[[dict[tuple[str, int], np.ndarray]], None] | None = None,
 ) -> Adaptation:
     """Sit an exam with every number of trials, actions sampled and greedy, beside the baselines.
 
-    Random and no-op do not depend on k and are run with one trial; the planner is 1 by definition and is run as the
-    values it is.
+    Rewards that are in `kept`, by policy and number of trials, are not played again; `keep` is given all there are
+    after each. Random and no-op do not depend on k and are run with one trial; the planner is 1 by definition and is
+    run as the values it is.
     """
     assert isinstance(exam.env.spec.action, Discrete)
     actions = exam.env.spec.action.n
@@ -55,15 +58,19 @@ def adapt_curve(
     runs += [(FORGETFUL, ForgetfulPolicy(policy, actions), k) for k in trials]
     runs += [(RANDOM, RandomPolicy(actions), 1), (NO_OP, ConstantPolicy(NOOP), 1)]
     normaliser = Normaliser(np.zeros_like(exam.optimum), exam.optimum, "planner")
-    records: dict[tuple[str, int], ScoreRecord] = {}
+    played = dict(kept or {})
     steps = 0
     for number, (name, who, k) in enumerate(runs):
-        if progress:
-            progress(name, k)
-        stream = jax.random.fold_in(key, number)
-        explore = name != GREEDY
-        values = trial_rewards(exam.env, who, exam.tasks, stream, trials=k, repetitions=repetitions, explore=explore)
-        records[name, k] = ScoreRecord(values, kind, normaliser)
+        if (name, k) not in played:
+            if progress:
+                progress(name, k)
+            stream = jax.random.fold_in(key, number)
+            played[name, k] = trial_rewards(
+                exam.env, who, exam.tasks, stream, trials=k, repetitions=repetitions, explore=name != GREEDY
+            )
+            if keep:
+                keep(played)
         steps += int(exam.tasks.trial_length.astype(np.int64).sum()) * k * repetitions
+    records = {(name, k): ScoreRecord(played[name, k], kind, normaliser) for name, _, k in runs}
     records[PLANNER, 1] = ScoreRecord(exam.optimum[:, None, None], kind, normaliser)
     return Adaptation(records, steps)

@@ -1,5 +1,12 @@
-"""Policy artefacts: a folder with the facts in `policy.json` numbers in `weights.safetensors`, no code."""
+"""Policy artefacts: a folder with the facts in `policy.json`, the numbers in `weights.safetensors`, and no code.
 
+A policy that replaces another has its weights beside the old ones, in a file named by their hash, until `policy.json`
+speaks of them: at every moment one of the two policies is there, whole.
+"""
+
+import contextlib
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -50,6 +57,11 @@ class PolicyMeta(BaseModel):
         return spec
 
     @property
+    def spec_sha256(self) -> str:
+        """Equal for policies that were made for the same environment."""
+        return hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()
+
+    @property
     def env_id(self) -> str:
         """Id of the environment that it acts in."""
         return str(self.spec["id"])
@@ -92,20 +104,36 @@ def save_policy(
         LibraryError: the disk refuses.
     """
     tensors.check_finite(arrays, f"the policy for {folder}")
-    with files.new_folder(folder, replace=True) as new:
-        facts = {
+
+    def facts(weights: tensors.Table) -> PolicyMeta:
+        said = {
             "schema_version": SCHEMA_VERSION,
             "agent": agent,
             "agent_version": agent_version,
             "config": config,
             "spec": spec,
             "normaliser": normaliser,
-            "weights": tensors.write_tensors(new / WEIGHTS, arrays).model_dump(),
+            "weights": weights.model_dump(),
             "card": card or {},
             "provenance": provenance or {},
         }
-        meta = validated(PolicyMeta, files.plain(facts), f"the facts for {folder}", CheckpointError)
-        files.write_json(new / FACTS, meta.model_dump(mode="json"))
+        return validated(PolicyMeta, files.plain(said), f"the facts for {folder}", CheckpointError)
+
+    data, table = tensors.encode(arrays)
+    meta = facts(table)
+    if not (folder / FACTS).exists():
+        with files.new_folder(folder, replace=True) as new:
+            files.write_bytes(new / WEIGHTS, data)
+            files.write_json(new / FACTS, meta.model_dump(mode="json"))
+        return meta
+    name = _named(table)
+    files.write_bytes(folder / name, data)
+    files.write_json(folder / FACTS, meta.model_dump(mode="json"))
+    for old in folder.glob("weights*.safetensors"):
+        if old.name != name:
+            with contextlib.suppress(FileNotFoundError):
+                old.unlink()
+    files.sweep(folder)
     return meta
 
 
@@ -131,17 +159,29 @@ def read_policy(folder: Path) -> PolicyArtefact:
     Raises:
         CheckpointError: missing, damaged, foreign, or of a newer schema; the message has the mend.
     """
-    meta = read_meta(folder)
-    weights = policy_folder(folder) / WEIGHTS
-    try:
-        arrays = tensors.read_tensors(weights, meta.weights)
-        tensors.check_finite(arrays, str(weights))
-    except CheckpointError as error:
-        raise CheckpointError(f"{error} {_MEND}") from None
-    return PolicyArtefact(meta, arrays)
+    while True:
+        meta = read_meta(folder)
+        weights = weights_file(folder, meta)
+        try:
+            arrays = tensors.read_tensors(weights, meta.weights)
+            tensors.check_finite(arrays, str(weights))
+            return PolicyArtefact(meta, arrays)
+        except CheckpointError as error:
+            if read_meta(folder) == meta:  # otherwise a better one replaced it in the meantime
+                raise CheckpointError(f"{error} {_MEND}") from None
+
+
+def weights_file(folder: Path, meta: PolicyMeta) -> Path:
+    """Where the weights are that `meta` speaks of. `folder` as in `read_meta`."""
+    named = policy_folder(folder) / _named(meta.weights)
+    return named if named.exists() else policy_folder(folder) / WEIGHTS
 
 
 def policy_folder(folder: Path) -> Path:
     """`folder`, or the `policy` folder in it if that is what it is the run folder of."""
     inner = folder / FOLDER
     return inner if not (folder / FACTS).exists() and inner.is_dir() else folder
+
+
+def _named(table: tensors.Table) -> str:
+    return f"weights-{table.sha256[:16]}.safetensors"

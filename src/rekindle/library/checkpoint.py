@@ -15,7 +15,6 @@ FOLDER = "checkpoints"
 KEPT = 2
 _META = "meta.json"
 _STATE = "state.safetensors"
-_STALE_SECONDS = 600.0
 
 
 class CheckpointMeta(BaseModel):
@@ -39,7 +38,7 @@ def save(run: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[s
         files.write_json(new / _META, facts)
     for old in steps(run)[:-KEPT]:
         files.remove(parent / str(old))
-    files.sweep(parent, older_than_s=_STALE_SECONDS)
+    files.sweep(parent)
 
 
 def drop(run: Path) -> None:

@@ -1,15 +1,20 @@
 """Files and folders that exist whole or not at all: write beside, fsync, rename, fsync the folder.
 
-A name that begins with `.tmp-` belongs to a write that is going on or was interrupted; no reader looks at it.
+A name that begins with `.tmp-` belongs to a write that is going on or was interrupted; no reader looks at it. It says
+which process on which machine writes it, so that what a dead one left can be swept away whatever the clock says.
 JSON has no NaN and no infinities: they are written as the words "NaN", "Infinity" and "-Infinity", which `float` reads.
 """
 
 import contextlib
 import dataclasses
 import errno
+import functools
+import hashlib
 import json
 import math
 import os
+import platform
+import re
 import shutil
 import time
 import uuid
@@ -23,20 +28,39 @@ from rekindle.core.errors import LibraryError
 
 TEMPORARY = ".tmp-"
 MAX_JSON_BYTES = 64 * 2**20
+_HALF = re.compile(rb"\\\\u[dD][89a-fA-F]")
+"""An escape that may be half of a character, which nothing can print."""
+FOREIGN_SECONDS = 86400.0
+"""What another machine left is taken for abandoned when nobody touched it for so long."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, whole or not at all."""
+def write_bytes(path: Path, data: bytes, *, new: bool = False) -> None:
+    """Replace `path` by `data`, whole or not at all; with `new`, FileExistsError if it is there."""
+    with whole_file(path, new=new) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, new: bool = False) -> Iterator[Path]:
+    """A file to write; it becomes `path` when the block ends well, and nothing is left of it otherwise.
+
+    Raises:
+        FileExistsError: `path` exists and `new` is true.
+        LibraryError: the disk refuses.
+    """
     temporary = _beside(path)
     with errors_named(path, "write"):
         try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            yield temporary
+            _sync_file(temporary)
+            if new:
+                os.link(temporary, path)
+                temporary.unlink()
+            else:
+                os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
 
@@ -57,9 +81,16 @@ def append_line(path: Path, value: Any, *, durable: bool) -> None:
     with errors_named(path, "append to"):
         new = not path.exists()
         with open(path, "ab", buffering=0) as file:
-            file.write(line)
-            if durable:
-                os.fsync(file.fileno())
+            size = file.seek(0, os.SEEK_END)
+            try:
+                written = 0
+                while written < len(line):
+                    written += file.write(line[written:])
+                if durable:
+                    os.fsync(file.fileno())
+            except BaseException:  # a full disk takes a part: the next line must not run into it
+                file.truncate(size)
+                raise
         if durable and new:
             sync_folder(path.parent)
 
@@ -71,10 +102,22 @@ def read_json(path: Path) -> Any:
         if size > MAX_JSON_BYTES:
             raise LibraryError(f"{path} holds {size} bytes; the library's JSON files have at most {MAX_JSON_BYTES}.")
         data = path.read_bytes()
+    return json_of(data, path)
+
+
+def json_of(data: bytes, where: Path | str) -> Any:
+    """The value of JSON in UTF-8, without what strict JSON does not have: NaN, infinities, halves of characters.
+
+    Raises:
+        LibraryError: it is none; `where` says where it came from.
+    """
     try:
-        return json.loads(data)
+        value = json.loads(data, parse_constant=_refuse)
+        if _HALF.search(data):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
-        raise LibraryError(f"{path} is damaged: it is not JSON ({error}).") from None
+        raise LibraryError(f"{where} is damaged: it is not JSON ({str(error)[:120]}).") from None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -90,8 +133,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = json_of(line, path)
+        except LibraryError:
             row = None
         if not isinstance(row, dict):
             raise LibraryError(f"{path} is damaged: line {number} is not a JSON object; remove that line.")
@@ -147,16 +190,20 @@ def remove(path: Path) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What interrupted writes left directly in `folder`."""
+    """What interrupted writes left directly in `folder`, and what is being written."""
     return sorted(folder.glob(f"{TEMPORARY}*"))
 
 
-def sweep(folder: Path, *, older_than_s: float = 0.0) -> None:
-    """Remove the leftovers in `folder` that nobody touched for `older_than_s` seconds."""
-    for path in leftovers(folder):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.lstat().st_mtime >= older_than_s:
-                remove(path)
+def abandoned(folder: Path) -> list[Path]:
+    """The leftovers directly in `folder` whose writer is gone."""
+    return [path for path in leftovers(folder) if _is_abandoned(path)]
+
+
+def sweep(folder: Path) -> None:
+    """Remove the abandoned leftovers in `folder`."""
+    for path in abandoned(folder):
+        with contextlib.suppress(LibraryError):  # another process sweeps too
+            remove(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -168,6 +215,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def plain(value: Any) -> Any:
@@ -210,13 +261,35 @@ def errors_named(path: Path, verb: str) -> Iterator[None]:
             errno.EPERM: "give yourself the right to it, or set REKINDLE_HOME to a folder of yours",
             errno.EROFS: "set REKINDLE_HOME to a folder that can be written",
             errno.ENOSPC: "free some space, or set REKINDLE_HOME to another disk",
+            errno.EDQUOT: "free some space, or set REKINDLE_HOME to another disk",
             errno.ENOTDIR: "a file is where a folder should be: move it away, or set REKINDLE_HOME to another folder",
         }.get(error.errno or 0, "check the disk, or set REKINDLE_HOME to another folder")
         raise LibraryError(f"cannot {verb} {path}: {error.strerror or error}; {mend}.") from None
 
 
 def _beside(path: Path) -> Path:
-    return path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+    return path.parent / f"{TEMPORARY}{path.name[:120]}-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_abandoned(path: Path) -> bool:
+    mark = re.search(r"-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}$", path.name)
+    if mark is None or mark[1] != _machine():
+        try:
+            return time.time() - path.lstat().st_mtime >= FOREIGN_SECONDS
+        except FileNotFoundError:
+            return False
+    try:
+        os.kill(int(mark[2]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
 
 
 def _rename_folder(source: Path, target: Path) -> None:
@@ -228,9 +301,13 @@ def _rename_folder(source: Path, target: Path) -> None:
         raise
 
 
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def _sync_tree(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
-            with open(Path(parent) / name, "rb") as file:
-                os.fsync(file.fileno())
+            _sync_file(Path(parent) / name)
         sync_folder(Path(parent))

@@ -1,103 +1,314 @@
-"""The SQLite index of a library: a copy of the facts in its run folders that can always be made anew from them."""
+"""The index of a library in SQLite or PostgreSQL: a copy of the facts in its run folders, made anew from them at will.
+
+Its tables have versions, and migrations lead from each to the next (`migrations/`, by Alembic). An index that a newer
+rekindle made is left alone.
+"""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import functools
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import filelock
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.schema import CreateTable, DropTable
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.event import listen
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
-from rekindle.core.errors import LibraryError
-from rekindle.library.rows import Row
+from rekindle.core.errors import ConfigError, LibraryError
+from rekindle.library.rows import Link, Row
 
-VERSION = 1
-"""Of the tables; an index of another version is emptied and filled again."""
-_BUSY_SECONDS = 30.0
+VERSION = "0002"
+"""Of the tables that this code reads and writes: the last of `migrations/versions`."""
+_PATIENCE_SECONDS = 60.0
+"""How long one waits for other processes."""
+_MANY = 500
+"""Parameters in one query; SQLite takes a limited number."""
+_PASSING = ("locked", "busy", "deadlock", "could not serialize", "schema has changed")
 _TABLES = sa.MetaData()
+_TEXT = [name for name in Row._fields if name not in ("id", "stamp")]
 _RUNS = sa.Table(
-    "runs",
+    "rekindle_runs",
     _TABLES,
+    sa.Column("library", sa.Text, primary_key=True),
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("stamp", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text),
-    sa.Column("env_id", sa.Text),
-    sa.Column("name", sa.Text),
-    sa.Column("manifest", sa.Text),
-    sa.Column("policy", sa.Text),
-    sa.Column("problem", sa.Text),
+    *(sa.Column(name, sa.Text) for name in _TEXT),
 )
+_KIN = sa.Table(
+    "rekindle_kin",
+    _TABLES,
+    *(sa.Column(name, sa.Text, primary_key=True) for name in ("library", "child", "parent", "role")),
+)
+_VERSION = sa.table("rekindle_version", sa.column("version_num", sa.Text))
+_ROW = [_RUNS.c[name] for name in Row._fields]
+Value = TypeVar("Value")
 
 
 class Index:
-    """The open index; safe to use from several processes at once."""
+    """The open index of one library; safe to use from several processes and machines at once."""
 
-    def __init__(self, path: Path) -> None:
-        """Open, or create.
+    def __init__(self, url: sa.URL, library: str = "") -> None:
+        """Open, or create, or bring to this version.
+
+        Args:
+            url: of SQLite or PostgreSQL.
+            library: whose rows, in a database that several libraries share.
 
         Raises:
-            LibraryError: it is damaged, or cannot be written.
+            LibraryError: it is damaged, cannot be reached or written, or a newer rekindle made it.
+            ConfigError: a database of another kind, or one whose driver is not installed.
         """
-        self._path = path
-        url = sa.URL.create("sqlite", database=str(path))
-        self._engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"timeout": _BUSY_SECONDS})
-        with self._connection() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar()
-            connection.execute(CreateTable(_RUNS, if_not_exists=True))
-            if version not in (0, VERSION):
-                connection.execute(DropTable(_RUNS, if_exists=True))
-                connection.execute(CreateTable(_RUNS, if_not_exists=True))
-            if version != VERSION:
-                connection.exec_driver_sql(f"PRAGMA user_version={VERSION}")
+        self._url, self._library = url, library
+        self.name = url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string()
+        self._engine = _engine(url)
+        if (version := self._try(_version)) != VERSION:
+            self._migrate(version)
 
     def stamps(self) -> dict[str, str]:
-        """The stamp of every run it knows."""
-        with self._connection() as connection:
-            return {id: stamp for id, stamp in connection.execute(sa.select(_RUNS.c.id, _RUNS.c.stamp))}
+        """The stamp of every run it knows; empty for those with a problem, which are read again each time."""
+        query = sa.select(_RUNS.c.id, _RUNS.c.stamp, _RUNS.c.problem.is_(None)).where(self._own)
+        return {id: stamp if good else "" for id, stamp, good in self._all(query)}
 
-    def change(self, put: Iterable[Row], drop: Iterable[str]) -> None:
-        """Add or replace rows, and forget runs, all at once."""
-        upsert = sqlite.insert(_RUNS)
-        columns = {c.name: upsert.excluded[c.name] for c in _RUNS.c if c.name != "id"}
-        rows, gone = [row._asdict() for row in put], [{"gone": id} for id in drop]
-        with self._connection() as connection:
+    def change(self, put: Iterable[Row], kin: Iterable[Link], drop: Iterable[str]) -> None:
+        """Add or replace rows with their links, and forget runs, all at once.
+
+        `kin` holds every link whose child is among the rows.
+        """
+        rows = sorted(({"library": self._library, **row._asdict()} for row in put), key=lambda row: str(row["id"]))
+        links = sorted({(link.child, link.parent, link.role) for link in kin})
+        old = sorted({str(row["id"]) for row in rows} | set(drop))
+
+        def write(connection: sa.Connection) -> None:
+            if gone := sorted(set(drop)):
+                forget = sa.delete(_RUNS).where(self._own, _RUNS.c.id == sa.bindparam("gone"))
+                connection.execute(forget, [{"gone": id} for id in gone])
             if rows:
-                connection.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=columns), rows)
-            if gone:
-                connection.execute(sa.delete(_RUNS).where(_RUNS.c.id == sa.bindparam("gone")), gone)
+                upsert = self._insert(_RUNS)
+                columns = {name: upsert.excluded[name] for name in Row._fields if name != "id"}
+                connection.execute(upsert.on_conflict_do_update(index_elements=["library", "id"], set_=columns), rows)
+            if old:
+                unlink = sa.delete(_KIN).where(_KIN.c.library == self._library, _KIN.c.child == sa.bindparam("old"))
+                connection.execute(unlink, [{"old": id} for id in old])
+            if links:
+                named = [dict(zip(("library", *Link._fields), (self._library, *link), strict=True)) for link in links]
+                connection.execute(self._insert(_KIN).on_conflict_do_nothing(), named)
 
-    def rows(self, **equal: str | None) -> list[Row]:
-        """The rows, newest first, whose columns equal what is given; None leaves a column open."""
-        query = sa.select(_RUNS).order_by(_RUNS.c.id.desc())
-        for column, value in equal.items():
-            if value is not None:
-                query = query.where(_RUNS.c[column] == value)
-        with self._connection() as connection:
-            return [Row(*row) for row in connection.execute(query)]
+        self._try(write)
+
+    def rows(self, *, whole: bool, limit: int | None = None, **equal: str | None) -> list[Row]:
+        """The rows, newest first, whose columns equal what is given; None leaves a column open.
+
+        With `whole` those whose manifest can be read, else those with a problem.
+        """
+        query = self._where(sa.select(*_ROW), equal)
+        query = query.where(_RUNS.c.manifest.is_not(None) if whole else _RUNS.c.problem.is_not(None))
+        return [Row(*row) for row in self._all(query.limit(limit))]
+
+    def count(self, **equal: str | None) -> int:
+        """How many whole rows `rows` would give without a limit."""
+        query = self._where(sa.select(sa.func.count()).select_from(_RUNS), equal, ordered=False)
+        return int(self._all(query.where(_RUNS.c.manifest.is_not(None)))[0][0])
+
+    def beginning(self, text: str, limit: int) -> list[Row]:
+        """Rows whose id begins with `text`, newest first."""
+        begins = sa.func.substr(_RUNS.c.id, 1, len(text)) == text
+        query = sa.select(*_ROW).where(self._own, begins).order_by(_RUNS.c.id.desc())
+        return [Row(*row) for row in self._all(query.limit(limit))]
+
+    def some(self, ids: Sequence[str]) -> list[Row]:
+        """The rows of these ids, those that it knows."""
+        found: list[Row] = []
+        for i in range(0, len(ids), _MANY):
+            query = sa.select(*_ROW).where(self._own, _RUNS.c.id.in_(ids[i : i + _MANY]))
+            found += [Row(*row) for row in self._all(query)]
+        return found
+
+    def ids(self, limit: int) -> list[str]:
+        """The newest ids."""
+        return [
+            id for (id,) in self._all(sa.select(_RUNS.c.id).where(self._own).order_by(_RUNS.c.id.desc()).limit(limit))
+        ]
+
+    def specs(self) -> dict[str, str]:
+        """For each distinct spec the facts of one policy that was made for it."""
+        some = sa.select(sa.func.min(_RUNS.c.id)).where(self._own, _RUNS.c.spec.is_not(None)).group_by(_RUNS.c.spec)
+        query = sa.select(_RUNS.c.spec, _RUNS.c.policy).where(self._own, _RUNS.c.id.in_(some))
+        return {spec: policy for spec, policy in self._all(query)}
+
+    def priors(self, specs: Sequence[str] | None) -> list[Row]:
+        """Rows with a policy (for one of `specs`, if given), newest first, without the long columns."""
+        short = [c if c.name not in ("manifest", "policy", "problem") else sa.null().label(c.name) for c in _ROW]
+        query = sa.select(*short).where(self._own, _RUNS.c.policy.is_not(None)).order_by(_RUNS.c.id.desc())
+        if specs is not None:
+            query = query.where(_RUNS.c.spec.in_(specs))
+        return [Row(*row) for row in self._all(query)]
+
+    def kin(self, ids: Sequence[str], *, up: bool) -> list[Link]:
+        """The links to the parents (`up`) or to the children of any of `ids`."""
+        mine = _KIN.c.child if up else _KIN.c.parent
+        found: list[Link] = []
+        for i in range(0, len(ids), _MANY):
+            query = sa.select(_KIN.c.child, _KIN.c.parent, _KIN.c.role)
+            query = query.where(_KIN.c.library == self._library, mine.in_(ids[i : i + _MANY]))
+            found += [Link(*row) for row in self._all(query.order_by(_KIN.c.child, _KIN.c.parent, _KIN.c.role))]
+        return found
 
     def clear(self) -> None:
-        """Forget everything."""
-        with self._connection() as connection:
-            connection.execute(sa.delete(_RUNS))
+        """Forget everything about this library."""
+
+        def forget(connection: sa.Connection) -> None:
+            for table in (_RUNS, _KIN):
+                connection.execute(sa.delete(table).where(table.c.library == self._library))
+
+        self._try(forget)
 
     def problem(self) -> str | None:
-        """What SQLite's own check finds wrong, or None."""
-        with self._connection() as connection:
-            found: Any = connection.exec_driver_sql("PRAGMA quick_check").scalar()
-        return None if found == "ok" else f"{self._path} is damaged ({found}); run `rekindle library reindex`."
+        """What SQLite's own check finds wrong, or None; PostgreSQL checks its pages itself."""
+        if self._engine.dialect.name != "sqlite":
+            return None
+        found = self._try(lambda connection: connection.exec_driver_sql("PRAGMA quick_check").scalar())
+        return None if found == "ok" else f"{self.name} is damaged ({found}); run `rekindle library reindex`."
+
+    @property
+    def _own(self) -> sa.ColumnElement[bool]:
+        return _RUNS.c.library == self._library
+
+    def _where(self, query: Any, equal: dict[str, str | None], *, ordered: bool = True) -> Any:
+        query = query.where(self._own, *(_RUNS.c[name] == value for name, value in equal.items() if value is not None))
+        return query.order_by(_RUNS.c.id.desc()) if ordered else query
+
+    def _insert(self, table: sa.Table) -> Any:
+        dialect: Any = sqlite if self._engine.dialect.name == "sqlite" else postgresql
+        return dialect.insert(table)
+
+    def _all(self, query: Any) -> Sequence[Any]:
+        return self._try(lambda connection: connection.execute(query).all())
+
+    def _try(self, work: Callable[[sa.Connection], Value]) -> Value:
+        """Do `work` in a transaction; what other processes hinder is tried again, what cannot be is one sentence."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                passing = any(word in str(error.orig).lower() for word in _PASSING)
+                if not passing or time.monotonic() > until:
+                    raise self._sentence(error) from None
+            except ImportError as error:
+                raise _missing(self._url, error) from None
+            time.sleep(random.uniform(0.01, 0.1))
+
+    def _sentence(self, error: DBAPIError) -> LibraryError:
+        reason = " ".join(str(error.orig).split())
+        local = self._engine.dialect.name == "sqlite"
+        if isinstance(error, OperationalError):
+            mend = (
+                "give yourself the right to write there and free some space, or set REKINDLE_HOME to a folder of yours"
+                if local
+                else "start the server, check the address in REKINDLE_DB, or unset REKINDLE_DB to use SQLite"
+            )
+            return LibraryError(f"cannot use the index {self.name}: {reason}; {mend}.")
+        if isinstance(error, DatabaseError):
+            return LibraryError(f"{self.name} is damaged ({reason}); run `rekindle library reindex`.")
+        return LibraryError(f"cannot use the index {self.name}: {reason}.")
+
+    def _migrate(self, version: str | None) -> None:
+        """Lead the tables to `VERSION`, one process at a time."""
+        if version is not None and version > VERSION:
+            raise LibraryError(
+                f"the index {self.name} was made by a newer rekindle (version {version}; this one reads {VERSION}): "
+                "upgrade this one, or name another database in REKINDLE_DB, such as sqlite:////tmp/index.sqlite."
+            )
+        with self._alone():
+            if self._try(_version) != VERSION:
+                self._try(_upgrade)
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except OperationalError as error:
-            raise LibraryError(
-                f"cannot use the index {self._path}: {error.orig}; "
-                "give yourself the right to write there, or set REKINDLE_HOME to a folder of yours."
-            ) from None
-        except DatabaseError as error:
-            raise LibraryError(f"{self._path} is damaged ({error.orig}); run `rekindle library reindex`.") from None
+    def _alone(self) -> Iterator[None]:
+        if self._engine.dialect.name == "sqlite":
+            if self._url.database in (None, "", ":memory:"):
+                yield
+                return
+            with filelock.FileLock(f"{self._url.database}.lock", timeout=_PATIENCE_SECONDS):
+                yield
+            return
+        with self._engine.connect() as connection:
+            number = sa.literal(0x72656B)  # the same for every process of this program
+            connection.execute(sa.select(sa.func.pg_advisory_lock(number)))
+            try:
+                yield
+            finally:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
+
+
+def address(text: str) -> sa.URL:
+    """`REKINDLE_DB` as a URL.
+
+    Raises:
+        ConfigError: it is no URL of SQLite or PostgreSQL.
+    """
+    example = "such as postgresql://user@host/name"
+    try:
+        url = sa.make_url(text)
+    except ArgumentError:
+        raise ConfigError(f"REKINDLE_DB takes the URL of a database, {example}; it is not one.") from None
+    if url.get_backend_name() in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite":
+        raise ConfigError(f"REKINDLE_DB takes PostgreSQL ({example}) or SQLite; got {url.drivername!r}.")
+    return url
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        in_memory = url.database in (None, "", ":memory:")
+        pool = sa.StaticPool if in_memory else sa.NullPool
+        engine = sa.create_engine(url, poolclass=pool, connect_args={"timeout": _PATIENCE_SECONDS})
+        listen(engine, "connect", _set_up)
+        return engine
+    try:
+        return sa.create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"connect_timeout": 10})
+    except (ImportError, NoSuchModuleError) as error:
+        raise _missing(url, error) from None
+
+
+def _missing(url: sa.URL, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"REKINDLE_DB names {url.get_backend_name()}, whose driver is not installed ({error}); "
+        "install it with `pip install 'rekindle[postgres]'`."
+    )
+
+
+def _set_up(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _version(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("rekindle_version"):
+        return None
+    found = connection.execute(sa.select(_VERSION.c.version_num)).scalars().all()
+    return str(max(found)) if found else None
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command
+
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, VERSION)
+
+
+@functools.cache
+def _alembic() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

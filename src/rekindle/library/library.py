@@ -4,55 +4,107 @@ Nobody has to tell the index what changed: each question first compares it with 
 their files, and reads those that differ. The runs that come with the package are a read-only layer beneath.
 """
 
+import contextlib
 import functools
 import json
-from collections.abc import Iterable
+import os
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from rekindle.core.errors import CheckpointError, LibraryError, nearest
-from rekindle.library import artefact, files, home, rows
-from rekindle.library.manifest import FILE, Manifest, Parent, read_manifest
-from rekindle.library.verify import problems_of
+from rekindle.core.errors import LibraryError, nearest
+from rekindle.library import artefact, files, home, rows, store
+from rekindle.library.manifest import Manifest, manifest_from, now
+from rekindle.library.rows import Link, Row
+from rekindle.library.verify import facts_of, problems_of
 
 if TYPE_CHECKING:
     from rekindle.library.index import Index
 else:
     Index = Any
 
-RUNS = "runs"
 SHIPPED = "shipped/"
+KIN, PINS = "kin", "pins"
+"""Folders beside the runs: manifests of relatives that are not kept, and marks of runs that `gc` never touches."""
+_NEWEST = 300
+"""Ids among which the nearest to a misspelt one is looked for."""
+_PLACE = Path(os.devnull).parent
 
 
-class Record(NamedTuple):
-    """One kept run."""
+@dataclass(frozen=True)
+class Record:
+    """One kept run: its facts at once, its bytes when they are asked for."""
 
-    id: str
-    path: Path
-    manifest: Manifest
-    policy: dict[str, Any] | None
-    """`policy.json` without the table of its weights; None if the run kept no policy."""
+    row: Row
+    place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
+    """The store that holds it, or the folder itself where it came with the package."""
+
+    @property
+    def id(self) -> str:
+        """As `rekindle library ls` shows it."""
+        return self.row.id
+
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """Its facts."""
+        return Manifest.model_validate_json(self.row.manifest or "")
+
+    @functools.cached_property
+    def policy(self) -> dict[str, Any] | None:
+        """`policy.json` without the table of its weights; None if the run kept no policy."""
+        return None if self.row.policy is None else json.loads(self.row.policy)
+
+    @property
+    def location(self) -> str:
+        """Folder or URL, for people; nothing is fetched."""
+        return str(self.place) if isinstance(self.place, Path) else self.place.location(self.id)
+
+    @property
+    def path(self) -> Path:
+        """The whole run on this machine, fetched if it is elsewhere; to read."""
+        return self.fetch()
 
     @property
     def is_shipped(self) -> bool:
         """Whether it came with the package."""
         return self.id.startswith(SHIPPED)
 
+    def fetch(self, part: str = "") -> Path:
+        """A file or folder of it on this machine, fetched if it is elsewhere; to read."""
+        return self.place / part if isinstance(self.place, Path) else self.place.fetch(self.id, part)
 
-class Prior(NamedTuple):
+
+@dataclass(frozen=True)
+class Prior:
     """A policy that can be reused."""
 
     id: str
     """Of its run."""
-    path: Path
-    """The policy's folder, for `read_policy`."""
     name: str
     env_id: str
     agent: str
     created: datetime
-    card: dict[str, Any]
-    parents: tuple[Parent, ...]
+    sha256: str
+    """Of its weights."""
+    spec: str
+    """Equal for policies of one environment; `Library.specs` has what it stands for."""
+    facts: str = field(repr=False)
+    """The score card, as JSON."""
+    place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
+    """The store that holds its run, or the policy's folder itself."""
+
+    @functools.cached_property
+    def card(self) -> dict[str, Any]:
+        """The score card: what was measured, how, and what came out."""
+        return json.loads(self.facts)
+
+    @property
+    def path(self) -> Path:
+        """The policy's folder on this machine, fetched if it is elsewhere; for `read_policy`."""
+        return self.place if isinstance(self.place, Path) else self.place.fetch(self.id, artefact.FOLDER)
 
 
 class Problem(NamedTuple):
@@ -68,9 +120,13 @@ class Kin(NamedTuple):
     id: str
     role: str
     """What the parent was to the child."""
-    record: Record | None
-    """None where it is no longer, or was never, in this library."""
+    manifest: Manifest | None
+    """Its facts; None where nothing is known of it here but its id."""
+    kept: bool
+    """Whether the run itself is in this library."""
     beyond: "tuple[Kin, ...]"
+    again: bool = False
+    """It stands elsewhere in this tree with what lies beyond it."""
 
 
 class Lineage(NamedTuple):
@@ -92,37 +148,53 @@ class HasId(Protocol):
 
 
 class Library:
-    """The runs below one folder. Several processes may use it at once."""
+    """The runs of one home. Several processes, and behind a URL several machines, may use it at once."""
 
-    def __init__(self, folder: Path, *, shipped: Path | None = None) -> None:
-        """Open `folder`, creating what is missing; `shipped` is the layer beneath, by default the package's.
+    def __init__(self, at: str | os.PathLike[str], *, shipped: Path | None = None, database: str | None = None) -> None:
+        """Open a home, creating what is missing.
+
+        Args:
+            at: a folder, or a URL that fsspec knows.
+            shipped: the layer beneath, by default the package's.
+            database: URL of the index, by default that of `REKINDLE_DB`, or SQLite beside the runs.
 
         Raises:
-            LibraryError: it cannot be written. A damaged index is reported by the first question that needs it.
+            LibraryError: it cannot be made or reached. A damaged index is reported by the first question that needs it.
         """
-        self.folder = folder
+        self.store = store.open_store(at)
         self._shipped = home.shipped() if shipped is None else shipped
-        _make_folders(self.runs_folder)
+        self._database = home.database() if database is None else database
 
     @classmethod
-    def open(cls, home_folder: Path | None = None) -> "Library":
-        """The library in `home_folder`, by default the user's: `REKINDLE_HOME`, or the platform's data folder."""
-        return cls(home.default_home() if home_folder is None else home_folder)
+    def open(cls, at: str | os.PathLike[str] | None = None) -> "Library":
+        """The library in `at`, by default the user's: `REKINDLE_HOME`, or the platform's data folder."""
+        return cls(home.default_home() if at is None else at)
 
     @classmethod
-    def rebuilt(cls, home_folder: Path | None = None) -> "Library":
+    def rebuilt(cls, at: str | os.PathLike[str] | None = None) -> "Library":
         """The same with its index thrown away and made anew from the folders, however damaged it was."""
-        folder = home.default_home() if home_folder is None else home_folder
-        with files.errors_named(folder / rows.FILE, "remove"):
-            rows.remove(folder / rows.FILE)
-        library = cls(folder)
-        library.refresh()
+        library = cls.open(at)
+        if library._database is None:
+            with files.errors_named(library.folder / rows.FILE, "remove"):
+                for end in ("", "-wal", "-shm"):
+                    (library.folder / f"{rows.FILE}{end}").unlink(missing_ok=True)
+        library.reindex()
         return library
 
     @property
+    def folder(self) -> Path:
+        """The home on this machine, or the cache of one that is elsewhere; for what can be computed again."""
+        return self.store.folder
+
+    @property
     def runs_folder(self) -> Path:
-        """Where the run folders are."""
-        return self.folder / RUNS
+        """Where the run folders are on this machine."""
+        return self.folder / store.RUNS
+
+    @property
+    def address(self) -> str:
+        """The home as people write it."""
+        return self.store.address
 
     def runs(
         self,
@@ -131,20 +203,34 @@ class Library:
         name: str | None = None,
         limit: int | None = None,
         *,
+        status: str | None = None,
+        agent: str | None = None,
         shipped: bool = False,
     ) -> list[Record]:
         """The user's runs, newest first, and with `shipped` those beneath; damaged ones are left to `verify`."""
         self.refresh()
-        found = self._index.rows(kind=kind, env_id=env_id, name=name)
-        records = [self._record(row) for row in found if row.manifest is not None]
+        wanted = {"kind": kind, "env_id": env_id, "name": name, "status": status, "agent": agent}
+        found = self._index.rows(limit=limit, whole=True, **wanted)
+        records = [Record(row, self.store) for row in found]
         if shipped:
-            wanted = {"kind": kind, "env_id": env_id, "name": name}
             records += [
                 record
-                for record in self._shipped_records()
-                if all(value in (None, getattr(record.manifest, field)) for field, value in wanted.items())
+                for record in self._beneath
+                if all(value in (None, getattr(record.row, column)) for column, value in wanted.items())
             ]
         return records[:limit]
+
+    def shipped(self) -> list[Record]:
+        """The runs that came with the package."""
+        return list(self._beneath)
+
+    def count(self, **wanted: str | None) -> int:
+        """How many of the user's runs there are, by columns as in `runs`; as of the last question."""
+        return self._index.count(**wanted)
+
+    def damaged(self) -> list[Problem]:
+        """Runs that cannot be read, as of the last question: damaged ones, and those of a newer rekindle."""
+        return [Problem(row.id, row.problem or "") for row in self._index.rows(whole=False)]
 
     def find(self, which: str) -> Record:
         """The run with this id, this unique beginning of an id, or this unique name.
@@ -152,40 +238,68 @@ class Library:
         Raises:
             LibraryError: there is none (the message names the nearest), there are several, or it is damaged.
         """
-        records = {record.id: record for record in self.runs(shipped=True)}
-        if which in records:
-            return records[which]
-        broken = {row.id: row.problem for row in self._index.rows() if row.problem}
-        if which in broken:
-            raise LibraryError(f"{broken[which]} Remove it with `rekindle library rm {which}`.")
-        begin = [record for record in records.values() if which and record.id.startswith(which)]
-        found = begin or [record for record in records.values() if record.manifest.name == which]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ids = ", ".join(record.id for record in found[:3])
-            raise LibraryError(f"{which!r} begins or names {len(found)} runs (such as {ids}); give a whole id.")
-        known = f"the nearest: {nearest(which[:80], records)}" if records else "it is empty"
-        raise LibraryError(
-            f"the library in {self.folder} has no run {which[:80]!r}; {known}. See `rekindle library ls`."
-        )
+        self.refresh()
+        found = self._index.some([which]) or [r.row for r in self._beneath if r.id == which]
+        if not found and which:
+            found = [row for row in self._index.beginning(which, limit=4) if row.manifest is not None]
+            found += [record.row for record in self._beneath if record.id.startswith(which)]
+        if not found and which:
+            found = self._index.rows(limit=4, whole=True, name=which)
+            found += [record.row for record in self._beneath if record.manifest.name == which]
+        if len(found) > 1:
+            more = "more than 3" if len(found) > 3 else len(found)
+            ids = ", ".join(row.id for row in found[:3])
+            raise LibraryError(f"{which!r} begins or names {more} runs (such as {ids}); give a whole id.")
+        if not found:
+            known = [*self._index.ids(_NEWEST), *(record.id for record in self._beneath)]
+            hint = f"the nearest: {nearest(which[:80], known)}" if known else "it is empty"
+            raise LibraryError(
+                f"the library in {self.address} has no run {which[:80]!r}; {hint}. See `rekindle library ls`."
+            )
+        (row,) = found
+        if row.manifest is None:
+            raise LibraryError(f"{row.problem} Remove it with `rekindle library rm {row.id}`.")
+        beneath = next((record for record in self._beneath if record.id == row.id), None)
+        return beneath or Record(row, self.store)
 
-    def priors(self) -> list[Prior]:
-        """Every policy that can be reused, newest first, those that came with the package last."""
-        return [_prior(record) for record in self.runs(shipped=True) if record.policy is not None]
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """What the library's policies were made for: every distinct `EnvSpec.to_json()`, by the name `Prior.spec`."""
+        self.refresh()
+        known = {spec: json.loads(policy)["spec"] for spec, policy in self._index.specs().items()}
+        return known | {r.row.spec: r.policy["spec"] for r in self._beneath if r.row.spec and r.policy}
+
+    def priors(self, specs: Collection[str] | None = None) -> list[Prior]:
+        """Every policy that can be reused (for one of `specs`), newest first, those of the package last."""
+        self.refresh()
+        found = [_prior(row, self.store) for row in self._index.priors(None if specs is None else list(specs))]
+        return found + [
+            self.prior(record)
+            for record in self._beneath
+            if record.policy is not None and (specs is None or record.row.spec in specs)
+        ]
+
+    def prior(self, record: Record) -> Prior:
+        """The policy of a run that kept one."""
+        return _prior(record.row, record.place if not isinstance(record.place, Path) else record.fetch(artefact.FOLDER))
 
     def refresh(self, run: HasId | None = None) -> None:
         """Catch the index up with the folders, or with one run's. Every question does this by itself."""
-        with files.errors_named(self.runs_folder, "read"):
-            names = [p.name for p in self.runs_folder.iterdir() if not p.name.startswith(".") and p.is_dir()]
-        there = {name: stamp for name in names if (stamp := _stamp(self.runs_folder / name))}
         known = self._index.stamps()
-        if run is not None:
-            there, known = ({k: v for k, v in stamps.items() if k == run.id} for stamps in (there, known))
-        changed = [name for name, stamp in there.items() if known.get(name) != stamp]
+        if run is None:
+            there = self.store.stamps()
+        else:
+            there = {run.id: stamp} if (stamp := self.store.stamp(run.id)) else {}
+            known = {id: stamp for id, stamp in known.items() if id == run.id}
+        changed = [id for id, stamp in there.items() if known.get(id) != stamp]
         gone = known.keys() - there.keys()
         if changed or gone:
-            self._index.change([_row(self.runs_folder / name, there[name]) for name in changed], gone)
+            put: list[Row] = []
+            kin: list[Link] = []
+            for id, folder in self.store.facts(changed).items():
+                row, links = _read(folder, id, there[id])
+                put.append(row)
+                kin += links
+            self._index.change(put, kin, gone)
 
     def reindex(self) -> int:
         """Make the index anew from the folders alone; how many runs it then has."""
@@ -194,46 +308,100 @@ class Library:
         return len(self._index.stamps())
 
     def rm(self, which: str, force: bool = False) -> str:
-        """Remove a run with all that it holds; its id.
+        """Remove a run with all that it holds; its id. Its manifest stays among the kin, so that lineage stays whole.
 
         Raises:
             LibraryError: it came with the package; or, unless `force`, it is running or a kept run was made from it.
         """
-        id = which if self._own(which) else self.find(which).id
+        id = which if self._is_own(which) else self.find(which).id
         if id.startswith(SHIPPED):
             raise LibraryError(f"{id} came with the package and cannot be removed.")
-        children = [r.id for r in self.runs() if any(parent.id == id for parent in r.manifest.parents)]
+        self.refresh()
+        children = [link.child for link in self._index.kin([id], up=False)]
         if children and not force:
             raise LibraryError(f"{id} is a parent of {', '.join(children[:3])}; remove those first, or use --force.")
-        if not force and any(record.id == id and record.manifest.status == "running" for record in self.runs()):
+        row = next(iter(self._index.some([id])), None)
+        if not force and row is not None and row.status == "running":
             raise LibraryError(f"{id} is running, or was killed; resume it, or remove it with --force.")
-        files.remove(self.runs_folder / id)
-        self.refresh()
+        if not force and id in self.pins():
+            raise LibraryError(f"{id} is pinned; `rekindle library unpin {id}`, or use --force.")
+        self.discard(id)
         return id
+
+    def discard(self, id: str) -> None:
+        """Remove a run without asking anything; its manifest stays among the kin."""
+        row = next(iter(self._index.some([id])), None)
+        if row is not None and row.manifest is not None:
+            self.remember(id, row.manifest)
+        self.store.remove(id)
+        self.store.delete(f"{PINS}/{id}")
+        self.refresh()
+
+    def remember(self, id: str, manifest: str) -> None:
+        """Keep the manifest of a relative that is not, or no longer, in this library."""
+        self.store.write(f"{KIN}/{id.replace('/', '~')}.json", manifest.encode())
+
+    def remembered(self, id: str) -> Manifest | None:
+        """The manifest of a relative that is not in this library, if it is known."""
+        data = self.store.read(f"{KIN}/{id.replace('/', '~')}.json")
+        if data is None:
+            return None
+        with contextlib.suppress(LibraryError):
+            return manifest_from(data, f"{KIN}/{id}")
+        return None
+
+    def pin(self, which: str) -> str:
+        """Mark a run so that `gc` never touches it; its id."""
+        id = self.find(which).id
+        if id.startswith(SHIPPED):
+            raise LibraryError(f"{id} came with the package; nothing ever removes it.")
+        note = json.dumps({"pinned": now().isoformat()}) + "\n"
+        self.store.write(f"{PINS}/{id}", note.encode())
+        return id
+
+    def unpin(self, which: str) -> str:
+        """Take the mark away; its id."""
+        id = self.find(which).id
+        if id not in self.pins():
+            raise LibraryError(f"{id} is not pinned; `rekindle library ls` shows which are.")
+        self.store.delete(f"{PINS}/{id}")
+        return id
+
+    def pins(self) -> set[str]:
+        """The ids of the pinned runs."""
+        return set(self.store.names(PINS))
+
+    def is_being_written(self, id: str) -> bool:
+        """Whether a process on this machine is at work on a run."""
+        return store.is_locked(self.store, id)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While runs are removed, and while one that has parents begins: the parents are still there then."""
+        busy = f"another process has been collecting garbage in {self.address} for minutes; try again."
+        with store.lock(self.store, "library", wait_s=300.0, busy=busy):
+            yield
 
     def lineage(self, which: str) -> Lineage:
         """The family of a run: parents' parents and children's children, as far as this library knows them."""
         record = self.find(which)
-        records = {r.id: r for r in self.runs(shipped=True)}
-        up = {id: [(p.id, p.role) for p in r.manifest.parents] for id, r in records.items()}
-        down: dict[str, list[tuple[str, str]]] = {}
-        for id, parents in up.items():
-            for parent, role in parents:
-                down.setdefault(parent, []).append((id, role))
-        return Lineage(record, _kin(record.id, up, records, {record.id}), _kin(record.id, down, records, {record.id}))
+        return Lineage(record, self._family(record.id, up=True), self._family(record.id, up=False))
 
     def verify(self, which: str | None = None) -> list[Problem]:
         """Read every byte that a run, or all of them, keeps; what cannot be used, with the mend."""
         if which is None:
-            places = [(path.name, path) for path in _folders(self.runs_folder)]
-            places += [(SHIPPED + path.name, path) for path in _folders(self._shipped)]
-        elif path := self._own(which):
-            places = [(which, path)]
+            try:
+                damaged = self._index.problem()
+            except LibraryError as error:
+                damaged = str(error)
+            found = [] if damaged is None else [Problem("index", damaged)]
+            ids = sorted({*self.store.stamps(), *_folders(self.runs_folder)})
+            places = [(id, self.store.fetch(id)) for id in ids]
+            places += [(record.id, record.path) for record in self._beneath]
         else:
-            record = self.find(which)
-            places = [(record.id, record.path)]
-        damaged = self._index.problem()
-        found = [] if damaged is None else [Problem("index", damaged)]
+            id = which if self._is_own(which) else self.find(which).id
+            beneath = next((record for record in self._beneath if record.id == id), None)
+            found, places = [], [(id, beneath.path if beneath else self.store.fetch(id))]
         for id, path in places:
             found += [Problem(id, text) for text in problems_of(path, id, own_id=not id.startswith(SHIPPED))]
         return found
@@ -241,90 +409,128 @@ class Library:
     @functools.cached_property
     def _index(self) -> Index:
         """Opened by the first question: training writes folders, and needs no database."""
-        from rekindle.library.index import Index
+        from sqlalchemy import URL
 
-        return Index(self.folder / rows.FILE)
+        from rekindle.library.index import Index, address
 
-    def _own(self, id: str) -> Path | None:
-        path = self.runs_folder / id
-        return path if path in _folders(self.runs_folder) else None
+        if self._database is not None:
+            return Index(address(self._database), self._identity())
+        if not os.access(self.folder, os.W_OK):  # a library that can only be read: the index is in memory
+            return Index(URL.create("sqlite"))
+        return Index(URL.create("sqlite", database=str(self.folder / rows.FILE)))
 
-    def _record(self, row: rows.Row) -> Record:
-        policy = None if row.policy is None else json.loads(row.policy)
-        return Record(row.id, self.runs_folder / row.id, Manifest.model_validate_json(row.manifest or ""), policy)
+    @functools.cached_property
+    def _beneath(self) -> list[Record]:
+        found = [_read(self._shipped / name, SHIPPED + name, "")[0] for name in reversed(_folders(self._shipped))]
+        return [Record(row, self._shipped / row.id.removeprefix(SHIPPED)) for row in found if row.manifest is not None]
 
-    def _shipped_records(self) -> Iterable[Record]:
-        for path in reversed(_folders(self._shipped)):
-            row = _row(path, "")
-            if row.manifest is not None:
-                yield self._record(row)._replace(id=SHIPPED + path.name, path=path)
+    @property
+    def _gone(self) -> list[Link]:
+        """The links of the relatives that are not kept."""
+        ids = [name.removesuffix(".json").replace("~", "/") for name in self.store.names(KIN)]
+        known = ((id, self.remembered(id)) for id in ids)
+        return [Link(id, parent.id, parent.role) for id, manifest in known if manifest for parent in manifest.parents]
+
+    def _identity(self) -> str:
+        """Which library this is, in a database that several share; made once, kept beside the runs."""
+        while (data := self.store.read("library.json")) is None:
+            with contextlib.suppress(FileExistsError):
+                fresh = json.dumps({"schema_version": 1, "id": uuid.uuid4().hex}) + "\n"
+                self.store.write("library.json", fresh.encode(), new=True)
+        try:
+            return str(json.loads(data)["id"])
+        except (ValueError, KeyError, TypeError):
+            raise LibraryError(
+                f"library.json in {self.address} is damaged; remove it, then run `rekindle library reindex`."
+            ) from None
+
+    def _is_own(self, id: str) -> bool:
+        return id in self.store.stamps() or id in _folders(self.runs_folder)
+
+    def _family(self, id: str, *, up: bool) -> tuple[Kin, ...]:
+        """Parents' parents or children's children of `id`; what is met again is shown without what lies beyond it."""
+        links: dict[str, list[tuple[str, str]]] = {}
+        known: dict[str, tuple[Manifest | None, bool]] = {}
+        frontier = [id]
+        while frontier:
+            rows = {row.id: row for row in self._index.some(frontier)}
+            known |= {one: self._facts(one, rows.get(one)) for one in frontier}
+            for link in self._links(frontier, known, up=up):
+                here, there = (link.child, link.parent) if up else (link.parent, link.child)
+                links.setdefault(here, []).append((there, link.role))
+            frontier = sorted({other for one in frontier for other, _ in links.get(one, [])} - known.keys())
+        shown = {id}
+
+        def beyond(one: str) -> tuple[Kin, ...]:
+            kin: list[Kin] = []
+            for other, role in sorted(set(links.get(one, []))):
+                manifest, kept = known[other]
+                again = other in shown and bool(links.get(other))
+                shown.add(other)
+                kin.append(Kin(other, role, manifest, kept, () if again else beyond(other), again))
+            return tuple(kin)
+
+        return beyond(id)
+
+    def _links(self, ids: Sequence[str], known: dict[str, tuple[Manifest | None, bool]], *, up: bool) -> Iterable[Link]:
+        yield from self._index.kin(ids, up=up)
+        for id in ids:
+            manifest, kept = known[id]
+            if up and manifest is not None and (id.startswith(SHIPPED) or not kept):
+                yield from (Link(id, parent.id, parent.role) for parent in manifest.parents)
+        if not up:
+            yield from (link for link in self._gone if link.parent in ids)
+
+    def _facts(self, id: str, row: Row | None) -> tuple[Manifest | None, bool]:
+        if row is not None:
+            return (Record(row).manifest if row.manifest else None), True
+        beneath = next((record for record in self._beneath if record.id == id), None)
+        return (self.remembered(id), False) if beneath is None else (beneath.manifest, True)
 
 
-def _kin(
-    id: str, links: dict[str, list[tuple[str, str]]], records: dict[str, Record], seen: set[str]
-) -> tuple[Kin, ...]:
-    return tuple(
-        Kin(other, role, records.get(other), _kin(other, links, records, seen | {other}))
-        for other, role in sorted(links.get(id, []))
-        if other not in seen
-    )
-
-
-def _prior(record: Record) -> Prior:
-    policy, manifest = record.policy or {}, record.manifest
+def _prior(row: Row, place: store.Store | Path) -> Prior:
     return Prior(
-        record.id,
-        record.path / artefact.FOLDER,
-        manifest.name,
-        policy["spec"]["id"],
-        policy["agent"],
-        manifest.created,
-        policy["card"],
-        tuple(manifest.parents),
+        row.id,
+        row.name or "",
+        row.env_id or "",
+        row.agent or "",
+        datetime.fromisoformat(row.created or ""),
+        row.weights or "",
+        row.spec or "",
+        row.card or "{}",
+        place,
     )
 
 
-def _row(folder: Path, stamp: str) -> rows.Row:
+def _read(folder: Path, id: str, stamp: str) -> tuple[Row, list[Link]]:
     """The facts of one folder; damage is written down, and left out of every answer but `verify`'s."""
-    try:
-        manifest = read_manifest(folder)
-    except LibraryError as error:
-        return rows.Row(folder.name, stamp, problem=str(error))
-    policy, problem = None, None
-    if (folder / artefact.FOLDER / artefact.FACTS).exists():
-        try:
-            meta = artefact.read_meta(folder / artefact.FOLDER)
-            policy = json.dumps(meta.model_dump(mode="json", exclude={"weights"}))
-        except CheckpointError as error:
-            problem = str(error)
-    return rows.Row(
-        folder.name, stamp, manifest.kind, manifest.env_id, manifest.name, manifest.model_dump_json(), policy, problem
+    facts = facts_of(folder)
+    if facts.manifest is None:
+        return Row(id, stamp, problem=facts.problem), []
+    manifest, meta = facts.manifest, facts.policy
+    row = Row(
+        id,
+        stamp,
+        manifest.kind,
+        manifest.env_id,
+        manifest.name,
+        manifest.status,
+        manifest.created.isoformat(),
+        manifest.model_dump_json(),
+        problem=facts.problem,
     )
+    if meta is not None:
+        row = row._replace(
+            agent=meta.agent,
+            spec=meta.spec_sha256,
+            weights=meta.weights.sha256,
+            card=json.dumps(meta.card),
+            policy=json.dumps(meta.model_dump(mode="json", exclude={"weights"})),
+        )
+    return row, [Link(id, parent.id, parent.role) for parent in manifest.parents]
 
 
-def _stamp(folder: Path) -> str:
-    """Changes whenever manifest or policy do; empty if there is neither."""
-    marks = []
-    for path in (folder / FILE, folder / artefact.FOLDER / artefact.FACTS):
-        try:
-            stat = path.stat()
-            marks.append(f"{stat.st_mtime_ns}-{stat.st_ino}-{stat.st_size}")
-        except OSError:
-            marks.append("")
-    return "|".join(marks) if any(marks) else ""
-
-
-def _folders(parent: Path) -> list[Path]:
+def _folders(parent: Path) -> list[str]:
     if not parent.is_dir():
         return []
-    return sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))
-
-
-def _make_folders(folder: Path) -> None:
-    try:
-        with files.errors_named(folder, "create"):
-            folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise LibraryError(
-            f"cannot create {folder}: a file is where a folder should be; move it away, or set REKINDLE_HOME."
-        ) from None
+    return sorted(p.name for p in parent.iterdir() if p.is_dir() and not p.name.startswith((".", "_")))

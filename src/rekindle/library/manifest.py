@@ -75,6 +75,11 @@ def read_manifest(folder: Path) -> Manifest:
     return validated(Manifest, files.read_json(folder / FILE), folder / FILE, LibraryError)
 
 
+def manifest_from(data: bytes, where: Path | str) -> Manifest:
+    """The manifest in some bytes; LibraryError as `read_manifest`, with `where` they came from."""
+    return validated(Manifest, files.json_of(data, where), where, LibraryError)
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of a run folder, whole or not at all."""
     files.write_json(folder / FILE, manifest.model_dump(mode="json"))

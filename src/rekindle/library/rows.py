@@ -1,6 +1,5 @@
-"""What the index of a library holds and where it lies, apart from the database that holds it."""
+"""What the index of a library holds, apart from the database that holds it."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 FILE = "index.sqlite"
@@ -15,15 +14,27 @@ class Row(NamedTuple):
     kind: str | None = None
     env_id: str | None = None
     name: str | None = None
+    status: str | None = None
+    created: str | None = None
+    """ISO 8601, in UTC."""
     manifest: str | None = None
     """`manifest.json` as text, None where it is damaged."""
+    agent: str | None = None
+    spec: str | None = None
+    """Hash of what the policy was made for: equal for policies of one environment."""
+    weights: str | None = None
+    """SHA-256 of the policy's weights."""
+    card: str | None = None
+    """The policy's score card as JSON."""
     policy: str | None = None
     """`policy.json` as text, without its weights' table; None without a policy or where it is damaged."""
     problem: str | None = None
     """Why the folder cannot be used."""
 
 
-def remove(path: Path) -> None:
-    """Delete an index with what SQLite keeps beside it."""
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        path.with_name(name).unlink(missing_ok=True)
+class Link(NamedTuple):
+    """One line of a family tree."""
+
+    child: str
+    parent: str
+    role: str

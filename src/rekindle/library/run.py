@@ -1,20 +1,25 @@
-"""One run as a folder: manifest, curves, decisions, checkpoints. It is written by one process and read by any."""
+"""One run as a folder: manifest, curves, decisions, checkpoints. It is written by one process and read by any.
 
+Where the library is behind a URL, the folder is on this machine and what is written in it is sent there: the curves
+every few seconds, all else at once.
+"""
+
+import contextlib
 import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from rekindle.core.errors import ConfigError
-from rekindle.library import checkpoint, files, provenance
-from rekindle.library.library import Library
+from rekindle.core.errors import ConfigError, LibraryError
+from rekindle.library import checkpoint, files, provenance, store
+from rekindle.library.library import SHIPPED, Library
 from rekindle.library.manifest import (
     FILE,
     SCHEMA_VERSION,
@@ -28,17 +33,21 @@ from rekindle.library.manifest import (
     validated,
     write_manifest,
 )
-from rekindle.library.verify import DECISIONS, METRICS
+from rekindle.library.sinks import Sinks
+from rekindle.library.verify import DECISIONS, METRICS, read_metrics
 
 _RESUMED = "resumed_from"
+SEND_SECONDS = 10.0
+"""Between sending the curves to a library behind a URL."""
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Run:
     """A run folder that is open for reading and writing. Nothing in it is ever seen half-written."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self._path, self._manifest = path, manifest
+    def __init__(self, path: Path, manifest: Manifest, place: store.Store | None = None) -> None:
+        self._path, self._manifest, self._place = path, manifest, place
+        self._sinks, self._sent = Sinks.open((), id=manifest.id, name="", folder=path, config={}), time.monotonic()
         self._opened, self._wall_before = time.monotonic(), manifest.wall_s
         self._last_steps, self._resumed_from = manifest.env_steps, None
         self._mended: set[str] = set()
@@ -83,15 +92,20 @@ class Run:
             "device": provenance.device(),
             "env_id": env_id,
         }
+        patch = provenance.patch()
         while True:
             id = new_id(name)
             manifest = validated(Manifest, files.plain(facts | {"id": id}), f"run {id}", ConfigError)
             try:
-                with files.new_folder(library.runs_folder / id) as new:
-                    write_manifest(new, manifest)
+                with library.alone() if manifest.parents else contextlib.nullcontext():
+                    _still_there(library, manifest.parents)
+                    with library.store.new(id) as new:
+                        if patch is not None:
+                            (new / provenance.PATCH).write_bytes(patch)
+                        write_manifest(new, manifest)
             except FileExistsError:
                 continue
-            return cls(library.runs_folder / id, manifest)
+            return cls(library.store.writable(id), manifest, library.store)
 
     @classmethod
     def open(cls, library: Library, which: str | Path) -> "Run":
@@ -101,14 +115,54 @@ class Run:
             LibraryError: there is none, there are several, or its manifest is damaged.
         """
         folder = Path(which)
-        if not os.path.isfile(folder / FILE):
-            folder = library.find(str(which)).path
-        return cls(folder, read_manifest(folder))
+        if os.path.isfile(folder / FILE):
+            return cls(folder, read_manifest(folder))
+        record = library.find(str(which))
+        if record.is_shipped:
+            return cls(record.path, record.manifest)
+        folder = library.store.writable(record.id)
+        return cls(folder, read_manifest(folder), library.store)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While this process works on it: another that tries is refused.
+
+        Raises:
+            LibraryError: another process on this machine is at work on it.
+        """
+        if self._place is None:
+            yield
+            return
+        busy = f"{self.id} is being worked on by another process; wait until that ends, or stop it."
+        with store.lock(self._place, self.id, wait_s=0.0, busy=busy):
+            yield
+
+    def log_to(self, names: Sequence[str]) -> None:
+        """Let its curves go to trackers, too: `tensorboard`, `wandb`, `mlflow`; ConfigError if one cannot be used."""
+        self._sinks = Sinks.open(
+            names, id=self.id, name=self._manifest.name, folder=self._path, config=self._manifest.config
+        )
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong with the trackers, a sentence each."""
+        return self._sinks.problems
 
     @property
     def path(self) -> Path:
-        """The run's folder."""
+        """The run's folder on this machine."""
         return self._path
+
+    @property
+    def location(self) -> str:
+        """Where it is kept, for people: a folder or a URL."""
+        return str(self._path) if self._place is None else self._place.location(self.id)
+
+    def push(self) -> None:
+        """Send what was written in the folder, if the library is elsewhere."""
+        if self._place is not None:
+            self._place.push(self.id)
+            self._sent = time.monotonic()
 
     @property
     def manifest(self) -> Manifest:
@@ -130,6 +184,9 @@ class Run:
             row[_RESUMED] = self._resumed_from
         files.append_line(self._path / METRICS, row, durable=False)
         self._last_steps, self._resumed_from = int(env_steps), None
+        self._sinks.log(int(env_steps), values)
+        if time.monotonic() - self._sent >= SEND_SECONDS:
+            self.push()
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of the curves, in order.
@@ -137,7 +194,7 @@ class Run:
         What a resumed run repeats counts once: its rows replace those after the checkpoint that it went on from.
         """
         rows: list[dict[str, Any]] = []
-        for row in files.read_lines(self._path / METRICS):
+        for row in read_metrics(self._path / METRICS):
             if (step := row.pop(_RESUMED, None)) is not None:
                 same = row.get("tag")
                 rows = [old for old in rows if old["env_steps"] <= step or old.get("tag") != same]
@@ -150,6 +207,7 @@ class Run:
             raise ConfigError("a decision cannot have a field 'time'; the run writes that itself.")
         self._mend(DECISIONS)
         files.append_line(self._path / DECISIONS, {"time": now().isoformat(), **event}, durable=True)
+        self.push()
 
     def decisions(self) -> list[dict[str, Any]]:
         """All decisions, in order."""
@@ -164,6 +222,7 @@ class Run:
             meta: what else is needed to go on, as JSON data.
         """
         checkpoint.save(self._path, int(step), arrays, meta)
+        self.push()
 
     def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
         """Step, arrays and meta of the newest checkpoint, or None; rows logged from now on go on from it.
@@ -182,6 +241,7 @@ class Run:
     def drop_checkpoints(self) -> None:
         """Remove all checkpoints: another training begins in this run, whose steps count from 0."""
         checkpoint.drop(self._path)
+        self.push()
 
     def update(self, **fields: Any) -> None:
         """Change facts of the manifest: `env_steps`, `scores`, `notes`, `status`, `wall_s`, …; ConfigError if unfit."""
@@ -193,11 +253,18 @@ class Run:
             raise ConfigError(f"run {self.id} cannot be changed so: {first_problem(error)}.") from None
         write_manifest(self._path, manifest)
         self._manifest = manifest
+        self.push()
 
     def finish(self, status: Status, **fields: Any) -> None:
         """Write how it ended, the seconds of work and, unless given, the environment steps that were last logged."""
         known = {"wall_s": round(self.wall_s(), 3), "env_steps": self._last_steps}
         self.update(**(known | fields | {"status": status}))
+        self._sinks.close()
+
+    def fail(self, reason: str) -> None:
+        """Write down that it failed and why, if that can still be written; what failed is told by its own error."""
+        with contextlib.suppress(LibraryError):
+            self.finish("failed", notes=reason)
 
     def how_to_go_on(self) -> str:
         """What a person is told who interrupted it."""
@@ -212,8 +279,15 @@ class Run:
             return
         files.mend_tail(self._path / name)
         self._mended.add(name)
-        if name == METRICS and (rows := files.read_lines(self._path / name)):
+        if name == METRICS and (rows := read_metrics(self._path / name)):
             self._wall_before = max(self._wall_before, float(rows[-1].get("wall_s", 0.0)))
+
+
+def _still_there(library: Library, parents: Sequence[Parent]) -> None:
+    """A parent that was removed since it was chosen is missed before anything is built on it."""
+    for parent in parents:
+        if parent.sha256 is not None and not parent.id.startswith(SHIPPED) and not library.store.stamp(parent.id):
+            raise LibraryError(f"{parent.id}, which this is to be made from, was removed from {library.address}.")
 
 
 def new_id(name: str) -> str:

@@ -5,9 +5,11 @@ table, and the table against limits, before any array is used.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors
@@ -20,6 +22,12 @@ from rekindle.library import files
 _REALS = ("float16", "float32", "float64")
 _WHOLE = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 DTYPES = {name: np.dtype(name) for name in (*_WHOLE, *_REALS)}
+_SAFE = {
+    **{f"F{8 * DTYPES[name].itemsize}": name for name in _REALS},
+    **{f"{name[0].upper()}{8 * DTYPES[name].itemsize}": name for name in _WHOLE if name != "bool"},
+    "BOOL": "bool",
+}
+"""Our names of the types that the file's header speaks of."""
 MAX_BYTES = 16 * 2**30
 """Largest file that is written or read."""
 _BYTES_PER_LEAF = 8192
@@ -48,8 +56,8 @@ class Table(BaseModel):
     leaves: tuple[Leaf, ...] = Field(max_length=100_000)
 
 
-def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> Table:
-    """Write `arrays` to `path`, whole or not at all, and return the table that reads it back.
+def encode(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, Table]:
+    """The bytes of a file with `arrays`, and the table that reads it back.
 
     Raises:
         CheckpointError: a name or dtype that the file cannot hold.
@@ -57,34 +65,46 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> Table:
     standard = {name: _standard(name, array) for name, array in arrays.items()}
     leaves = tuple(Leaf(name=n, dtype=a.dtype.name, shape=a.shape) for n, a in standard.items())
     data = safetensors.numpy.save(standard)
+    return data, Table(sha256=hashlib.sha256(data).hexdigest(), leaves=leaves)
+
+
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> Table:
+    """Write `arrays` to `path`, whole or not at all, and return the table that reads it back.
+
+    Raises:
+        CheckpointError: a name or dtype that the file cannot hold.
+    """
+    data, table = encode(arrays)
     files.write_bytes(path, data)
-    return Table(sha256=hashlib.sha256(data).hexdigest(), leaves=leaves)
+    return table
 
 
 def read_tensors(path: Path, table: Table) -> dict[str, np.ndarray]:
-    """The arrays of `path`, exactly as `table` says, in its order.
+    """The arrays of `path`, exactly as `table` says, in its order: views of the file, mapped into memory, read-only.
 
     Raises:
         CheckpointError: the file is missing, or differs from the table in any way.
     """
     data = _read_checked(path, table)
     try:
-        found = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        with safetensors.safe_open(path, framework="numpy") as checked:
+            names: set[str] = set(checked.keys())
+        entries = _header(data)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: it is not a safetensors file ({error}).") from None
     for leaf in table.leaves:
-        array = found.get(leaf.name)
-        if array is None:
+        entry = entries.get(leaf.name)
+        if entry is None:
             raise CheckpointError(f"{path} is damaged: leaf {leaf.name!r} of its table is missing.")
-        if (array.dtype.name, array.shape) != (leaf.dtype, leaf.shape):
+        if (entry.dtype, entry.shape) != (leaf.dtype, leaf.shape):
             raise CheckpointError(
-                f"{path} is damaged: leaf {leaf.name!r} is {array.dtype.name}{list(array.shape)}, "
+                f"{path} is damaged: leaf {leaf.name!r} is {entry.dtype}{list(entry.shape)}, "
                 f"its table says {leaf.dtype}{list(leaf.shape)}."
             )
-    if len(found) != len(table.leaves):
-        extra = min(found.keys() - {leaf.name for leaf in table.leaves})
+    if len(names) != len(table.leaves):
+        extra = min(names - {leaf.name for leaf in table.leaves})
         raise CheckpointError(f"{path} is damaged: leaf {extra!r} is not in its table.")
-    return {leaf.name: found[leaf.name] for leaf in table.leaves}
+    return {leaf.name: _view(data, entries[leaf.name]) for leaf in table.leaves}
 
 
 def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
@@ -99,7 +119,36 @@ def check_file(path: Path, table: Table) -> None:
     _read_checked(path, table)
 
 
-def _read_checked(path: Path, table: Table) -> bytes:
+class _Entry(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def _header(data: np.ndarray) -> dict[str, _Entry]:
+    """What the file says of its arrays; their places are bytes of the whole file. The library has checked it before."""
+    size = int.from_bytes(data[:8].tobytes(), "little")
+    said = json.loads(data[8 : 8 + size].tobytes())
+    return {
+        name: _Entry(
+            _SAFE[entry["dtype"]], tuple(entry["shape"]), *(8 + size + int(at) for at in entry["data_offsets"])
+        )
+        for name, entry in said.items()
+        if name != "__metadata__"
+    }
+
+
+def _view(data: np.ndarray, entry: _Entry) -> np.ndarray:
+    dtype = DTYPES[entry.dtype]
+    part = data[entry.begin : entry.end]
+    if entry.begin % dtype.itemsize:  # only a file from elsewhere: ours are aligned
+        part = part.copy()
+    return part.view(dtype).reshape(entry.shape)
+
+
+def _read_checked(path: Path, table: Table) -> np.ndarray:
+    """The bytes of the file, mapped into memory, once size and hash are those of the table."""
     expected = _expected_bytes(path, table)
     try:
         with files.errors_named(path, "read"):
@@ -108,10 +157,10 @@ def _read_checked(path: Path, table: Table) -> bytes:
                 raise CheckpointError(f"{path} is cut off: it has {size} bytes, its leaves need {expected}.")
             if size > expected + 1024 + _BYTES_PER_LEAF * len(table.leaves):
                 raise CheckpointError(f"{path} is damaged: it has {size} bytes, its leaves need {expected}.")
-            data = path.read_bytes()
+            data = np.asarray(np.memmap(path, np.uint8, "r")) if size else np.zeros(0, np.uint8)
     except LibraryError as error:
         raise CheckpointError(str(error)) from None
-    if (digest := hashlib.sha256(data).hexdigest()) != table.sha256:
+    if (digest := hashlib.sha256(data.data).hexdigest()) != table.sha256:
         raise CheckpointError(f"{path} is damaged: its SHA-256 is {digest[:12]}…, recorded is {table.sha256[:12]}….")
     return data
 

@@ -9,9 +9,11 @@ import pytest
 
 from rekindle.core.errors import LibraryError
 from rekindle.library import files
+from rekindle.library.artefact import read_policy
+from rekindle.library.index import VERSION
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.library.test_artefact import save
+from rekindle.library.test_artefact import SPEC, save
 
 
 @pytest.fixture
@@ -62,11 +64,9 @@ def test_priors_are_the_users_policies_over_those_that_are_shipped(library, ship
     make(library, "b", policy=False)
     first, second = library.priors()
     assert (first.id, first.path, first.agent, first.card) == (a.id, a.path / "policy", "ppo", {"name": "a"})
-    assert (first.env_id, first.created, [p.id for p in first.parents]) == (
-        "xland/f0",
-        a.manifest.created,
-        ["shipped/f0"],
-    )
+    assert (first.env_id, first.created) == ("xland/f0", a.manifest.created)
+    assert first.sha256 == read_policy(first.path).meta.weights.sha256 and library.specs()[first.spec] == SPEC
+    assert [p.id for p in library.priors(specs=[first.spec])] == [a.id, "shipped/f0"] and library.priors(specs=[]) == []
     assert (second.id, second.path, second.card) == ("shipped/f0", shipped / "f0" / "policy", {"score": 0.9})
 
 
@@ -101,15 +101,36 @@ def test_reindex_and_rebuild_equal_what_was_there(library, home, shipped):
     assert Library.rebuilt(home).runs() == before[0]
 
 
-def test_an_index_of_another_version_is_made_anew(library, home, shipped):
+def test_the_first_index_there_was_is_led_to_this_version(library, home, shipped):
+    """It had one table and a number in the file; a library of that time answers as one that was made today."""
+    make(library, "a")
+    with sqlite3.connect(home / "index.sqlite") as database:
+        database.execute(
+            "CREATE TABLE runs (id TEXT NOT NULL, stamp TEXT NOT NULL, kind TEXT, env_id TEXT, name TEXT, "
+            "manifest TEXT, policy TEXT, problem TEXT, PRIMARY KEY (id))"
+        )
+        database.execute("INSERT INTO runs (id, stamp) VALUES ('gone', 'x')")
+        database.execute("PRAGMA user_version=1")
+    database.close()
+    assert [record.manifest.name for record in library.runs()] == ["a"] and len(library.priors()) == 2
+    with sqlite3.connect(home / "index.sqlite") as database:
+        assert database.execute("SELECT version_num FROM rekindle_version").fetchall() == [(VERSION,)]
+        assert database.execute("SELECT name FROM sqlite_master WHERE name = 'runs'").fetchall() == []
+    database.close()
+
+
+def test_an_index_of_a_newer_rekindle_is_left_alone(library, home, shipped):
     make(library, "a")
     assert len(library.runs()) == 1
     with sqlite3.connect(home / "index.sqlite") as database:
-        database.execute("DROP TABLE runs")
-        database.execute("CREATE TABLE runs (other TEXT)")
-        database.execute("PRAGMA user_version=77")
+        database.execute("UPDATE rekindle_version SET version_num = '9999'")
     database.close()
-    assert len(Library(home, shipped=shipped).runs()) == 1
+    before = (home / "index.sqlite").read_bytes()
+    with pytest.raises(LibraryError, match=r"newer rekindle.*9999.*upgrade.*REKINDLE_DB"):
+        Library(home, shipped=shipped).runs()
+    assert (home / "index.sqlite").read_bytes() == before
+    other = Library(home, shipped=shipped, database=f"sqlite:///{home}/other.sqlite")
+    assert len(other.runs()) == 1
 
 
 def test_leftovers_of_a_crash_are_no_runs(library):
@@ -153,7 +174,7 @@ def test_lineage_goes_both_ways_and_survives_a_circle(library):
     b = make(library, "b", parents=[(a.id, "teacher"), ("gone", "replay")])
     c = make(library, "c", parents=[(b.id, "init")])
     family = library.lineage("b")
-    assert [(k.id, k.role, k.record is None) for k in family.parents] == [
+    assert [(k.id, k.role, not k.kept) for k in family.parents] == [
         (a.id, "teacher", False), ("gone", "replay", True),
     ]  # fmt: skip
     assert [k.id for k in family.parents[0].beyond] == ["shipped/f0"]

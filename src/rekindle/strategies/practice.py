@@ -49,8 +49,12 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         now.run.drop_checkpoints()
     elif saved is not None:
         booked = int(saved[2]["env_steps"])
+        now.account.env_steps = int(saved[2].get("account", now.account.env_steps))
         curve = kept_curve(now.run.metrics(), name, booked)
         budget = extended(budget, float(saved[2]["wall_s"]), booked)
+    budget = granted(
+        budget, now, name, booked, is_over=bool(curve) and curve[-1][0] == booked and judge(curve, wanted) == "mastered"
+    )
 
     def book(env_steps: int) -> None:
         nonlocal booked
@@ -86,6 +90,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         evaluate=exam,
         show=watch,
         stop=enough,
+        note=lambda: {"account": now.account.env_steps},
         tag=name,
     )
     book(trained.env_steps)
@@ -95,6 +100,27 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     if not curve and verdict != "interrupted":  # whoever interrupts does not wait for an exam
         score = now.ask(policy, stream=99)[-1]
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
+
+
+def granted(budget: Budget, now: Situation, name: str, booked: int, *, is_over: bool) -> Budget:
+    """The budget of this practice, or of the one that a crash cut off, as it was written down when it began.
+
+    A practice that had ended when the crash came is not gone on with: its budget is what it has taken.
+    """
+    events = now.run.decisions()
+    cut_off = [event for event in events[last_proof(events) :] if event.get("granted") == name]
+    ended = [event for event in events[last_proof(events) :] if event.get("outcome") == name]
+    if cut_off and (is_over or (ended and ended[-1]["verdict"] != "interrupted")):
+        return replace(budget, env_steps=max(booked, 1))
+    if cut_off and cut_off[-1]["until"] is not None:
+        return replace(budget, env_steps=int(cut_off[-1]["until"]))
+    now.run.decide(granted=name, until=budget.env_steps, env_steps=now.account.env_steps)
+    return budget
+
+
+def last_proof(events: Sequence[Mapping[str, Any]]) -> int:
+    """The place after the last proof in a journal."""
+    return max((i + 1 for i, event in enumerate(events) if "proved" in event), default=0)
 
 
 def reserved(budget: Budget, now: Situation) -> Budget:

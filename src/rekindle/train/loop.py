@@ -79,13 +79,15 @@ def train(
     evaluate: Evaluation | None = None,
     show: Callable[[Progress], None] | None = None,
     stop: Callable[[Mapping[str, float]], bool] | None = None,
+    note: Callable[[], Mapping[str, int]] = dict,
     tag: str = "",
 ) -> Trained:
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
     With a run, metrics go to its folder and it resumes from its last checkpoint: exactly, where the budget is in steps.
     A run that holds several trainings tells their checkpoints and metrics apart by `tag`.
-    `state` starts from a trained agent. After Ctrl-C the chunk is finished and saved and the status is "interrupted".
+    `note()` is kept with every checkpoint. `state` starts from a trained agent. After Ctrl-C the chunk is finished and
+    saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
     loop = on_policy.start(agent, env, source(0.0), start_key, state=state)
@@ -124,6 +126,7 @@ def train(
             over = status != "done" or share >= 1.0
             if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds)):
                 meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": env_steps, "tag": tag}
+                meta |= note()
                 run.save_checkpoint(env_steps, flatten_arrays(loop), meta)
             if over:
                 break

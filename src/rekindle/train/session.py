@@ -17,6 +17,7 @@ from rekindle.envs import registry
 from rekindle.envs.wrappers import AutoReset
 from rekindle.library.artefact import save_policy
 from rekindle.library.library import Library
+from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.train.loop import Plan, Progress, Trained, train
 
@@ -37,11 +38,18 @@ class Order:
     max_trials: int | None = None
     """Trials per episode are drawn from this range; by default up to the environment's own number."""
     chunk_updates: int = 8
+    checkpoint_seconds: float = 60.0
+    """Between checkpoints; a crash loses what came after the last."""
+    log: tuple[str, ...] = ()
+    """Trackers that the curves go to, too: `tensorboard`, `wandb`, `mlflow`."""
 
 
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
     """Open a run folder for an order."""
-    parents = [] if order.init is None else [(library.find(order.init).id, "init")]
+    parents: list[Parent] = []
+    if order.init is not None:
+        record = library.find(order.init)
+        parents = [Parent(id=record.id, role="init", sha256=record.row.weights)]
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
                       command=command)  # fmt: skip
 
@@ -56,17 +64,19 @@ def carry_out(
     """Train, or go on training, as the run's manifest says; the policy is kept whenever it stops.
 
     Raises:
+        LibraryError: another process is at work on it, or the disk refuses.
         ConfigError, CheckpointError, DivergedError: an order or a parent that cannot be used, or a loss that is no
             longer a number; the run is then marked as failed.
     """
-    try:
-        return _carry_out(run, library, show, evaluate)
-    except KeyboardInterrupt:
-        run.finish("interrupted")
-        raise KeyboardInterrupt(run.how_to_go_on()) from None
-    except Exception as error:
-        run.finish("failed", notes=str(error))
-        raise
+    with run.held():
+        try:
+            return _carry_out(run, library, show, evaluate)
+        except KeyboardInterrupt:
+            run.finish("interrupted")
+            raise KeyboardInterrupt(run.how_to_go_on()) from None
+        except Exception as error:
+            run.fail(str(error))
+            raise
 
 
 def _carry_out(
@@ -76,6 +86,7 @@ def _carry_out(
     evaluate: Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]] | None,
 ) -> Trained:
     order = Order(**run.manifest.config)  # pyright: ignore[reportArgumentType]
+    run.log_to(order.log)
     made = registry.make(order.env)
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     most = order.max_trials or made.trials
@@ -84,14 +95,14 @@ def _carry_out(
     key = jax.random.key(seed)
     state = None
     if order.init is not None:
-        parent = load(library.find(order.init).path / "policy", env_spec=made.spec)
+        parent = load(library.find(order.init).fetch("policy"), env_spec=made.spec)
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
     source = mixtures.source(order.curriculum, order.env, seed=seed)
     updates = order.chunk_updates
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / (agent.needs.batch * agent.needs.length)))
-    plan = Plan(budget, chunk_updates=updates)
+    plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
     trained = train(agent, env, source, key, plan, run=run, state=state, show=show, evaluate=evaluate)
     save_policy(run.path / "policy", **export(agent, trained.state, made.spec), provenance={"run": run.id})
     status = "interrupted" if trained.status == "interrupted" else "done"

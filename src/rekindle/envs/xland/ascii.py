@@ -4,8 +4,11 @@
 `^ > v <` start and heading, `@` start with no fixed heading; the partner's are `N E S W` and `P`.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
+from rekindle.core.budget import quoted
 from rekindle.core.errors import GoalError
 from rekindle.envs.xland.level import FLOOR, GATE, MAX_OBJECTS, VOID, WALL, World, line_of_sight
 
@@ -33,9 +36,14 @@ def world_from_ascii(text: str, *, players: int = 1, max_objects: int = MAX_OBJE
         GoalError: the map is empty, ragged, larger than 60 a side, has an unknown character, no floor, a second start
             of a player, or objects that are not numbered 0, 1, ... once each.
     """
+    return with_sight(layout_from_ascii(text, players=players, max_objects=max_objects))
+
+
+def layout_from_ascii(text: str, *, players: int = 1, max_objects: int = MAX_OBJECTS) -> World:
+    """`world_from_ascii` without the table of sight lines, which takes a second for the largest maps."""
     rows = _rows(text)
+    _check_characters(rows, players)
     grid = np.array([list(row) for row in rows])
-    _check_characters(grid, players)
     terrain = np.vectorize(lambda char: _TERRAIN.get(char, FLOOR), otypes=[np.int8])(grid)
     if not (terrain == FLOOR).any():
         raise GoalError("the map has no floor; '.' is floor.")
@@ -43,6 +51,10 @@ def world_from_ascii(text: str, *, players: int = 1, max_objects: int = MAX_OBJE
     if np.isin(border, (FLOOR, GATE)).any():
         terrain = np.pad(terrain, 1, constant_values=WALL)
         grid = np.pad(grid, 1, constant_values="#")
+    if max(grid.shape) > MAX_SIDE:
+        high, wide = grid.shape
+        raise GoalError(f"a map has at most {MAX_SIDE} x {MAX_SIDE} cells; this one has {high} x {wide} with the ring "
+                        "of wall around it.")  # fmt: skip
     start, heading = _read_starts(grid, players)
     gates = np.argwhere(terrain == GATE).astype(np.int8)
     return World(
@@ -52,8 +64,13 @@ def world_from_ascii(text: str, *, players: int = 1, max_objects: int = MAX_OBJE
         heading=heading,
         gates=gates,
         gate_open=grid[gates[:, 0], gates[:, 1]] == "/",
-        sight=line_of_sight(terrain),
+        sight=np.zeros((0, 0), np.uint8),
     )
+
+
+def with_sight(world: World) -> World:
+    """The world with the table of sight lines that its terrain has."""
+    return world._replace(sight=_sight(world.terrain.tobytes(), world.terrain.shape[1]))
 
 
 def world_to_ascii(world: World, layout: int = 0) -> str:
@@ -103,17 +120,16 @@ def _rows(text: str) -> list[str]:
         if len(row) != len(rows[0]):
             raise GoalError(
                 f"all lines of a map must be equally long; line 1 has {len(rows[0])} characters, line {number} has "
-                f"{len(row)}: {row!r}."
+                f"{len(row)}: {quoted(row)}."
             )
     if len(rows) > MAX_SIDE or len(rows[0]) > MAX_SIDE:
         raise GoalError(f"a map has at most {MAX_SIDE} x {MAX_SIDE} cells; this one has {len(rows)} x {len(rows[0])}.")
     return rows
 
 
-def _check_characters(grid: np.ndarray, players: int) -> None:
+def _check_characters(rows: list[str], players: int) -> None:
     known = {*_TERRAIN, *PLACES, *"".join(STARTS[:players])}
-    for y, x in np.ndindex(grid.shape):
-        char = str(grid[y, x])
+    for y, x, char in ((y, x, char) for y, row in enumerate(rows) for x, char in enumerate(row)):
         if char in STARTS[-1] and char not in known:
             raise GoalError(f"line {y + 1}, column {x + 1}: {char!r} starts a partner, but this is a one-player world.")
         if char not in known:
@@ -157,3 +173,8 @@ def _draw(grid: np.ndarray, cell: np.ndarray, char: str) -> None:
     if grid[y, x] != ".":
         raise GoalError(f"no map can show {char!r} at line {y + 1}, column {x + 1}: {str(grid[y, x])!r} is there.")
     grid[y, x] = char
+
+
+@lru_cache(maxsize=8)
+def _sight(terrain: bytes, width: int) -> np.ndarray:
+    return line_of_sight(np.frombuffer(terrain, np.int8).reshape(-1, width))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from rekindle.core.budget import quoted
 from rekindle.core.errors import ConfigError, GoalError
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import ascii as maps
@@ -27,6 +29,10 @@ ROOMS: dict[str, tuple[Rooms, int, int]] = {"f0": ("R1", 7, 40), "f1": ("R1", 9,
 RULE_BUCKETS = (4, 8, 16)
 MAX_OBJECTS = 12
 MAX_DISTRACTORS = 3
+MAX_MAP_BYTES = 2**16
+"""Of a file with a map; the largest map has 3,660."""
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, ends of lines and bytes that are no text: a path is kept in one line of a manifest."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,17 @@ def parse(text: str, rules: tuple[str, ...] = (), *, hide: Hide = "none", world:
         GoalError, ConfigError: unknown words, an unknown world or map, more rules or trials than there is room for.
     """
     if trials is not None and not 1 <= trials <= 16:
-        raise ConfigError(f"--trials must be from 1 to 16; got {trials}.")
+        got = trials if abs(trials) < 10**9 else "a number far from that"
+        raise ConfigError(f"--trials must be from 1 to 16; got {got}.")
     if len(rules) > RULE_BUCKETS[-1]:
         raise ConfigError(f"a game has room for {RULE_BUCKETS[-1]} rules; got {len(rules)}. Leave some out.")
     if hide != "none" and not rules:
         raise ConfigError(f"--hide {hide} hides rules, but there is none. Add one with --rule, or leave --hide away.")
     name = world.removeprefix("xland/").removesuffix("-v1")
     if name not in ROOMS and not os.path.isfile(world):
-        raise ConfigError(f"--world takes {', '.join(ROOMS)} or the path of a map; {world!r} is no file.")
+        raise ConfigError(f"--world takes {', '.join(ROOMS)} or the path of a map; {quoted(world)} is no file.")
+    if name not in ROOMS and _UNPRINTABLE.search(os.path.abspath(world)):
+        raise ConfigError(f"--world {quoted(world)} has characters that cannot be printed; rename the file or folder.")
     goal = Goal(
         goal=tuple(parse_goal(text).tolist()),
         rules=tuple(tuple(parse_rule(rule).tolist()) for rule in rules),
@@ -252,11 +261,21 @@ def can_hold_out(goal: Goal) -> bool:
 def _read_map(path: str) -> World:
     """The map in a file; what is wrong with it is said with its name."""
     try:
-        return maps.world_from_ascii(Path(path).read_text("utf-8"), max_objects=MAX_OBJECTS)
+        with open(path, "rb") as file:
+            content = file.read(MAX_MAP_BYTES + 1)
+        if len(content) > MAX_MAP_BYTES:
+            raise GoalError(f"it is larger than {MAX_MAP_BYTES:,} bytes.")
+        return maps.world_from_ascii(content.decode("utf-8"), max_objects=MAX_OBJECTS)
     except UnicodeDecodeError:
-        raise GoalError(f"the map {path} cannot be used: it is no text.") from None
-    except (GoalError, OSError) as error:
-        raise GoalError(f"the map {path} cannot be used: {error}") from None
+        raise GoalError(f"the map {_end_of(path)} cannot be used: it is no text.") from None
+    except OSError as error:
+        raise GoalError(f"the map {_end_of(path)} cannot be used: {error.strerror}.") from None
+    except GoalError as error:
+        raise GoalError(f"the map {_end_of(path)} cannot be used: {error}") from None
+
+
+def _end_of(path: str) -> str:
+    return path if len(path) <= 120 else f"...{path[-117:]}"
 
 
 def _check_room(goal: Goal) -> None:
@@ -266,14 +285,16 @@ def _check_room(goal: Goal) -> None:
                         f"{MAX_OBJECTS - MAX_DISTRACTORS}. Leave some rules out.")  # fmt: skip
     if goal.world in ROOMS:
         return
-    base = _read_map(goal.world)
+    base, name = _read_map(goal.world), _end_of(goal.world)
     marked = maps.num_places(base)
     if marked and marked < objects:
-        raise GoalError(f"{goal.world} marks {marked} places for objects, the goal needs {objects}; mark more.")
+        raise GoalError(f"{name} marks {marked} places for objects, the goal needs {objects}; mark more.")
     floor = int((base.terrain == FLOOR).sum())
     if floor < objects + MAX_DISTRACTORS + 1:
-        raise GoalError(f"{goal.world} has {floor} floor cells; {objects} objects, up to {MAX_DISTRACTORS} others and "
+        raise GoalError(f"{name} has {floor} floor cells; {objects} objects, up to {MAX_DISTRACTORS} others and "
                         f"the player need {objects + MAX_DISTRACTORS + 1}.")  # fmt: skip
+    if marked >= floor:
+        raise GoalError(f"{name} marks every floor cell as an object's place; the player needs one too.")
 
 
 def _vary(base: World, rng: np.random.Generator) -> World:

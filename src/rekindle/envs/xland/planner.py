@@ -4,8 +4,11 @@ A layer of the search holds every situation that can be reached in so many steps
 of bytes. One call expands the layers of many tasks at once.
 """
 
+import contextlib
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -382,9 +385,12 @@ def _key(env: XLand, params: Task, max_states: int) -> str:
 def _recall(key: str, cache: Path | None) -> Plan | None:
     if key in _KNOWN or cache is None or not (path := _file(cache, key)).is_file():
         return _KNOWN.get(key)
-    fields = json.loads(path.read_text())
-    fields["per_start"], fields["actions"] = tuple(fields["per_start"]), tuple(fields["actions"])
-    _KNOWN[key] = Plan(**fields)
+    try:
+        fields = json.loads(path.read_text())
+        fields["per_start"], fields["actions"] = tuple(fields["per_start"]), tuple(fields["actions"])
+        _KNOWN[key] = Plan(**fields)
+    except (OSError, ValueError, KeyError, TypeError):  # a damaged file of the cache is made anew
+        return None
     return _KNOWN[key]
 
 
@@ -392,10 +398,14 @@ def _remember(key: str, found: Plan, cache: Path | None) -> None:
     _KNOWN[key] = found
     if cache is not None:
         path = _file(cache, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".partial")
-        unfinished.write_text(json.dumps(asdict(found)))
-        unfinished.replace(path)
+        with contextlib.suppress(OSError):  # a disk that is full or read-only costs the cache, not the plan
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+            try:
+                unfinished.write_text(json.dumps(asdict(found)))
+                unfinished.replace(path)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
 
 def _file(cache: Path, key: str) -> Path:

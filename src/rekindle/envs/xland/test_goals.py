@@ -1,5 +1,7 @@
 """Goals in words become task families: what is in them, what is refused."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -138,3 +140,52 @@ def test_a_goal_that_holds_at_the_start_is_practised_too_beside_neighbours_that_
     pool = goals.pool(asked, split="train", seed=0, worlds=64, neighbours=0.5)
     played = pool.games.goal[pool.pairs[:, 1]]
     assert (played == np.asarray(asked.goal)).all(axis=1).sum() >= 32
+
+
+@pytest.mark.parametrize("world", ["a\0b", "\udcff", "x" * 5000, "a\nb", ""])
+def test_a_world_that_is_no_path_is_refused(world):
+    with pytest.raises(ConfigError, match="is no file") as refused:
+        goals.parse("hold yellow sphere", world=world)
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x80", "it is no text"),
+        (b"\n" * 70_000 + ROOM.encode(), "65,536 bytes"),
+        (b"#\n" + b"." * 5000, "equally long"),
+        (b"####\n#\x00^#\n####", "unknown character"),
+    ],
+)
+def test_a_file_that_is_no_map_is_refused_in_short(content, said, tmp_path):
+    path = tmp_path / "wrong.txt"
+    path.write_bytes(content)
+    with pytest.raises(GoalError, match=said) as refused:
+        goals.parse("hold yellow sphere", world=str(path))
+    assert "wrong.txt" in str(refused.value)
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 400
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+@pytest.mark.parametrize("name", [b"two\nlines", b"\xff", b"a\x1b[31m"])
+def test_a_map_whose_name_cannot_be_printed_is_refused(name, tmp_path):
+    """The name is part of the key under which answers are kept, one line of text."""
+    path = tmp_path / os.fsdecode(name)
+    path.write_text(ROOM)
+    with pytest.raises(ConfigError, match="characters that cannot be printed") as refused:
+        goals.parse("hold yellow sphere", world=str(path))
+    assert str(refused.value).isprintable()
+
+
+def test_a_map_whose_marked_places_leave_no_cell_for_the_start_is_refused(tmp_path):
+    path = tmp_path / "full.txt"
+    path.write_text("#######\n#01234#\n#######")
+    with pytest.raises(GoalError, match="marks every floor cell"):
+        goals.parse("hold yellow sphere", world=str(path))
+
+
+def test_a_number_of_trials_beyond_all_bounds_is_refused_in_short():
+    with pytest.raises(ConfigError, match="--trials must be from 1 to 16") as refused:
+        goals.parse("hold yellow sphere", trials=10**4000)
+    assert len(str(refused.value)) < 200

@@ -1,4 +1,5 @@
 import re
+import time
 
 import jax
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rekindle.core.errors import GoalError
+from rekindle.envs.xland import ascii as maps
 from rekindle.envs.xland.ascii import has_starts, num_places, world_from_ascii, world_to_ascii
 from rekindle.envs.xland.level import (
     FLOOR,
@@ -197,6 +199,27 @@ def test_wrong_rules_say_what_and_where(text, message):
     assert one_sentence(error)
 
 
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (parse_goal, "hold " + "yelow" * 4000),
+        (parse_goal, "hold yellow sphere " * 1000),
+        (parse_goal, "(" * 20_000),
+        (parse_goal, "\U000e0001" * 300),
+        (parse_rule, "hold black cube " * 1000),
+        (world_from_ascii, "#.#\n" + "." * 20_000),
+        (parse_task, "x" * 20_000 + ": 1"),
+        (parse_task, "x" * 20_000),
+        (parse_task, "goal: hold black cube\nobjects: " + "black cube " * 1000),
+        (parse_task, "goal: hold black cube\nsteps: " + "9" * 5000 + "\nworld:\n#@#"),
+    ],
+)
+def test_what_is_wrong_with_a_long_text_is_said_in_short(read, text):
+    with pytest.raises(GoalError) as error:
+        read(text)
+    assert one_sentence(error) and len(str(error.value)) < 400
+
+
 def one_sentence(error) -> bool:
     return str(error.value).endswith(".") and "\n" not in str(error.value)
 
@@ -254,6 +277,9 @@ def test_trailing_spaces_of_a_map_do_not_matter():
         ("#####\n#0.0#\n#####", "line 2, column 4: object '0' is on the map twice"),
         ("#" * 61 + "\n" + "." * 61, "at most 60 x 60 cells; this one has 2 x 61"),
         ("\n".join("#.#" for _ in range(61)), "this one has 61 x 3"),
+        ("." * 60, "at most 60 x 60 cells; this one has 3 x 62 with the ring of wall"),
+        ("####\n#\x00^#\n####", r"line 2, column 2: unknown character '\\x00'"),
+        ("####\n#.^\x00\n####", r"line 2, column 4: unknown character '\\x00'"),
     ],
 )
 def test_wrong_maps_say_what_and_where(text, message):
@@ -314,6 +340,22 @@ def test_task_text():
     assert (task.trials, task.trial_length, task.random_heading) == (3, 40, 0.5)
 
 
+def test_a_long_number_is_refused_at_once():
+    began = time.perf_counter()
+    with pytest.raises(GoalError, match="'random heading' must be a number"):
+        parse_task(TASK.replace("0.5", "1" * 8000 + "x"))
+    assert time.perf_counter() - began < 0.3
+
+
+def test_lines_of_sight_are_computed_once_for_all_layouts(monkeypatch):
+    calls = []
+    monkeypatch.setattr(maps, "line_of_sight", lambda terrain: calls.append(1) or line_of_sight(terrain))
+    layouts = ["world:\n#######\n#.#^#.#\n#.....#\n#######", "world:\n#######\n#.#.#^#\n#.....#\n#######"]
+    task = parse_task("\n".join(["goal: hold black cube", *layouts]))
+    assert len(calls) == 1 and len(task.world.places) == 2
+    assert (task.world.sight == line_of_sight(task.world.terrain)).all()
+
+
 def test_task_defaults_and_free_heading():
     assert parse_task("goal: hold black cube\nworld:\n#@#").random_heading == 1
     task = parse_task("GOAL : hold black cube\n\nworld: \n\n#^#\n\n")
@@ -332,6 +374,13 @@ def test_task_defaults_and_free_heading():
         ("steps: 40", "steps: 4.5", "'steps' must be a whole number"),
         ("heading: 0.5", "heading: 1.5", "'random heading' must be a number from 0 to 1; got '1.5'"),
         ("heading: 0.5", "heading: nan", "'random heading' must be a number"),
+        ("heading: 0.5", "heading: ٠.٥", "'random heading' must be a number"),
+        ("trials: 3", "trials: ٣", "'trials' must be a whole number"),
+        (
+            "objects: black cube, nothing, purple wall [frozen]",
+            "objects:",
+            "the objects line is empty; write one such as 'black cube, nothing'",
+        ),
         ("?1", "?17", r"'17' as word 3 .*a number from 1 to 16"),
         ("?1", "?0", r"'0' as word 3 .*a number from 1 to 16"),
         ("nothing, purple", "nothing, purpel", r"the objects .*'purpel' as word 6"),

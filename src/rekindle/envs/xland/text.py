@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rekindle.core.budget import quoted
 from rekindle.core.errors import GoalError, nearest
 from rekindle.envs.xland import ascii as maps
 from rekindle.envs.xland.level import HOLD, MAX_OBJECTS, MAX_SPAWNS, ME, RELATIONS, Game, Task, make_game, type_name
@@ -34,6 +35,7 @@ MAX_RULES = 16
 STEPS, TRIALS = 40, 1
 """Clock of a task that does not state one."""
 IntLike = int | np.integer
+_NUMBER = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:e-?[0-9]+)?"
 _KEYS = ("goal", "rule", "objects", "trials", "steps", "random heading", "world")
 
 
@@ -101,7 +103,7 @@ def parse_task(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_o
     drawn = [line.text for line in lines if line.key == "world"]
     if not drawn:
         raise GoalError("a task needs a map after 'world:'.")
-    worlds = [maps.world_from_ascii(text, players=players, max_objects=max_objects) for text in drawn]
+    worlds = [maps.layout_from_ascii(text, players=players, max_objects=max_objects) for text in drawn]
     world = worlds[0]
     for number, other in enumerate(worlds, 1):
         if any(not np.array_equal(getattr(other, name), getattr(world, name))
@@ -114,7 +116,7 @@ def parse_task(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_o
     places, start = (np.concatenate([getattr(w, name) for w in worlds]) for name in ("places", "start"))
     free = "1" if any(maps.start_is_free(text) for text in drawn) else "0"
     return Task(
-        world=world._replace(places=places, start=start),
+        world=maps.with_sight(world)._replace(places=places, start=start),
         game=game,
         trial_length=np.asarray(_number(lines, "steps", str(STEPS), 1, 32_767), np.int16),
         trials=np.asarray(_number(lines, "trials", str(TRIALS), 1, 32_767), np.int16),
@@ -147,7 +149,11 @@ def _print_number(number: IntLike) -> str:
 
 class _Line(NamedTuple):
     key: str
-    text: str
+    rows: list[str]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.rows)
 
 
 def _lines(text: str, keys: tuple[str, ...]) -> list[_Line]:
@@ -157,15 +163,17 @@ def _lines(text: str, keys: tuple[str, ...]) -> list[_Line]:
         key, colon, value = line.partition(":")
         key = " ".join(key.lower().split())
         if colon and key not in keys:
-            raise GoalError(f"line {number}: unknown key {key!r}; the nearest known are {nearest(key, keys)}.")
+            near = nearest(key[:80], keys)
+            raise GoalError(f"line {number}: unknown key {quoted(key)}; the nearest known are {near}.")
         if colon and key not in ("rule", "world") and key in {seen.key for seen in lines}:
             raise GoalError(f"line {number}: there is a second {key!r} line; a task has one.")
         if colon:
-            lines.append(_Line(key, value if value.strip() else ""))
+            lines.append(_Line(key, [value if value.strip() else ""]))
         elif lines and lines[-1].key == "world":
-            lines[-1] = _Line("world", f"{lines[-1].text}\n{line}")
+            lines[-1].rows.append(line)
         elif line.strip():
-            raise GoalError(f"line {number}: expected 'KEY: ...' with a key out of {', '.join(keys)}; got {line!r}.")
+            known = ", ".join(keys)
+            raise GoalError(f"line {number}: expected 'KEY: ...' with a key out of {known}; got {quoted(line)}.")
     return lines
 
 
@@ -193,7 +201,7 @@ def _game(lines: list[_Line], players: int, max_rules: int, max_objects: int) ->
 
 def _number(lines: list[_Line], key: str, default: str, low: int, high: int) -> float:
     text = next((line.text for line in lines if line.key == key), default).strip()
-    kind, pattern = ("a number", r"\d*\.?\d+(e-?\d+)?") if key == "random heading" else ("a whole number", r"\d+")
+    kind, pattern = ("a number", _NUMBER) if key == "random heading" else ("a whole number", "[0-9]+")
     if not re.fullmatch(pattern, text.lower()) or not low <= float(text) <= high:
-        raise GoalError(f"{key!r} must be {kind} from {low} to {high}; got {text!r}.")
+        raise GoalError(f"{key!r} must be {kind} from {low} to {high}; got {quoted(text)}.")
     return float(text)

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from rekindle.core.budget import quoted
 from rekindle.core.errors import GoalError, nearest
 from rekindle.envs.xland.level import (
     COLOURS,
@@ -18,20 +19,22 @@ from rekindle.envs.xland.level import (
 )
 
 PLAYERS = {"me": ME, "partner": PARTNER}
+_EXAMPLES = {"goal": ("goal", "hold yellow sphere"), "rule": ("rule", "hold black cube -> yellow sphere"),
+             "objects": ("objects line", "black cube, nothing")}  # fmt: skip
 
 
 class Words:
     """The words of one line, read from left to right."""
 
     def __init__(self, what: str, text: str, players: int, *, may_hide: bool = False):
-        self.shown = f"the {what} {' '.join(text.split())!r}"
+        self.shown = f"the {what} {quoted(' '.join(text.split()), 120)}"
         self.players, self.may_hide = players, may_hide
         body = text.rstrip(" \t\r\n.")
         self.words = [(m.group(), m.start() + 1) for m in re.finditer(r"->|\[\s*\w+\s*\]|\w+|\S", body.lower())]
         self.at = 0
         if not self.words:
-            example = "hold black cube -> yellow sphere" if what == "rule" else "hold yellow sphere"
-            raise GoalError(f"the {what} is empty; write one such as {example!r}.")
+            named, example = _EXAMPLES[what]
+            raise GoalError(f"the {named} is empty; write one such as {example!r}.")
 
     def word(self, ahead: int = 0) -> str:
         """The word `ahead` places on; empty at the end."""
@@ -48,8 +51,8 @@ class Words:
         word = self.word()
         if word not in known:
             known = tuple(k for k in known if k != "partner" or self.players > 1)
-            hint = f"; the nearest known are {nearest(word, known)}" if word.isidentifier() and len(known) > 1 else ""
-            raise self.error(f"expected {what}{hint}")
+            hint = f"; the nearest known are {nearest(word[:80], known)}"
+            raise self.error(f"expected {what}{hint if word.isidentifier() and len(known) > 1 else ''}")
         self.at += 1
         return word
 
@@ -58,7 +61,7 @@ class Words:
         if self.at >= len(self.words):
             return GoalError(f"{self.shown} ends too early: {why}.")
         word, place = self.words[self.at]
-        return GoalError(f"{self.shown} has {word!r} as word {self.at + 1} (character {place}): {why}.")
+        return GoalError(f"{self.shown} has {quoted(word)} as word {self.at + 1} (character {place}): {why}.")
 
     def end(self) -> None:
         """Nothing may follow."""

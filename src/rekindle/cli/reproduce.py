@@ -1,0 +1,87 @@
+"""What to type to repeat a run: the code as it was, and the command, built from the facts in its manifest."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rekindle.library.library import Record
+from rekindle.library.provenance import PATCH
+
+
+def recipe(record: Record) -> list[str]:
+    """Lines for a shell, comments among them; nothing in a manifest is taken for a command, so it may be foreign."""
+    manifest = record.manifest
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))
+    lines = [f"# {record.id}: {_shown(manifest.name)}, made with {_shown(versions)} on {_shown(manifest.device)}"]
+    lines += [
+        f"# made from {parent.id} ({_shown(parent.role)}), weights {(parent.sha256 or 'unknown')[:16]}"
+        for parent in manifest.parents
+    ]
+    if manifest.code.revision is not None:
+        lines.append(f"git checkout {shlex.quote(manifest.code.revision)}")
+    if manifest.code.dirty:
+        patch = record.fetch(PATCH)
+        kept = patch.is_file()
+        digest = (manifest.code.difference_sha256 or "unknown")[:16]
+        lines.append(
+            f"git apply {shlex.quote(str(patch))}" if kept else f"# the tree differed ({digest}); that was not kept"
+        )
+    words = _words(manifest.kind, dict(manifest.config), manifest.seed)
+    if words is None:
+        lines.append(f"# begun by: {_shown(shlex.join(manifest.command))}")
+    else:
+        lines.append(shlex.join(["rekindle", *words]))
+    return lines
+
+
+def _words(kind: str, config: Mapping[str, Any], seed: int | None) -> list[str] | None:
+    """The command line of a run that a command of ours can repeat; None for others."""
+    try:
+        maker = {"train": _train, "master": _master, "evaluate": _evaluate}.get(kind)
+        return None if maker is None else [str(word) for word in maker(config, seed)]
+    except (KeyError, TypeError, ValueError):  # begun by a program with a config of its own
+        return None
+
+
+def _train(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
+    yield from ("train", config["agent"], "--env", config["env"], "--budget", config["budget"], "--seed", seed or 0)
+    if config.get("curriculum", "none") != "none":
+        yield from ("--curriculum", config["curriculum"])
+    if config.get("init") is not None:
+        yield from ("--from", config["init"])
+    low, high = config.get("min_trials", 1), config.get("max_trials")
+    if high is not None:
+        yield from ("--trials", f"{low}-{high}")
+    if config.get("checkpoint_seconds", 60.0) != 60.0:
+        yield from ("--checkpoint-every", config["checkpoint_seconds"])
+    for name, value in dict(config["settings"]).items():
+        yield from ("--set", f"{name}={_value(value)}")
+
+
+def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
+    yield from ("master", config["goal"])
+    for rule in config["rules"]:
+        yield from ("--rule", rule)
+    yield from ("--hide", config["hide"], "--world", config["world"], "--budget", config["budget"])
+    yield from ("--target", config["target"], "--seed", seed or 0)
+    if config["trials"] is not None:
+        yield from ("--trials", config["trials"])
+    if config["source"] is not None:
+        yield from ("--from", config["source"])
+    if not config["reuse"]:
+        yield "--no-reuse"
+
+
+def _evaluate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
+    yield from ("evaluate", config["agent"], "--tasks", config["tasks"], "--trials", config["trials"])
+    yield from ("--count", config["count"], "--repetitions", config["repetitions"], "--seed", seed or 0)
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _shown(text: str) -> str:
+    """On one line, whatever it holds."""
+    return "".join(char if char.isprintable() else "?" for char in text)

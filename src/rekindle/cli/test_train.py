@@ -1,0 +1,99 @@
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from rekindle.cli import train
+from rekindle.core.errors import ConfigError
+
+
+@pytest.mark.parametrize(("text", "ends"), [(None, (1, None)), ("4", (4, 4)), ("1-4", (1, 4)), ("32767", (32767,) * 2)])
+def test_ranges_of_trials(text, ends):
+    assert train.trial_range(text) == ends
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-",
+        "0",
+        "4-",
+        "-4",
+        "4-1",
+        "1-2-3",
+        "1.5",
+        "٣",
+        "1-٣",
+        "²",
+        "1-32768",
+        "9" * 5000,
+        "1-" + "9" * 5000,
+        "4\n",
+    ],
+)
+def test_what_is_no_range_of_trials_is_refused(text):
+    with pytest.raises(
+        ConfigError, match="--trials takes a number or a range such as 1-4, up to 32767; got"
+    ) as refused:
+        train.trial_range(text)
+    assert len(str(refused.value)) < 200 and str(refused.value).isprintable()
+
+
+def test_settings_take_the_types_of_their_defaults():
+    words = ("learning_rate=5e-4", "epochs=3", "memory=none", "epochs=4")
+    assert train.settings("ppo", words) == {"learning_rate": 5e-4, "epochs": 4, "memory": "none"}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("epochs", "--set takes name=value, such as learning_rate=5e-4; got 'epochs'"),
+        ("epochs=1.5", "--set epochs takes a whole number below 2147483648; got '1.5'"),
+        ("epochs=٣", "--set epochs takes a whole number below 2147483648; got '٣'"),
+        ("num_envs=2147483648", "--set num_envs takes a whole number below 2147483648; got '2147483648'"),
+        ("clip=much", "--set clip takes a number; got 'much'"),
+        ("epoch=3", "ppo has no setting 'epoch'; did you mean 'epochs'"),
+        ("=3", "ppo has no setting ''; known are"),
+        ("epochs=" + "9" * 5000, "--set epochs takes"),
+        ("memory=" + "x" * 5000, "--set memory takes"),
+        ("memory=a\nb", "--set memory takes"),
+        ("memory=\udcff", "--set memory takes"),
+        ("x" * 5000 + "=1", "ppo has no setting 'xxx"),
+        ("x" * 5000, "--set takes name=value"),
+        ("\0=1", "ppo has no setting"),
+    ],
+)
+def test_what_is_no_setting_is_refused(word, said):
+    with pytest.raises(ConfigError) as refused:
+        train.settings("ppo", (word,))
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 400 and str(refused.value).isprintable()
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    """Settings of types that ppo has not."""
+
+    fast: bool = True
+    sizes: tuple[int, ...] = (1, 2)
+    seed: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("fast=False", False),
+        ("fast=true", True),
+        ("fast=0", "--set fast takes true or false; got '0'"),
+        ("sizes=3", "--set cannot change sizes, which is a tuple"),
+        ("seed=3", "--set cannot change seed, which is a NoneType"),
+    ],
+)
+def test_settings_of_other_types(word, value, monkeypatch):
+    monkeypatch.setattr(train, "module_of", lambda name: SimpleNamespace(Config=Other))
+    if isinstance(value, bool):
+        assert train.settings("other", (word,)) == {"fast": value}
+    else:
+        with pytest.raises(ConfigError, match=value):
+            train.settings("other", (word,))

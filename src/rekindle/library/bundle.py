@@ -1,0 +1,399 @@
+"""A prior as one file, to give away: its policy, curves and decisions, and the manifests of all it was made from.
+
+The file is a zip whose entries are stored as they are. `rekindle.json` lists every other entry with its size and
+SHA-256; nothing is in it that a program could run, and no report, since that is a page with scripts. Whoever imports
+one believes nothing: names, sizes, hashes, schemas and weights are checked, in this order, before anything is kept.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rekindle.core.errors import CheckpointError, LibraryError
+from rekindle.library import artefact, files, provenance, tensors
+from rekindle.library.library import SHIPPED, Kin, Library
+from rekindle.library.manifest import (
+    FILE,
+    ID_PATTERN,
+    PARENT_PATTERN,
+    Manifest,
+    first_problem,
+    manifest_from,
+    read_manifest,
+)
+from rekindle.library.verify import DECISIONS, METRICS, is_metric
+
+FORMAT = 1
+EXTENSION = ".rekindle"
+MAX_ENTRIES = 10_000
+MAX_LINES_BYTES = 256 * 2**20
+"""Of curves or decisions."""
+MAX_LINE_BYTES = 2**20
+_INDEX = "rekindle.json"
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+_CHUNK = 2**20
+_RUN_FILES = (FILE, f"{artefact.FOLDER}/{artefact.FACTS}", f"{artefact.FOLDER}/{artefact.WEIGHTS}", METRICS, DECISIONS)
+_NAMES = re.compile(
+    rf"run/({'|'.join(map(re.escape, _RUN_FILES))})|kin/(shipped~)?[A-Za-z0-9][A-Za-z0-9_-]{{0,79}}\.json"
+)
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_NEEDED = tuple(f"run/{name}" for name in _RUN_FILES[:3])
+
+
+class Entry(BaseModel):
+    """One file inside."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(max_length=200)
+    nbytes: int = Field(ge=0, le=tensors.MAX_BYTES)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Index(BaseModel):
+    """What `rekindle.json` says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rekindle: Literal["prior"]
+    format: Literal[1] = 1
+    id: str = Field(pattern=ID_PATTERN)
+    exported_by: dict[str, str]
+    """Versions, for people."""
+    entries: tuple[Entry, ...] = Field(max_length=MAX_ENTRIES)
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    id: str
+    path: Path
+    nbytes: int
+    sha256: str
+    """Of the file: who receives it can compare."""
+    kin: int
+    """Ancestors whose manifests are in it."""
+
+
+class Imported(NamedTuple):
+    """What is in the library now."""
+
+    id: str
+    new: bool
+    """False if the same run was there already."""
+    kin: int
+    """Ancestors that became known by it."""
+
+
+def export(library: Library, which: str, path: Path) -> Exported:
+    """Write the prior of a run to `path`, whole or not at all.
+
+    Raises:
+        LibraryError: there is no such run, it kept no policy, or the disk refuses.
+        CheckpointError: its policy is damaged; that would be exported only to be refused.
+    """
+    record = library.find(which)
+    if record.policy is None:
+        raise LibraryError(f"{record.id} kept no policy, so there is no prior to export; `rekindle library ls`.")
+    folder = record.path
+    manifest = read_manifest(folder)
+    meta, _ = artefact.read_policy(folder)
+    sources: dict[str, Path | bytes] = {
+        "run/manifest.json": _json(manifest),
+        "run/policy/policy.json": _json(meta),
+        "run/policy/weights.safetensors": artefact.weights_file(folder, meta),
+    }
+    for name in (METRICS, DECISIONS):
+        if rows := files.read_lines(folder / name):
+            sources[f"run/{name}"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    kin = {one.id: one.manifest for one in _flat(library.lineage(record.id).parents) if one.manifest is not None}
+    for id, relative in sorted(kin.items()):
+        sources[f"kin/{id.replace('/', '~')}.json"] = _json(relative)
+    sources = {name: sources[name] for name in sorted(sources, key=lambda name: (name.startswith("kin/"), name))}
+    entries = [Entry(name=name, nbytes=size, sha256=sha) for name, (size, sha) in _measured(sources)]
+    index = Index(rekindle="prior", id=manifest.id, exported_by=provenance.versions(), entries=tuple(entries))
+    with files.whole_file(path) as temporary, zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as out:
+        for name, source in {_INDEX: _json(index), **sources}.items():
+            info = zipfile.ZipInfo(name, _ZIP_EPOCH)
+            info.external_attr = 0o644 << 16
+            with out.open(info, "w", force_zip64=True) as into, _opened(source) as data:
+                while part := data.read(_CHUNK):
+                    into.write(part)
+    for left in files.abandoned(path.parent):
+        if left.name.startswith(f"{files.TEMPORARY}{path.name[:120]}-"):
+            files.remove(left)
+    return Exported(record.id, path, path.stat().st_size, _sha256(path), len(kin))
+
+
+def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported:
+    """Check a file to the last byte, then keep the prior in it and the manifests of its ancestors.
+
+    Args:
+        library: where to.
+        path: the file.
+        sha256: of the file, as whoever made it told it, if it is to be compared.
+
+    Raises:
+        LibraryError, CheckpointError: the first thing that is wrong with it; nothing was kept.
+    """
+    try:
+        with files.errors_named(path, "read"), open(path, "rb") as file:
+            if sha256 is not None and (found := _sha256(path)) != sha256.lower():
+                raise LibraryError(f"{path} is not the file you expect: its SHA-256 is {found}.")
+            with _archive(file, path) as archive:
+                return _load(library, path, archive)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, struct.error, NotImplementedError, RuntimeError,
+            ValueError, OverflowError, MemoryError) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise LibraryError(f"{path} is damaged or foreign: {reason}.") from None
+
+
+def _load(library: Library, path: Path, archive: zipfile.ZipFile) -> Imported:
+    infos = _checked_infos(path, archive)
+    index = _index(path, archive, infos)
+    listed = {entry.name: entry for entry in index.entries}
+    if len(listed) < len(index.entries):
+        raise LibraryError(f"{path} is damaged: {_INDEX} lists a file twice.")
+    if missing := [name for name in (*_NEEDED, *listed) if name not in infos or name not in listed]:
+        raise LibraryError(f"{path} is damaged or cut off: {missing[0]} is missing.")
+    if extra := sorted(infos.keys() - listed.keys() - {_INDEX}):
+        raise LibraryError(f"{path} was altered: {extra[0]} is not listed in {_INDEX}.")
+    kin = {name: _kin(path, name, _small(path, archive, infos, listed[name])) for name in listed if name[:4] == "kin/"}
+    try:
+        with library.store.new(index.id) as folder:
+            for name, entry in listed.items():
+                if name not in kin:
+                    _extract(path, archive, infos[name], entry, folder / name.removeprefix("run/"))
+            manifest = _check_run(path, folder, index.id)
+            _check_family(path, manifest, kin)
+            fresh = {id: one for id, one in _by_id(kin).items() if not _is_known(library, id)}
+            for id, relative in fresh.items():
+                library.remember(id, relative.model_dump_json())
+    except FileExistsError:
+        _check_same(library, path, index.id, listed)
+        return Imported(index.id, False, 0)
+    return Imported(index.id, True, len(fresh))
+
+
+def _archive(file: io.BufferedIOBase, path: Path) -> zipfile.ZipFile:
+    if file.read(4) != b"PK\x03\x04":
+        raise LibraryError(f"{path} is no exported prior; `rekindle library export ID` makes one.")
+    size = file.seek(0, os.SEEK_END)
+    if size > 2 * tensors.MAX_BYTES:
+        raise LibraryError(f"{path} is too large: it has {size} bytes; at most {2 * tensors.MAX_BYTES} are read.")
+    file.seek(max(size - 22, 0))  # the end record of a zip without a comment
+    tail = file.read(22)
+    if tail[:4] != b"PK\x05\x06":
+        raise LibraryError(f"{path} is cut off, or something was added to it: it does not end as it must.")
+    count = int.from_bytes(tail[10:12], "little")
+    if count > MAX_ENTRIES:
+        raise LibraryError(f"{path} holds {count} files; a prior has at most {MAX_ENTRIES}.")
+    file.seek(0)
+    return zipfile.ZipFile(file)
+
+
+def _checked_infos(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    infos: dict[str, zipfile.ZipInfo] = {}
+    total = 0
+    for info in archive.infolist():
+        name = info.orig_filename
+        shown = repr(name[:80])
+        if name != info.filename or name.startswith("/") or "\\" in name or ".." in name.split("/") or ":" in name:
+            raise LibraryError(f"{path} holds {shown}, a path that leads out of its folder; do not trust this file.")
+        if name != _INDEX and not _NAMES.fullmatch(name):
+            raise LibraryError(
+                f"{path} holds {shown}, which is no part of a prior (facts, weights, curves); do not trust this file."
+            )
+        if name in infos:
+            raise LibraryError(f"{path} holds {shown} twice.")
+        kind = info.external_attr >> 28
+        if kind not in (0, 8) or info.is_dir():
+            raise LibraryError(f"{path} holds {shown} as a link or a folder; a prior has files only.")
+        if info.flag_bits & 0x1 or info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise LibraryError(f"{path} holds {shown} packed or encrypted; a prior has its files as they are.")
+        infos[name] = info
+        total += info.file_size
+    if archive.fp is None or total > archive.fp.seek(0, os.SEEK_END):
+        raise LibraryError(f"{path} is damaged: its files overlap.")
+    return infos
+
+
+def _index(path: Path, archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo]) -> Index:
+    if _INDEX not in infos:
+        raise LibraryError(f"{path} is no exported prior: it holds no {_INDEX}.")
+    if infos[_INDEX].file_size > files.MAX_JSON_BYTES:
+        raise LibraryError(f"{path}: {_INDEX} is too large, {infos[_INDEX].file_size} bytes.")
+    said: Any = files.json_of(archive.read(infos[_INDEX]), f"{path}: {_INDEX}")
+    if isinstance(said, dict) and isinstance(said.get("format"), int) and said["format"] > FORMAT:
+        raise LibraryError(f"{path} has format {said['format']!r:.20}, this version reads {FORMAT}: upgrade rekindle.")
+    try:
+        return Index.model_validate(said)
+    except ValidationError as error:
+        raise LibraryError(f"{path}: {_INDEX} is damaged: {first_problem(error)}.") from None
+
+
+def _small(path: Path, archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], entry: Entry) -> bytes:
+    """A manifest, in memory, checked against the index."""
+    if infos[entry.name].file_size > files.MAX_JSON_BYTES:
+        raise LibraryError(f"{path}: {entry.name} is too large, {infos[entry.name].file_size} bytes.")
+    into = io.BytesIO()
+    _copy(path, archive, infos[entry.name], entry, into)
+    return into.getvalue()
+
+
+def _extract(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry, to: Path) -> None:
+    if to.suffix == ".json" and info.file_size > files.MAX_JSON_BYTES:
+        raise LibraryError(f"{path}: {entry.name} is too large, {info.file_size} bytes.")
+    if to.suffix == ".jsonl" and info.file_size > MAX_LINES_BYTES:
+        raise LibraryError(f"{path}: {entry.name} is too large, {info.file_size} bytes.")
+    to.parent.mkdir(exist_ok=True)
+    with open(to, "xb") as into:
+        _copy(path, archive, info, entry, into)
+
+
+def _copy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, entry: Entry, into: io.BufferedIOBase) -> None:
+    if info.file_size != entry.nbytes:
+        raise LibraryError(
+            f"{path} was altered: {entry.name} has {info.file_size} bytes, {_INDEX} says {entry.nbytes}."
+        )
+    digest = hashlib.sha256()
+    with archive.open(info) as data:
+        while part := data.read(_CHUNK):
+            digest.update(part)
+            into.write(part)
+    if digest.hexdigest() != entry.sha256:
+        raise LibraryError(f"{path} was altered: the SHA-256 of {entry.name} is not the one in {_INDEX}.")
+
+
+def _check_run(path: Path, folder: Path, id: str) -> Manifest:
+    """The manifest of an unpacked run, whose every file can be used."""
+    try:
+        manifest = read_manifest(folder)
+        if manifest.id != id:
+            raise LibraryError(f"it holds run {manifest.id}, {_INDEX} says {id}.")
+        _refuse_controls(manifest.model_dump(mode="json"))
+        meta, _ = artefact.read_policy(folder)
+        _refuse_controls(meta.model_dump(mode="json", exclude={"weights"}))
+        for name in (METRICS, DECISIONS):
+            _check_lines(folder / name)
+    except (LibraryError, CheckpointError) as error:
+        said = str(error).replace(f"{folder}/", "")
+        raise type(error)(f"{path} cannot be used: {said}") from None
+    return manifest
+
+
+def _check_lines(path: Path) -> None:
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
+            where = f"{path.name}, line {number}"
+            if len(line) > MAX_LINE_BYTES:
+                raise LibraryError(f"{where} is longer than {MAX_LINE_BYTES} bytes.")
+            row = files.json_of(line, where)
+            if not isinstance(row, dict):
+                raise LibraryError(f"{where} is not a JSON object.")
+            if path.name == METRICS and not is_metric(row):
+                raise LibraryError(f"{where} has no env_steps or wall_s.")
+            _refuse_controls(row)
+
+
+def _refuse_controls(value: Any) -> None:
+    """No text may hold characters that command a terminal or turn the direction of writing."""
+    for text in _texts(value):
+        if found := _CONTROLS.search(text):
+            raise LibraryError(f"the text {text[:40]!r} holds a control character, U+{ord(found[0]):04X}.")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _kin(path: Path, name: str, data: bytes) -> Manifest:
+    manifest = manifest_from(data, f"{path}: {name}")
+    id = name[4:-5]
+    if not id.startswith("shipped~") and manifest.id != id:
+        raise LibraryError(f"{path}: {name} is the manifest of {manifest.id}.")
+    try:
+        _refuse_controls(manifest.model_dump(mode="json"))
+    except LibraryError as error:
+        raise LibraryError(f"{path}: {name}: {error}") from None
+    return manifest
+
+
+def _check_family(path: Path, manifest: Manifest, kin: dict[str, Manifest]) -> None:
+    """Every relative must be one: a parent of the run, or of another relative."""
+    by_id = _by_id(kin)
+    reached: set[str] = set()
+    frontier = [parent.id for parent in manifest.parents]
+    while frontier:
+        id = frontier.pop()
+        if id in by_id and id not in reached:
+            reached.add(id)
+            frontier += [parent.id for parent in by_id[id].parents]
+    if strangers := sorted(by_id.keys() - reached):
+        raise LibraryError(f"{path} holds the manifest of {strangers[0]}, of which its prior was not made.")
+
+
+def _by_id(kin: dict[str, Manifest]) -> dict[str, Manifest]:
+    return {name[4:-5].replace("~", "/"): relative for name, relative in kin.items()}
+
+
+def _check_same(library: Library, path: Path, id: str, listed: dict[str, Entry]) -> None:
+    """A run of this id is here: it must have the same weights."""
+    record = library.find(id)
+    folder = record.fetch(artefact.FOLDER)
+    here = artefact.read_meta(folder).weights.sha256 if (folder / artefact.FACTS).exists() else None
+    if here != listed["run/policy/weights.safetensors"].sha256:
+        raise LibraryError(
+            f"{path} holds run {id}, and another run of that id is in {library.address} already; nothing was imported."
+        )
+
+
+def _is_known(library: Library, id: str) -> bool:
+    if id.startswith(SHIPPED):
+        return id in {record.id for record in library.shipped()} or library.remembered(id) is not None
+    return bool(library.store.stamp(id)) or library.remembered(id) is not None
+
+
+def _flat(kin: tuple[Kin, ...]) -> Iterator[Kin]:
+    for one in kin:
+        if re.fullmatch(PARENT_PATTERN, one.id):
+            yield one
+        yield from _flat(one.beyond)
+
+
+def _json(model: BaseModel) -> bytes:
+    return (json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _opened(source: Path | bytes) -> io.BufferedIOBase:
+    return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+
+
+def _measured(sources: dict[str, Path | bytes]) -> Iterator[tuple[str, tuple[int, str]]]:
+    for name, source in sources.items():
+        if isinstance(source, bytes):
+            yield name, (len(source), hashlib.sha256(source).hexdigest())
+        else:
+            yield name, (source.stat().st_size, _sha256(source))
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
