@@ -324,8 +324,7 @@ def nominate(request: Request, library: Library, goal: Goal) -> list[Prior]:
         prior = named(request.source, library)
         load(prior.path, env_spec=spec)
         return [prior]
-    fit = [name for name, made_for in library.specs().items() if not incompatible(EnvSpec.from_json(made_for), spec)]
-    return library.priors(fit)
+    return library.priors(lambda made_for: not incompatible(EnvSpec.from_json(made_for), spec))
 
 
 def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Recalled]:

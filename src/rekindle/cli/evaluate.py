@@ -152,9 +152,8 @@ def save(run: Run, result: Adaptation, rows: list[Summary]) -> None:
     """Values, summaries and a plot into the run's folder."""
     values = {f"{policy}/{k}": record.values for (policy, k), record in result.records.items()}
     run.save_checkpoint(len(values), values, {"rows": [row.to_json() for row in rows]})
-    curves = {
-        name: [row for row in rows if row.policy == name] for name in (AGENT, GREEDY, FORGETFUL, RANDOM, NO_OP, PLANNER)
-    }
+    others = (GREEDY, FORGETFUL, RANDOM, NO_OP, PLANNER)
+    curves = {name: [row for row in rows if row.policy == name] for name in (AGENT, *others)}
     drawn = {name: Curve(name, [r.trials for r in part], *zip(*[r.mean for r in part], strict=True))
              for name, part in curves.items()}  # fmt: skip
     plot = adaptation_plot(drawn[AGENT], [drawn[n] for n in others])

@@ -112,7 +112,7 @@ def json_of(data: bytes, where: Path | str) -> Any:
         LibraryError: it is none; `where` says where it came from.
     """
     try:
-        value = json.loads(data, parse_constant=_refuse)
+        value = _DECODER.decode(data.decode())
         if _HALF.search(data):
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -221,6 +221,9 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no number of JSON")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def plain(value: Any) -> Any:
     """`value` as JSON data: NumPy, JAX, pydantic models, paths, tuples and dataclasses become plain data.
 
@@ -268,17 +271,18 @@ def errors_named(path: Path, verb: str) -> Iterator[None]:
 
 
 def _beside(path: Path) -> Path:
-    return path.parent / f"{TEMPORARY}{path.name[:120]}-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return path.parent / f"{TEMPORARY}{path.name[:120]}-{machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 @functools.cache
-def _machine() -> str:
+def machine() -> str:
+    """This machine, as the names of unfinished files have it."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _is_abandoned(path: Path) -> bool:
     mark = re.search(r"-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}$", path.name)
-    if mark is None or mark[1] != _machine():
+    if mark is None or mark[1] != machine():
         try:
             return time.time() - path.lstat().st_mtime >= FOREIGN_SECONDS
         except FileNotFoundError:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import filelock
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
@@ -139,12 +138,10 @@ class Index:
         query = sa.select(_RUNS.c.spec, _RUNS.c.policy).where(self._own, _RUNS.c.id.in_(some))
         return {spec: policy for spec, policy in self._all(query)}
 
-    def priors(self, specs: Sequence[str] | None) -> list[Row]:
-        """Rows with a policy (for one of `specs`, if given), newest first, without the long columns."""
+    def priors(self, specs: Sequence[str]) -> list[Row]:
+        """Rows with a policy for one of `specs`, newest first, without the long columns."""
         short = [c if c.name not in ("manifest", "policy", "problem") else sa.null().label(c.name) for c in _ROW]
-        query = sa.select(*short).where(self._own, _RUNS.c.policy.is_not(None)).order_by(_RUNS.c.id.desc())
-        if specs is not None:
-            query = query.where(_RUNS.c.spec.in_(specs))
+        query = sa.select(*short).where(self._own, _RUNS.c.spec.in_(specs)).order_by(_RUNS.c.id.desc())
         return [Row(*row) for row in self._all(query)]
 
     def kin(self, ids: Sequence[str], *, up: bool) -> list[Link]:
@@ -182,8 +179,11 @@ class Index:
         return query.order_by(_RUNS.c.id.desc()) if ordered else query
 
     def _insert(self, table: sa.Table) -> Any:
-        dialect: Any = sqlite if self._engine.dialect.name == "sqlite" else postgresql
-        return dialect.insert(table)
+        if self._engine.dialect.name == "sqlite":
+            from sqlalchemy.dialects.sqlite import insert
+        else:
+            from sqlalchemy.dialects.postgresql import insert
+        return insert(table)
 
     def _all(self, query: Any) -> Sequence[Any]:
         return self._try(lambda connection: connection.execute(query).all())
@@ -272,7 +272,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         listen(engine, "connect", _set_up)
         return engine
     try:
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"connect_timeout": 10})
+        return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
     except (ImportError, NoSuchModuleError) as error:
         raise _missing(url, error) from None
 

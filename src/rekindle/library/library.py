@@ -9,7 +9,7 @@ import functools
 import json
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -90,7 +90,7 @@ class Prior:
     sha256: str
     """Of its weights."""
     spec: str
-    """Equal for policies of one environment; `Library.specs` has what it stands for."""
+    """Hash of what it was made for."""
     facts: str = field(repr=False)
     """The score card, as JSON."""
     place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
@@ -262,21 +262,18 @@ class Library:
         beneath = next((record for record in self._beneath if record.id == row.id), None)
         return beneath or Record(row, self.store)
 
-    def specs(self) -> dict[str, dict[str, Any]]:
-        """What the library's policies were made for: every distinct `EnvSpec.to_json()`, by the name `Prior.spec`."""
+    def priors(self, fits: Callable[[dict[str, Any]], bool] = lambda spec: True) -> list[Prior]:
+        """Every policy that can be reused, newest first, those of the package last.
+
+        Args:
+            fits: whether a policy that was made for this `EnvSpec.to_json()` is wanted; asked once for each there is.
+        """
         self.refresh()
         known = {spec: json.loads(policy)["spec"] for spec, policy in self._index.specs().items()}
-        return known | {r.row.spec: r.policy["spec"] for r in self._beneath if r.row.spec and r.policy}
-
-    def priors(self, specs: Collection[str] | None = None) -> list[Prior]:
-        """Every policy that can be reused (for one of `specs`), newest first, those of the package last."""
-        self.refresh()
-        found = [_prior(row, self.store) for row in self._index.priors(None if specs is None else list(specs))]
-        return found + [
-            self.prior(record)
-            for record in self._beneath
-            if record.policy is not None and (specs is None or record.row.spec in specs)
-        ]
+        known |= {r.row.spec: r.policy["spec"] for r in self._beneath if r.row.spec and r.policy}
+        specs = {name for name, spec in known.items() if fits(spec)}
+        found = [_prior(row, self.store) for row in self._index.priors(sorted(specs))]
+        return found + [self.prior(record) for record in self._beneath if record.row.spec in specs]
 
     def prior(self, record: Record) -> Prior:
         """The policy of a run that kept one."""

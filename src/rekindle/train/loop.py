@@ -90,7 +90,7 @@ def train(
     saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
-    loop = on_policy.start(agent, env, source(0.0), start_key, state=state)
+    loop = on_policy.make_start(agent, env)(source(0.0), start_key, state)
     clock, evaluations = Clock(), 0
     saved = None if run is None else run.latest_checkpoint()
     if saved is not None and saved[2]["tag"] == tag:
