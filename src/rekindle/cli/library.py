@@ -29,6 +29,8 @@ FILE_WIDTH = 160
 """Characters of a line where output goes to a file or another program."""
 SHOWN = 50
 """Runs that a table shows without `--limit`."""
+LARGEST = 1e300
+"""Beyond it a number is not drawn."""
 CURVE_POINTS = 60
 """Of a curve that is drawn in the terminal."""
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -357,7 +359,7 @@ def _points(rows: list[dict[str, Any]], metric: str, most: int) -> list[tuple[in
     found = [
         (row["env_steps"], float(value))
         for row in rows
-        if isinstance(value := row.get(metric), int | float) and math.isfinite(value)
+        if isinstance(value := row.get(metric), int | float) and -LARGEST < value < LARGEST
     ]
     if len(found) <= most:
         return found

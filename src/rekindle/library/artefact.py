@@ -52,8 +52,8 @@ class PolicyMeta(BaseModel):
         try:
             for space in [*spec["obs"].values(), spec["action"]]:
                 space_from_json(space)
-        except (RekindleError, AttributeError) as error:
-            raise ValueError(str(error)) from None
+        except (RekindleError, AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
+            raise ValueError(f"a space is damaged ({str(error)[:120]})") from None
         return spec
 
     @property

@@ -162,9 +162,9 @@ def _load(library: Library, path: Path, archive: zipfile.ZipFile) -> Imported:
     if len(listed) < len(index.entries):
         raise LibraryError(f"{path} is damaged: {_INDEX} lists a file twice.")
     if missing := [name for name in (*_NEEDED, *listed) if name not in infos or name not in listed]:
-        raise LibraryError(f"{path} is damaged or cut off: {missing[0]} is missing.")
+        raise LibraryError(f"{path} is damaged or cut off: {missing[0]!r:.90} is missing.")
     if extra := sorted(infos.keys() - listed.keys() - {_INDEX}):
-        raise LibraryError(f"{path} was altered: {extra[0]} is not listed in {_INDEX}.")
+        raise LibraryError(f"{path} was altered: {extra[0]!r:.90} is not listed in {_INDEX}.")
     kin = {name: _kin(path, name, _small(path, archive, infos, listed[name])) for name in listed if name[:4] == "kin/"}
     try:
         with library.store.new(index.id) as folder:

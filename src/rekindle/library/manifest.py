@@ -34,7 +34,7 @@ class Parent(BaseModel):
 class Score(BaseModel):
     """One number that the run reached, with its interval where it has one; further fields may say more."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, ser_json_inf_nan="strings")
     name: str
     value: float | None
     low: float | None = None
@@ -44,7 +44,7 @@ class Score(BaseModel):
 class Manifest(BaseModel):
     """Everything that is known of a run beside its curves, decisions and weights."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
     schema_version: Literal[1] = 1
     kind: Kind
     id: str = Field(pattern=ID_PATTERN)
@@ -91,7 +91,7 @@ def validated(model: type[Model], data: Any, where: Path | str, error: Callable[
     if version != SCHEMA_VERSION or isinstance(version, bool):
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         mend = "it was written by a newer rekindle: upgrade this one" if newer else "it is damaged or foreign"
-        raise error(f"{where} has schema_version {version!r}, this version reads {SCHEMA_VERSION}; {mend}.")
+        raise error(f"{where} has schema_version {version!r:.40}, this version reads {SCHEMA_VERSION}; {mend}.")
     try:
         return model.model_validate(data)
     except ValidationError as problem:
@@ -101,8 +101,9 @@ def validated(model: type[Model], data: Any, where: Path | str, error: Callable[
 def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, in a few words."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return f"{place}: {first['msg'].lower()}, got {first['input']!r:.80}"
+    place = ".".join(str(part) if str(part).isprintable() else repr(part) for part in first["loc"]) or "the whole"
+    reason = first["msg"].lower() if first["msg"].isprintable() else repr(first["msg"].lower())
+    return f"{place[:120]}: {reason[:160]}, got {first['input']!r:.80}"
 
 
 def now() -> datetime.datetime:

@@ -91,19 +91,18 @@ def read_tensors(path: Path, table: Table) -> dict[str, np.ndarray]:
             names: set[str] = set(checked.keys())
         entries = _header(data)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: it is not a safetensors file ({error}).") from None
+        raise CheckpointError(f"{path} is damaged: it is not a safetensors file ({str(error)[:120]!r}).") from None
     for leaf in table.leaves:
         entry = entries.get(leaf.name)
         if entry is None:
-            raise CheckpointError(f"{path} is damaged: leaf {leaf.name!r} of its table is missing.")
+            raise CheckpointError(f"{path} is damaged: leaf {leaf.name!r:.80} of its table is missing.")
         if (entry.dtype, entry.shape) != (leaf.dtype, leaf.shape):
             raise CheckpointError(
-                f"{path} is damaged: leaf {leaf.name!r} is {entry.dtype}{list(entry.shape)}, "
-                f"its table says {leaf.dtype}{list(leaf.shape)}."
+                f"{path} is damaged: leaf {leaf.name!r:.80} is {_shown(entry)}, its table says {_shown(leaf)}."
             )
     if len(names) != len(table.leaves):
         extra = min(names - {leaf.name for leaf in table.leaves})
-        raise CheckpointError(f"{path} is damaged: leaf {extra!r} is not in its table.")
+        raise CheckpointError(f"{path} is damaged: leaf {extra!r:.80} is not in its table.")
     return {leaf.name: _view(data, entries[leaf.name]) for leaf in table.leaves}
 
 
@@ -124,6 +123,11 @@ class _Entry(NamedTuple):
     shape: tuple[int, ...]
     begin: int
     end: int
+
+
+def _shown(leaf: Leaf | _Entry) -> str:
+    text = f"{leaf.dtype}{list(leaf.shape)}"[:80]
+    return text if text.isprintable() else repr(text)
 
 
 def _header(data: np.ndarray) -> dict[str, _Entry]:
@@ -170,12 +174,10 @@ def _expected_bytes(path: Path, table: Table) -> int:
         raise CheckpointError(f"the table of {path} names a leaf twice.")
     for leaf in table.leaves:
         if leaf.dtype not in DTYPES or any(n < 0 for n in leaf.shape):
-            raise CheckpointError(
-                f"the table of {path} has an impossible leaf: {leaf.name!r}, {leaf.dtype}{list(leaf.shape)}."
-            )
+            raise CheckpointError(f"the table of {path} has an impossible leaf: {leaf.name!r:.80}, {_shown(leaf)}.")
     total = sum(leaf.nbytes for leaf in table.leaves)
     if total > MAX_BYTES:
-        raise CheckpointError(f"the table of {path} asks for {total} bytes; at most {MAX_BYTES} are read.")
+        raise CheckpointError(f"the table of {path} asks for {str(total)[:20]} bytes; at most {MAX_BYTES} are read.")
     return total
 
 
