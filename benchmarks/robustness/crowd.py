@@ -28,7 +28,7 @@ def crowd(home: Path, *, processes: int, seconds: float, database: str = "") -> 
     from rekindle.library.library import Library
 
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-c", WORKER, str(home), database, str(time.time() + seconds + 2)]
+    command = [sys.executable, "-c", WORKER, str(home), database, str(seconds)]
     workers = [subprocess.Popen([*command, str(i)], stdout=-1, stderr=-1, text=True) for i in range(processes)]
     told: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -55,8 +55,8 @@ def crowd(home: Path, *, processes: int, seconds: float, database: str = "") -> 
     }
 
 
-def work(home: str, database: str, until: str, number: str) -> None:
-    """One process."""
+def work(home: str, database: str, seconds: str, number: str) -> None:
+    """One process; its seconds begin when it has started."""
     import numpy as np
 
     from benchmarks.robustness.fuzz_files import SPEC
@@ -80,7 +80,8 @@ def work(home: str, database: str, until: str, number: str) -> None:
         questions, slowest = questions + 1, max(slowest, time.monotonic() - started)
         return answer
 
-    while time.time() < float(until):
+    until = time.monotonic() + float(seconds)
+    while time.monotonic() < until:
         turn += 1
         try:
             parents = [(finished[-1], "init")] if finished and rng.random() < 0.3 else []

@@ -44,7 +44,7 @@ def inside_small_disk(fault: str, folder: Path, megabytes: int) -> list[str]:
 
 
 def full_disk(folder: str) -> list[str]:
-    """A training runs into a full disk: one sentence, nothing lost, and once there is room it goes on to the same end."""
+    """A training runs into a full disk: one sentence, nothing lost, and once there is room it ends as it would have."""
     home, filler, problems = Path(folder) / "home", Path(folder) / "filler", []
     with tempfile.TemporaryDirectory() as elsewhere:
         code, said, out = rekindle(Path(elsewhere), *TRAIN)

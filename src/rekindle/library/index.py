@@ -27,6 +27,7 @@ _PATIENCE_SECONDS = 60.0
 _MANY = 500
 """Parameters in one query; SQLite takes a limited number."""
 _PASSING = ("locked", "busy", "deadlock", "could not serialize", "schema has changed")
+_NO_ROOM = ("disk I/O error", "disk is full", "readonly database", "unable to open database file")
 _TABLES = sa.MetaData()
 _TEXT = [name for name in Row._fields if name not in ("id", "stamp")]
 _RUNS = sa.Table(
@@ -45,6 +46,10 @@ _KIN = sa.Table(
 _VERSION = sa.table("rekindle_version", sa.column("version_num", sa.Text))
 _ROW = [_RUNS.c[name] for name in Row._fields]
 Value = TypeVar("Value")
+
+
+class NoRoom(LibraryError):
+    """The database cannot be written, for want of space or of the right to; its questions can be asked of another."""
 
 
 class Index:
@@ -212,7 +217,8 @@ class Index:
                 if local
                 else "start the server, check the address in REKINDLE_DB, or unset REKINDLE_DB to use SQLite"
             )
-            return LibraryError(f"cannot use the index {self.name}: {reason}; {mend}.")
+            kind = NoRoom if local and any(word in reason for word in _NO_ROOM) else LibraryError
+            return kind(f"cannot use the index {self.name}: {reason}; {mend}.")
         if isinstance(error, DatabaseError):
             return LibraryError(f"{self.name} is damaged ({reason}); run `rekindle library reindex`.")
         return LibraryError(f"cannot use the index {self.name}: {reason}.")

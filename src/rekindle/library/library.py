@@ -280,7 +280,21 @@ class Library:
         return _prior(record.row, record.place if not isinstance(record.place, Path) else record.fetch(artefact.FOLDER))
 
     def refresh(self, run: HasId | None = None) -> None:
-        """Catch the index up with the folders, or with one run's. Every question does this by itself."""
+        """Catch the index up with the folders, or with one run's. Every question does this by itself.
+
+        Where SQLite beside the runs cannot be written (a full disk), this process goes on with one in memory.
+        """
+        from rekindle.library.index import NoRoom
+
+        try:
+            self._catch_up(run)
+        except NoRoom:
+            if self._database is not None or (self.folder / rows.FILE).is_dir():
+                raise
+            self.__dict__["_index"] = self._in_memory()
+            self._catch_up(run)
+
+    def _catch_up(self, run: HasId | None) -> None:
         known = self._index.stamps()
         if run is None:
             there = self.store.stamps()
@@ -388,6 +402,7 @@ class Library:
         """Read every byte that a run, or all of them, keeps; what cannot be used, with the mend."""
         if which is None:
             try:
+                self.refresh()
                 damaged = self._index.problem()
             except LibraryError as error:
                 damaged = str(error)
@@ -412,9 +427,18 @@ class Library:
 
         if self._database is not None:
             return Index(address(self._database), self._identity())
-        if not os.access(self.folder, os.W_OK):  # a library that can only be read: the index is in memory
-            return Index(URL.create("sqlite"))
+        if not os.access(self.folder, os.W_OK):
+            return self._in_memory()
         return Index(URL.create("sqlite", database=str(self.folder / rows.FILE)))
+
+    @staticmethod
+    def _in_memory() -> Index:
+        """For a library that can only be read."""
+        from sqlalchemy import URL
+
+        from rekindle.library.index import Index
+
+        return Index(URL.create("sqlite"))
 
     @functools.cached_property
     def _beneath(self) -> list[Record]:
