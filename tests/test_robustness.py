@@ -8,18 +8,19 @@ import os
 import pytest
 from benchmarks.robustness import crowd, faults, kill
 
-KILLS = {"master": 2, "train": 6, "evaluate": 3, "export": 5, "gc": 5}
+KILLS = {"master": 2, "evaluate": 2, "train": 5, "export": 6, "gc": 6}
 
 
 @pytest.fixture(scope="module")
 def killer(tmp_path_factory):
-    return kill.Killer(tmp_path_factory.mktemp("kill"), compiled=os.environ["JAX_COMPILATION_CACHE_DIR"])
+    compiled = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    return kill.Killer(tmp_path_factory.mktemp("kill"), compiled=compiled, timed=False)
 
 
 @pytest.mark.parametrize("job", KILLS)
 def test_a_job_that_is_killed_anywhere_ends_as_if_nothing_had_happened(job, killer):
     """Its weights, scores, steps and curves equal those of the job that nobody killed; nothing is ever half there."""
-    outcomes = [killer.kill(job, point) for point in kill.points(KILLS[job], seed=7)]
+    outcomes = [killer.kill(job, point) for point in kill.points(KILLS[job], seed=7, by=("file",))]
     assert [problem for outcome in outcomes for problem in outcome.problems] == []
     assert sum(outcome.killed for outcome in outcomes) >= KILLS[job] // 2
 
@@ -50,7 +51,7 @@ def test_eight_processes_at_one_library_lose_nothing_and_see_no_lock(index, requ
     url = "" if index == "sqlite" else request.getfixturevalue("postgres_url")
     found = crowd.crowd(tmp_path / "home", processes=8, seconds=5.0, database=url)
     assert found["problems"] == []
-    assert found["runs"] >= 16 and found["removed"] >= 1
+    assert found["runs"] >= 8 * crowd.LEAST_TURNS and found["removed"] >= 8
 
 
 @pytest.mark.parametrize(("fault", "megabytes"), [("full_library", 3), ("full_disk", 6), ("read_only", 64)])

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+LEAST_TURNS = 8
+"""Of each process, however slow the machine is."""
 WORKER = """
 import sys
 from benchmarks.robustness.crowd import work
@@ -81,7 +83,7 @@ def work(home: str, database: str, seconds: str, number: str) -> None:
         return answer
 
     until = time.monotonic() + float(seconds)
-    while time.monotonic() < until:
+    while time.monotonic() < until or turn < LEAST_TURNS:
         turn += 1
         try:
             parents = [(finished[-1], "init")] if finished and rng.random() < 0.3 else []

@@ -75,9 +75,16 @@ def jobs() -> dict[str, Job]:
 class Killer:
     """Runs jobs in children, kills some, and compares."""
 
-    def __init__(self, folder: Path, *, compiled: str | None = None) -> None:
-        """`folder` keeps the homes; `compiled` the programs that all share, by default in it."""
+    def __init__(self, folder: Path, *, compiled: str | None = None, timed: bool = True) -> None:
+        """Nothing runs yet.
+
+        Args:
+            folder: keeps the homes.
+            compiled: keeps the programs that all share; by default in `folder`.
+            timed: whether jobs are killed at moments, so that their time without compilation must be known.
+        """
         self.folder, self.jobs, self.compiled = folder, jobs(), compiled or str(folder / "compiled")
+        self.timed = timed
         self.context: BaseContext = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
         self.reference: dict[str, Mapping[str, Any]] = {}
@@ -86,12 +93,11 @@ class Killer:
         """What the job leaves that nobody kills, how many file operations it has and how long it takes."""
         if name not in self.reference:
             job = self.jobs[name]
-            taken = -1.0
-            for _ in range(2):  # the first time compiles
-                before, home = taken, self._home(job)
+            home = self._home(job)
+            taken = self._run(job.words, home, count=True)
+            if self.timed:  # the first time compiles
+                home = self._home(job)
                 taken = self._run(job.words, home, count=True)
-                if 0 < before < 3.0:
-                    break
             counted = json.loads((home.parent / "counted.json").read_text())
             self.reference[name] = {"home": home, "left": left(home), "seconds": taken, **counted}
         return self.reference[name]
@@ -214,10 +220,10 @@ def litter(home: Path) -> None:
         (folder / "manifest.json").write_text(json.dumps(said))
 
 
-def points(count: int, seed: int) -> list[Point]:
-    """Random points, alternately by file operations and by time."""
+def points(count: int, seed: int, *, by: tuple[str, ...] = ("file", "time")) -> list[Point]:
+    """Random points, in turns by file operations and by time."""
     rng = random.Random(seed)
-    return [Point("file" if i % 2 == 0 else "time", rng.random()) for i in range(count)]
+    return [Point(by[i % len(by)], rng.random()) for i in range(count)]
 
 
 def _child(words: tuple[str, ...], home: str, compiled: str, count: bool, at: int | None) -> None:
