@@ -5,9 +5,11 @@ goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
                                   +----- not yet -------+
 """
 
+import heapq
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -333,7 +335,7 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
     The likeliest are asked first, the same weights only once, and no more once one passes.
     """
     answers = [prior for prior in candidates if is_answer(prior, now.goal, now.target)]
-    for best in sorted(answers, key=lambda p: (float(p.card["score"]), p.created), reverse=True):
+    for best in sorted(answers, key=lambda p: (float(p.card["score"]), p.begun), reverse=True):
         if (loaded := usable(best, now, watch)) is not None:
             watch.stage("recall", f"{best.id} answered this goal before")
             return [Recalled(best.id, loaded, best.card, None, None, answered=True)]
@@ -376,7 +378,8 @@ def named(source: str, library: Library) -> Prior:
     if os.path.isfile(folder / "policy.json"):
         meta = read_meta(folder)
         id = str(meta.provenance.get("run") or f"policy-{meta.weights.sha256[:12]}")
-        return Prior(id, folder.name, meta.env_id, meta.agent, manifest.now(), meta.weights.sha256, meta.spec_sha256,
+        return Prior(id, folder.name, meta.env_id, meta.agent, manifest.now().isoformat(), meta.weights.sha256,
+                     meta.spec_sha256, str(meta.card.get("goal", "")), bool(meta.card.get("foundation")),
                      json.dumps(meta.card), folder)  # fmt: skip
     if folder.is_dir():
         raise ConfigError(
@@ -392,21 +395,22 @@ def named(source: str, library: Library) -> Prior:
 
 def is_answer(prior: Prior, goal: Goal, target: float) -> bool:
     """Whether a prior was kept as the proved answer to this very goal; a card without its numbers proves nothing."""
+    if prior.goal != goal.words:
+        return False
     figures = [prior.card.get(name) for name in ("score", "score_low", "score_high")]
     proved = all(isinstance(figure, int | float) and -1e9 < figure < 1e9 for figure in figures)
-    return proved and prior.card.get("goal") == goal.words and float(prior.card["score_low"]) >= target
+    return proved and float(prior.card["score_low"]) >= target
 
 
 def likeliest(priors: list[Prior], goal: Goal) -> list[Prior]:
     """Those most worth asking: foundation agents, then the nearest goals, then the newest."""
     words = set(goal.words.replace(";", " ").split())
 
-    def likeness(prior: Prior) -> tuple[int, float, float]:
-        shared = set(str(prior.card.get("goal", "")).replace(";", " ").split()) & words
-        return (int(bool(prior.card.get("foundation"))), float(len(shared)), prior.created.timestamp())
+    @cache
+    def shared(asked: str) -> int:
+        return len(set(asked.replace(";", " ").split()) & words)
 
-    ranked = sorted(priors, key=likeness, reverse=True)
-    return ranked[:MOST_RECALLED]
+    return heapq.nlargest(MOST_RECALLED, priors, key=lambda p: (p.is_foundation, shared(p.goal), p.begun))
 
 
 def choose(now: Situation, given_up: set[str], outcome: Outcome) -> list[tuple[Strategy, Estimate]]:

@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -86,11 +86,16 @@ class Prior:
     name: str
     env_id: str
     agent: str
-    created: datetime
+    begun: str
+    """When its run began, ISO 8601 in UTC: sorts by time."""
     sha256: str
     """Of its weights."""
     spec: str
     """Hash of what it was made for."""
+    goal: str
+    """What it is an answer to, from its card; empty if nothing."""
+    is_foundation: bool
+    """Whether its card says that it is good for many goals."""
     facts: str = field(repr=False)
     """The score card, as JSON."""
     place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
@@ -100,6 +105,11 @@ class Prior:
     def card(self) -> dict[str, Any]:
         """The score card: what was measured, how, and what came out."""
         return json.loads(self.facts)
+
+    @property
+    def created(self) -> datetime:
+        """When its run began."""
+        return datetime.fromisoformat(self.begun)
 
     @property
     def path(self) -> Path:
@@ -515,9 +525,11 @@ def _prior(row: Row, place: store.Store | Path) -> Prior:
         row.name or "",
         row.env_id or "",
         row.agent or "",
-        datetime.fromisoformat(row.created or ""),
+        row.created or "",
         row.weights or "",
         row.spec or "",
+        row.goal or "",
+        bool(row.foundation),
         row.card or "{}",
         place,
     )
@@ -536,7 +548,7 @@ def _read(folder: Path, id: str, stamp: str) -> tuple[Row, list[Link]]:
         manifest.env_id,
         manifest.name,
         manifest.status,
-        manifest.created.isoformat(),
+        manifest.created.astimezone(UTC).isoformat(),
         manifest.model_dump_json(),
         problem=facts.problem,
     )
@@ -545,6 +557,8 @@ def _read(folder: Path, id: str, stamp: str) -> tuple[Row, list[Link]]:
             agent=meta.agent,
             spec=meta.spec_sha256,
             weights=meta.weights.sha256,
+            goal=goal if isinstance(goal := meta.card.get("goal"), str) else None,
+            foundation="yes" if meta.card.get("foundation") else None,
             card=json.dumps(meta.card),
             policy=json.dumps(meta.model_dump(mode="json", exclude={"weights"})),
         )

@@ -24,6 +24,10 @@ class Row(NamedTuple):
     """Hash of what the policy was made for: equal for policies of one environment."""
     weights: str | None = None
     """SHA-256 of the policy's weights."""
+    goal: str | None = None
+    """What the policy is an answer to, from its card."""
+    foundation: str | None = None
+    """Not empty if its card says that it is good for many goals."""
     card: str | None = None
     """The policy's score card as JSON."""
     policy: str | None = None

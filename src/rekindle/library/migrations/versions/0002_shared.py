@@ -26,6 +26,8 @@ def upgrade() -> None:
         sa.Column("agent", sa.Text),
         sa.Column("spec", sa.Text),
         sa.Column("weights", sa.Text),
+        sa.Column("goal", sa.Text),
+        sa.Column("foundation", sa.Text),
         sa.Column("card", sa.Text),
         sa.Column("policy", sa.Text),
         sa.Column("problem", sa.Text),
