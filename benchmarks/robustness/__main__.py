@@ -35,7 +35,7 @@ class Preset(NamedTuple):
     repetitions: int
 
 
-CPU = Preset({"train": 60, "evaluate": 40, "master": 30, "export": 35, "gc": 35}, (8, 60.0), 8000, 10_000, 1_000_000, 5)
+CPU = Preset({"train": 40, "evaluate": 20, "master": 15, "export": 60, "gc": 65}, (8, 60.0), 8000, 10_000, 1_000_000, 5)
 PRESETS = {
     "smoke": Preset({"export": 2, "gc": 2}, (4, 3.0), 100, 300, 130_000, 2),
     "cpu": CPU,

@@ -36,9 +36,14 @@ def save(run: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[s
         state = tensors.write_tensors(new / _STATE, arrays)
         facts = {"schema_version": SCHEMA_VERSION, "step": step, "meta": meta, "state": state.model_dump()}
         files.write_json(new / _META, facts)
+    prune(run)
+
+
+def prune(run: Path) -> None:
+    """Remove all but the last two checkpoints, and what interrupted writes left."""
     for old in steps(run)[:-KEPT]:
-        files.remove(parent / str(old))
-    files.sweep(parent)
+        files.remove(run / FOLDER / str(old))
+    files.sweep(run / FOLDER)
 
 
 def drop(run: Path) -> None:

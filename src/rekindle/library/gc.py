@@ -7,7 +7,7 @@ resumed was made from. Manifests of removed runs stay among the kin, so that no 
 """
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,21 +30,23 @@ class Waste(NamedTuple):
 def plan(library: Library, *, older_than: datetime.timedelta) -> list[Waste]:
     """What `collect` would remove now; of runs only those that began longer ago than `older_than`."""
     records = library.runs()
-    pins = library.pins()
-    needed = {id for record in records for id in needs(record, records)}
     waste = [Waste("leftover", str(path), "a write that was cut off", _size(path)) for path in leftovers(library)]
-    repeated = set(repeats(records, keep=needed | pins))
+    pins = library.pins()
+    old = {
+        record.id: library.store.contents(record.id)
+        for record in records
+        if record.id not in pins
+        and now() - record.manifest.created >= older_than
+        and not library.is_being_written(record.id)
+    }
+    why = reasons(records, old)
     for record in records:
-        if record.id in pins or now() - record.manifest.created < older_than or library.is_being_written(record.id):
-            continue
-        inside = library.store.contents(record.id)
-        why = "" if record.id in needed else reason(record, inside, record.id in repeated)
-        if why:
-            waste.append(Waste("run", record.id, why, sum(inside.values())))
-        elif record.manifest.status == "done" and record.manifest.kind in ("train", "master"):
-            saved = sum(size for name, size in inside.items() if name.startswith(f"{checkpoint.FOLDER}/"))
-            if saved:
-                waste.append(Waste("checkpoints", record.id, "the training is done", saved))
+        inside = old.get(record.id, {})
+        saved = sum(size for name, size in inside.items() if name.startswith(f"{checkpoint.FOLDER}/"))
+        if record.id in why:
+            waste.append(Waste("run", record.id, why[record.id], sum(inside.values())))
+        elif saved and record.manifest.status == "done" and record.manifest.kind in ("train", "master"):
+            waste.append(Waste("checkpoints", record.id, "the training is done", saved))
     return waste
 
 
@@ -64,6 +66,27 @@ def collect(library: Library, *, older_than: datetime.timedelta) -> list[Waste]:
             else:
                 library.discard(one.id)
     return waste
+
+
+def reasons(records: Sequence[Record], old: Mapping[str, dict[str, int]]) -> dict[str, str]:
+    """Which of the `old` runs are waste, and why.
+
+    What only waste needs is waste, too: it is looked again until nothing more is found.
+    """
+    why: dict[str, str] = {}
+    while True:
+        needed = {id for record in records if record.id not in why for id in needs(record, records)}
+        repeated = set(repeats(records, keep=needed | {record.id for record in records} - old.keys()))
+        found = {
+            record.id: said
+            for record in records
+            if record.id in old
+            and record.id not in needed
+            and (said := reason(record, old[record.id], record.id in repeated))
+        }
+        if found == why:
+            return why
+        why = found
 
 
 def needs(record: Record, records: Iterable[Record]) -> set[str]:

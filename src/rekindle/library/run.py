@@ -257,6 +257,7 @@ class Run:
 
     def finish(self, status: Status, **fields: Any) -> None:
         """Write how it ended, the seconds of work and, unless given, the environment steps that were last logged."""
+        checkpoint.prune(self._path)
         known = {"wall_s": round(self.wall_s(), 3), "env_steps": self._last_steps}
         self.update(**(known | fields | {"status": status}))
         self._sinks.close()

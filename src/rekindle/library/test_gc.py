@@ -102,9 +102,8 @@ def test_a_run_that_can_be_resumed_never_loses_a_parent(tmp_path_factory, family
         chosen = [made[i % len(made)].id for i in parents if made]
         config = {"init": chosen[0]} if chosen and by_config else {}
         named = [] if by_config else [(parent, "init") for parent in dict.fromkeys(chosen)]
-        run = make(
-            library, f"r{len(made)}", status=status, policy=policy, parents=named, config=config, kind=kind, goal="g"
-        )
+        name = f"r{len(made)}"
+        run = make(library, name, status=status, policy=policy, parents=named, config=config, kind=kind, goal="g")
         made.append(run)
         if pinned:
             library.pin(run.id)
@@ -114,10 +113,8 @@ def test_a_run_that_can_be_resumed_never_loses_a_parent(tmp_path_factory, family
         if pinned:
             assert run.id in there
         if run.id in there and status != "done":
-            needed = {p.id for p in run.manifest.parents} | (
-                {run.manifest.config["init"]} if run.manifest.config else set()
-            )
-            assert needed <= there
+            named = {run.manifest.config["init"]} if run.manifest.config else set()
+            assert {parent.id for parent in run.manifest.parents} | named <= there
     weights = {library.find(run.id).row.weights for run in made if run.id in there} - {None}
     assert bool(weights) == any(policy for _, policy, *_ in family), "the only policy of some weights went"
     assert gc.plan(library, older_than=NOW) == []
