@@ -17,7 +17,8 @@ from rekindle.core.stats import Interval
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.master import Outcome, Request, Silent, is_answer, master
-from rekindle.strategies.base import Attempt, Estimate, judge
+from rekindle.strategies.base import Account, Attempt, Estimate, judge
+from rekindle.strategies.practice import granted
 
 master_module = sys.modules["rekindle.master"]  # `rekindle.master` is the function
 GOAL = "hold yellow sphere"
@@ -230,3 +231,31 @@ def test_wrong_input_is_one_line_and_an_exit_code(words, code, said, capfd, tmp_
     err = capfd.readouterr().err
     assert said in err
     assert "Traceback" not in err
+
+
+def test_what_recall_measured_before_a_crash_is_not_measured_again(answered, library):
+    """It is in the journal, with its steps: asking again costs none and says the same."""
+    request = Request(GOAL)
+    now = master_module.prepare(request, answered.goal, library, answered.run, Account(request.budget), Listener())
+    candidates = [prior for prior in library.priors() if prior.id == "shipped/foundation"]
+    (again,) = master_module.recall(candidates, now, Listener())
+    (before,) = [one for one in answered.recalled if one.id == again.id]
+    assert (again.first, again.last, now.account.env_steps) == (before.first, before.last, 0)
+
+
+def test_a_practice_that_was_cut_off_is_granted_what_it_was_and_one_that_ended_nothing(tmp_path):
+    run = Run.create(Library.open(tmp_path), "master", name="g", config={}, seed=0)
+    account = Account(Budget(env_steps=1000), env_steps=500)
+
+    def grant(steps, booked=0, is_over=False):
+        return granted(Budget(env_steps=steps), run, account, "from scratch", booked, is_over=is_over).env_steps
+
+    assert grant(100) == 100 and master_module.booked(run) == 500
+    assert grant(60) == 100, "cut off: as it was"
+    assert grant(60, booked=80, is_over=True) == 80, "it had passed: nothing more"
+    run.decide(outcome="from scratch", verdict="interrupted")
+    assert grant(60, booked=40) == 100, "interrupted: as it was"
+    run.decide(outcome="from scratch", verdict="stalled")
+    assert grant(60, booked=90) == 90, "it had ended: only the proof is missing"
+    run.decide(proved="from scratch", env_steps=900)
+    assert grant(60) == 60 and master_module.booked(run) == 500, "a failed proof: a new grant"

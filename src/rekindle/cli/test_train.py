@@ -1,10 +1,17 @@
 import dataclasses
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rekindle.cli import train
+from rekindle.cli.main import main
 from rekindle.core.errors import ConfigError
+from rekindle.library.library import Library
+from rekindle.library.run import Run
 
 
 @pytest.mark.parametrize(("text", "ends"), [(None, (1, None)), ("4", (4, 4)), ("1-4", (1, 4)), ("32767", (32767,) * 2)])
@@ -97,3 +104,36 @@ def test_settings_of_other_types(word, value, monkeypatch):
     else:
         with pytest.raises(ConfigError, match=value):
             train.settings("other", (word,))
+
+
+TINY = ["--env", "probe/bandit-trials", "--budget", "600steps", "--set", "num_envs=8", "--set", "rollout_length=16",
+        "--set", "hidden=8", "--set", "width=8"]  # fmt: skip
+
+
+def test_curves_go_to_a_tracker_too(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    assert main(["train", "ppo", *TINY, "--log", "tensorboard", "--json"]) == 0
+    jax.config.update("jax_compilation_cache_dir", before)
+    told = json.loads(capfd.readouterr().out.splitlines()[-1])
+    (events,) = (Path(told["path"]) / "tensorboard").iterdir()
+    loaded = EventAccumulator(str(events))
+    loaded.Reload()
+    rows = Run.open(Library.open(), told["run"]).metrics()
+    assert [event.step for event in loaded.Tensors("trial/reward")] == [row["env_steps"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--log", "tensorbord"], "'tensorboard'"),
+        (["--checkpoint-every", "-1"], "--checkpoint-every takes seconds"),
+        (["--checkpoint-every", "nan"], "--checkpoint-every takes seconds"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_run_is_opened(words, said, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    assert main(["train", "ppo", *TINY, *words]) == 2
+    jax.config.update("jax_compilation_cache_dir", before)
+    assert said in capfd.readouterr().err and Library.open().runs() == []

@@ -14,7 +14,8 @@ from rekindle.core.stats import Interval
 from rekindle.core.types import Agent, Policy
 from rekindle.envs.wrappers import AutoReset
 from rekindle.envs.xland import pools
-from rekindle.strategies.base import PRACTICE_REPETITIONS, SHORT_TASKS, Attempt, Situation, Verdict, judge
+from rekindle.library.run import Run
+from rekindle.strategies.base import PRACTICE_REPETITIONS, SHORT_TASKS, Account, Attempt, Situation, Verdict, judge
 from rekindle.train.loop import Plan, Progress, train
 
 EXAM_SHARE = 0.08
@@ -52,9 +53,8 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         now.account.env_steps = int(saved[2].get("account", now.account.env_steps))
         curve = kept_curve(now.run.metrics(), name, booked)
         budget = extended(budget, float(saved[2]["wall_s"]), booked)
-    budget = granted(
-        budget, now, name, booked, is_over=bool(curve) and curve[-1][0] == booked and judge(curve, wanted) == "mastered"
-    )
+    is_over = bool(curve) and curve[-1][0] == booked and judge(curve, wanted) == "mastered"
+    budget = granted(budget, now.run, now.account, name, booked, is_over=is_over)
 
     def book(env_steps: int) -> None:
         nonlocal booked
@@ -102,19 +102,19 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
 
 
-def granted(budget: Budget, now: Situation, name: str, booked: int, *, is_over: bool) -> Budget:
+def granted(budget: Budget, run: Run, account: Account, name: str, booked: int, *, is_over: bool) -> Budget:
     """The budget of this practice, or of the one that a crash cut off, as it was written down when it began.
 
     A practice that had ended when the crash came is not gone on with: its budget is what it has taken.
     """
-    events = now.run.decisions()
+    events = run.decisions()
     cut_off = [event for event in events[last_proof(events) :] if event.get("granted") == name]
     ended = [event for event in events[last_proof(events) :] if event.get("outcome") == name]
     if cut_off and (is_over or (ended and ended[-1]["verdict"] != "interrupted")):
         return replace(budget, env_steps=max(booked, 1))
     if cut_off and cut_off[-1]["until"] is not None:
         return replace(budget, env_steps=int(cut_off[-1]["until"]))
-    now.run.decide(granted=name, until=budget.env_steps, env_steps=now.account.env_steps)
+    run.decide(granted=name, until=budget.env_steps, env_steps=account.env_steps)
     return budget
 
 
