@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from benchmarks.robustness import fuzz
+from benchmarks.robustness.fuzz_files import file_targets
+from benchmarks.robustness.fuzz_words import TARGETS
 from hypothesis import strategies as st
 
 from rekindle.core.errors import ConfigError
@@ -13,9 +15,9 @@ from rekindle.core.errors import ConfigError
 COUNT = 400
 
 
-@pytest.mark.parametrize("name", fuzz.TARGETS)
+@pytest.mark.parametrize("name", [*TARGETS, "manifest", "policy", "curves", "import"])
 def test_a_reader_takes_or_refuses_what_comes(name):
-    result = fuzz.run(name, COUNT, seed=1)
+    result = fuzz.run(name, COUNT, seed=1, targets=TARGETS | file_targets())
     assert result["findings"] == []
     assert result["inputs"] == COUNT == result["accepted"] + result["refused"]
     assert min(result["accepted"], result["refused"]) > COUNT // 20, "inputs of one sort only"

@@ -120,9 +120,9 @@ def wrong(study: Study, quick: bool) -> tuple[list[dict[str, Any]], list[Bar]]:
 
 def fuzzing(study: Study, preset: Preset) -> tuple[list[dict[str, Any]], list[Bar]]:
     """Rubbish for every reader."""
-    from benchmarks.robustness import fuzz, fuzz_files
+    from benchmarks.robustness import fuzz, fuzz_files, fuzz_words
 
-    targets = fuzz.TARGETS | fuzz_files.file_targets()
+    targets = fuzz_words.TARGETS | fuzz_files.file_targets()
     cells = [
         study.cell(f"fuzz-{name}", lambda name=name: fuzz.run(name, preset.inputs, seed=0, targets=targets))
         for name in targets

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from benchmarks.robustness.fuzz import Target, _folder, pick, survives, take
+from benchmarks.robustness.fuzz import Target, pick, scratch, survives, take
 from rekindle.cli import library as cli
 from rekindle.cli.reproduce import recipe
 from rekindle.core.errors import RekindleError
 from rekindle.library import artefact, bundle, files, gc, provenance, verify
-from rekindle.library.library import Library, Record
+from rekindle.library.library import Library
 from rekindle.library.manifest import Manifest, Parent, Score, manifest_from
+from rekindle.library.records import Record
 from rekindle.library.rows import Row
 from rekindle.library.run import Run
 
@@ -46,17 +47,9 @@ NAMES = ("run/../evil", "/etc/passwd", "run/policy/weights.pkl", "run/code.py", 
          "")  # fmt: skip
 
 
-@functools.cache
 def folder() -> Path:
-    """Where the files of inputs lie; in memory, where there is such a place."""
-    if os.access("/dev/shm", os.W_OK):
-        import atexit
-        import tempfile
-
-        made = Path(tempfile.mkdtemp(prefix="rekindle-fuzz-", dir="/dev/shm"))
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
-        return made
-    return Path(_folder())
+    """Where the files of inputs lie."""
+    return Path(scratch())
 
 
 def manifest(id: str, parents: tuple[str, ...] = ()) -> dict[str, Any]:

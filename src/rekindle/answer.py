@@ -14,7 +14,8 @@ from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.render import frames_of_episode
 from rekindle.evaluate.exam import sit
 from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
-from rekindle.library.library import Kin, Library
+from rekindle.library.library import Library
+from rekindle.library.lineage import Kin
 from rekindle.master import Outcome
 from rekindle.report.episode import record_episode
 from rekindle.report.html import Ancestor, Decision, Picture, Recalled, ReportData, write_report

@@ -26,8 +26,9 @@ from rekindle.envs.xland.goals import Goal, Hide
 from rekindle.evaluate.exam import Exam, Result, make_exam, sit
 from rekindle.library import files, manifest
 from rekindle.library.artefact import read_meta, save_policy
-from rekindle.library.library import Library, Prior
+from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
+from rekindle.library.records import Prior
 from rekindle.library.run import Run
 from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
 from rekindle.strategies.base import (

@@ -1,32 +1,31 @@
-"""`rekindle library`: what was trained, what came of what, and whether it is whole; to give away and to tidy up.
+"""`rekindle library`: what was trained, what came of what, and whether it is whole (`keeping.py`: giving, tidying).
 
 Loads no JAX.
 """
 
-import datetime
 import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from rekindle.cli.io import emit_json, parse
+from rekindle.cli import keeping
+from rekindle.cli.io import parse
+from rekindle.cli.keeping import say, say_json
 from rekindle.cli.reproduce import recipe
 from rekindle.core.errors import ConfigError, LibraryError, did_you_mean, within
-from rekindle.library import bundle, checkpoint, files, gc
-from rekindle.library.library import Kin, Library, Record
+from rekindle.library import checkpoint, files
+from rekindle.library.library import Library
+from rekindle.library.lineage import Kin
 from rekindle.library.manifest import Kind, Status
+from rekindle.library.records import Record
 from rekindle.library.run import Run
 
-FILE_WIDTH = 160
-"""Characters of a line where output goes to a file or another program."""
 SHOWN = 50
 """Runs that a table shows without `--limit`."""
 LARGEST = 1e300
@@ -124,65 +123,6 @@ class Rm:
 
 
 @dataclass(frozen=True)
-class Pin:
-    """Mark a run so that `gc` never touches it."""
-
-    id: Positional[str]
-    """Its id, the beginning of it, or its name."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-@dataclass(frozen=True)
-class Unpin:
-    """Take the mark of `pin` away."""
-
-    id: Positional[str]
-    """Its id, the beginning of it, or its name."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-@dataclass(frozen=True)
-class Gc:
-    """Remove what nobody needs: remains of crashes, checkpoints of what is done, runs with nothing to reuse.
-
-    Never a pinned run, one that is being worked on, a policy that no other run has, or what an unfinished run needs.
-    """
-
-    dry_run: bool = False
-    """Only say what would be removed."""
-    older_than: str = "1d"
-    """Leave runs alone that began less long ago: 30m, 12h, 7d; 0d takes all."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a prior to one file, to give away: policy, curves, decisions, and the manifests of its ancestors."""
-
-    id: Positional[str]
-    """Its id, the beginning of it, or its name."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """The file; by default ID.rekindle in this folder."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-@dataclass(frozen=True)
-class Import:
-    """Check a file that `export` made, to the last byte, then keep the prior in it; exit code 2 if it is refused."""
-
-    file: Positional[Path]
-    """The file."""
-    sha256: str | None = None
-    """The SHA-256 that `export` printed, if it is to be compared."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-@dataclass(frozen=True)
 class Reindex:
     """Make the index anew from the run folders, however damaged it is."""
 
@@ -213,15 +153,15 @@ def _ls(options: Ls) -> int:
     damaged, pins = library.damaged(), library.pins()
     if options.json:
         listed = [_facts(record) | {"pinned": record.id in pins} for record in records]
-        return _json({"library": library.address, "runs": listed, "damaged": [one.id for one in damaged]})
+        return say_json({"library": library.address, "runs": listed, "damaged": [one.id for one in damaged]})
     if not records:
-        _say(f"no such run in {library.address}.")
+        say(f"no such run in {library.address}.")
     else:
-        _say(_table(library, records, pins))
+        say(_table(library, records, pins))
     if (more := library.count(**wanted) - sum(not record.is_shipped for record in records)) > 0:
-        _say(f"… and {more:,} more; --limit shows as many as you say.")
+        say(f"… and {more:,} more; --limit shows as many as you say.")
     if damaged:
-        _say(f"{len(damaged)} left out, damaged or made by a newer rekindle: {damaged[0].text}")
+        say(f"{len(damaged)} left out, damaged or made by a newer rekindle: {damaged[0].text}")
     return 0
 
 
@@ -265,7 +205,7 @@ def _show(options: Show) -> int:
     record = library.find(options.id)
     if options.reproduce:
         lines = recipe(record)
-        return _json({"id": record.id, "commands": lines}) if options.json else _say("\n".join(lines))
+        return say_json({"id": record.id, "commands": lines}) if options.json else say("\n".join(lines))
     opened = Run(record.path, record.manifest)
     metrics = opened.metrics()
     facts = _facts(record) | {
@@ -276,13 +216,13 @@ def _show(options: Show) -> int:
         "decisions": len(opened.decisions()),
     }
     if options.json:
-        return _json(facts)
+        return say_json(facts)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _lines(record, facts, _status(library, record)):
         table.add_row(name, value)
-    return _say(table)
+    return say(table)
 
 
 def _lines(record: Record, facts: Mapping[str, Any], status: str) -> Iterable[tuple[str, str]]:
@@ -343,7 +283,7 @@ def _curve(options: CurveOptions) -> int:
             else f"no such run in {library.address} has any metrics yet."
         )
     if options.json:
-        return _json({"metric": options.metric, "curves": [{"id": r.id, "points": points} for r, points in curves]})
+        return say_json({"metric": options.metric, "curves": [{"id": r.id, "points": points} for r, points in curves]})
     table = Table(box=None, pad_edge=False)
     for title in ("id", options.metric, "last", "least", "most", "env steps"):
         table.add_column(title, no_wrap=True, justify="left" if title in ("id", options.metric) else "right")
@@ -351,7 +291,7 @@ def _curve(options: CurveOptions) -> int:
         values = [value for _, value in points]
         table.add_row(record.id, _spark(values), f"{values[-1]:.4g}", f"{min(values):.4g}", f"{max(values):.4g}",
                       f"{points[-1][0]:,}")  # fmt: skip
-    return _say(table)
+    return say(table)
 
 
 def _points(rows: list[dict[str, Any]], metric: str, most: int) -> list[tuple[int, float]]:
@@ -382,11 +322,11 @@ def _lineage(options: LineageOptions) -> int:
     if options.json:
         parents, children = (_kin_json(kin) for kin in (family.parents, family.children))
         drawn = {} if options.svg is None else {"svg": options.svg}
-        return _json(_facts(family.record) | {"parents": parents, "children": children} | drawn)
+        return say_json(_facts(family.record) | {"parents": parents, "children": children} | drawn)
     tree = Tree(f"[bold]{family.record.id}[/bold]  {_plain(family.record.manifest.name)}")
     for title, kin in (("made from", family.parents), ("made into", family.children)):
         _grow(tree.add(title if kin else f"{title} nothing that is known"), kin)
-    return _say(tree)
+    return say(tree)
 
 
 def _grow(tree: Tree, kin: tuple[Kin, ...]) -> None:
@@ -413,69 +353,18 @@ def _kin_json(kin: tuple[Kin, ...]) -> list[dict[str, Any]]:
 def _verify(options: Verify) -> int:
     problems = Library.open().verify(options.id)
     if options.json:
-        _json({"ok": not problems, "problems": [problem._asdict() for problem in problems]})
+        say_json({"ok": not problems, "problems": [problem._asdict() for problem in problems]})
     elif problems:
         for problem in problems:
-            _say(f"{problem.id}: {problem.text}")
+            say(f"{problem.id}: {problem.text}")
     else:
-        _say("everything is whole.")
+        say("everything is whole.")
     return LibraryError.exit_code if problems else 0
 
 
 def _rm(options: Rm) -> int:
     id = Library.open().rm(options.id, force=options.force)
-    return _json({"removed": id}) if options.json else _say(f"removed {id}.")
-
-
-def _pin(options: Pin) -> int:
-    id = Library.open().pin(options.id)
-    return _json({"pinned": id}) if options.json else _say(f"pinned {id}; gc leaves it alone.")
-
-
-def _unpin(options: Unpin) -> int:
-    id = Library.open().unpin(options.id)
-    return _json({"unpinned": id}) if options.json else _say(f"{id} is not pinned any more.")
-
-
-def _gc(options: Gc) -> int:
-    age = _age(options.older_than)
-    library = Library.open()
-    waste = gc.plan(library, older_than=age) if options.dry_run else gc.collect(library, older_than=age)
-    total = sum(one.nbytes for one in waste)
-    if options.json:
-        listed = [one._asdict() for one in waste]
-        return _json({"library": library.address, "dry_run": options.dry_run, "bytes": total, "waste": listed})
-    for one in waste:
-        _say(f"{one.what:<12}{one.id}: {one.why} ({_size(one.nbytes)})")
-    verb = "would be removed; run it without --dry-run" if options.dry_run else "removed"
-    return _say(f"{len(waste)} things, {_size(total)} {verb}." if waste else "nothing to remove.")
-
-
-def _age(text: str) -> datetime.timedelta:
-    match = re.fullmatch(r"([0-9]{1,6})(m|h|d)", text.strip())
-    if match is None:
-        raise ConfigError(f"--older-than takes minutes, hours or days, such as 30m, 12h, 7d; got {text!r}.")
-    names: dict[str, Literal["minutes", "hours", "days"]] = {"m": "minutes", "h": "hours", "d": "days"}
-    return datetime.timedelta(**{names[match[2]]: int(match[1])})
-
-
-def _export(options: Export) -> int:
-    library = Library.open()
-    path = options.output or Path(f"{library.find(options.id).id.replace('/', '-')}{bundle.EXTENSION}")
-    made = bundle.export(library, options.id, path)
-    if options.json:
-        return _json(made._asdict())
-    _say(f"{made.path}: {made.id} with {made.kin} ancestors' manifests, {_size(made.nbytes)}.")
-    return _say(f"SHA-256 {made.sha256}")
-
-
-def _import(options: Import) -> int:
-    kept = bundle.load(Library.open(), options.file, sha256=options.sha256)
-    if options.json:
-        return _json(kept._asdict())
-    if not kept.new:
-        return _say(f"{kept.id} is in the library already.")
-    return _say(f"imported {kept.id}; {kept.kin} ancestors became known. `rekindle library show {kept.id}`.")
+    return say_json({"removed": id}) if options.json else say(f"removed {id}.")
 
 
 def _reindex(options: Reindex) -> int:
@@ -484,7 +373,7 @@ def _reindex(options: Reindex) -> int:
         runs = library.reindex()
     except LibraryError:
         runs = Library.rebuilt().reindex()
-    return _json({"library": library.address, "runs": runs}) if options.json else _say(f"{runs} runs.")
+    return say_json({"library": library.address, "runs": runs}) if options.json else say(f"{runs} runs.")
 
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
@@ -493,11 +382,11 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "curve": (CurveOptions, _curve),
     "lineage": (LineageOptions, _lineage),
     "verify": (Verify, _verify),
-    "export": (Export, _export),
-    "import": (Import, _import),
-    "pin": (Pin, _pin),
-    "unpin": (Unpin, _unpin),
-    "gc": (Gc, _gc),
+    "export": (keeping.Export, keeping.export),
+    "import": (keeping.Import, keeping.import_),
+    "pin": (keeping.Pin, keeping.pin),
+    "unpin": (keeping.Unpin, keeping.unpin),
+    "gc": (keeping.Gc, keeping.collect),
     "rm": (Rm, _rm),
     "reindex": (Reindex, _reindex),
 }
@@ -519,24 +408,6 @@ def _facts(record: Record) -> dict[str, Any]:
         "scores": facts.scores,
         "parents": facts.parents,
     }
-
-
-def _size(nbytes: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if nbytes >= size:
-            return f"{nbytes / size:.1f} {unit}"
-    return f"{nbytes} bytes"
-
-
-def _json(value: Mapping[str, Any]) -> int:
-    emit_json(files.plain(value))
-    return 0
-
-
-def _say(what: Any) -> int:
-    width = None if sys.stdout.isatty() else FILE_WIDTH
-    Console(width=width, soft_wrap=isinstance(what, str), highlight=False, markup=not isinstance(what, str)).print(what)
-    return 0
 
 
 def _help() -> str:

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rekindle.library.library import Record
 from rekindle.library.provenance import PATCH
+from rekindle.library.records import Record
 
 
 def recipe(record: Record) -> list[str]:

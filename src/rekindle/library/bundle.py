@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rekindle.core.errors import CheckpointError, LibraryError
 from rekindle.library import artefact, files, provenance, tensors
-from rekindle.library.library import SHIPPED, Kin, Library
+from rekindle.library.library import Library
+from rekindle.library.lineage import Kin
 from rekindle.library.manifest import (
     FILE,
     ID_PATTERN,
@@ -30,6 +31,7 @@ from rekindle.library.manifest import (
     manifest_from,
     read_manifest,
 )
+from rekindle.library.records import SHIPPED
 from rekindle.library.verify import DECISIONS, METRICS, is_metric
 
 FORMAT = 1

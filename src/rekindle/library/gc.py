@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from rekindle.library import checkpoint, files, store
 from rekindle.library.artefact import FOLDER
-from rekindle.library.library import Library, Record
+from rekindle.library.library import Library
 from rekindle.library.manifest import now
+from rekindle.library.records import Record
 
 
 class Waste(NamedTuple):

@@ -9,142 +9,27 @@ import functools
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rekindle.core.errors import LibraryError, nearest
 from rekindle.library import artefact, files, home, rows, store
+from rekindle.library.lineage import Known, Lineage, family
 from rekindle.library.manifest import Manifest, manifest_from, now
+from rekindle.library.records import SHIPPED, Prior, Problem, Record, prior_of, read_row
 from rekindle.library.rows import Link, Row
-from rekindle.library.verify import facts_of, problems_of
+from rekindle.library.verify import problems_of
 
 if TYPE_CHECKING:
     from rekindle.library.index import Index
 else:
     Index = Any
 
-SHIPPED = "shipped/"
 KIN, PINS = "kin", "pins"
 """Folders beside the runs: manifests of relatives that are not kept, and marks of runs that `gc` never touches."""
 _NEWEST = 300
 """Ids among which the nearest to a misspelt one is looked for."""
-_PLACE = Path(os.devnull).parent
-
-
-@dataclass(frozen=True)
-class Record:
-    """One kept run: its facts at once, its bytes when they are asked for."""
-
-    row: Row
-    place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
-    """The store that holds it, or the folder itself where it came with the package."""
-
-    @property
-    def id(self) -> str:
-        """As `rekindle library ls` shows it."""
-        return self.row.id
-
-    @functools.cached_property
-    def manifest(self) -> Manifest:
-        """Its facts."""
-        return Manifest.model_validate_json(self.row.manifest or "")
-
-    @functools.cached_property
-    def policy(self) -> dict[str, Any] | None:
-        """`policy.json` without the table of its weights; None if the run kept no policy."""
-        return None if self.row.policy is None else json.loads(self.row.policy)
-
-    @property
-    def location(self) -> str:
-        """Folder or URL, for people; nothing is fetched."""
-        return str(self.place) if isinstance(self.place, Path) else self.place.location(self.id)
-
-    @property
-    def path(self) -> Path:
-        """The whole run on this machine, fetched if it is elsewhere; to read."""
-        return self.fetch()
-
-    @property
-    def is_shipped(self) -> bool:
-        """Whether it came with the package."""
-        return self.id.startswith(SHIPPED)
-
-    def fetch(self, part: str = "") -> Path:
-        """A file or folder of it on this machine, fetched if it is elsewhere; to read."""
-        return self.place / part if isinstance(self.place, Path) else self.place.fetch(self.id, part)
-
-
-@dataclass(frozen=True)
-class Prior:
-    """A policy that can be reused."""
-
-    id: str
-    """Of its run."""
-    name: str
-    env_id: str
-    agent: str
-    begun: str
-    """When its run began, ISO 8601 in UTC: sorts by time."""
-    sha256: str
-    """Of its weights."""
-    spec: str
-    """Hash of what it was made for."""
-    goal: str
-    """What it is an answer to, from its card; empty if nothing."""
-    is_foundation: bool
-    """Whether its card says that it is good for many goals."""
-    facts: str = field(repr=False)
-    """The score card, as JSON."""
-    place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
-    """The store that holds its run, or the policy's folder itself."""
-
-    @functools.cached_property
-    def card(self) -> dict[str, Any]:
-        """The score card: what was measured, how, and what came out."""
-        return json.loads(self.facts)
-
-    @property
-    def created(self) -> datetime:
-        """When its run began."""
-        return datetime.fromisoformat(self.begun)
-
-    @property
-    def path(self) -> Path:
-        """The policy's folder on this machine, fetched if it is elsewhere; for `read_policy`."""
-        return self.place if isinstance(self.place, Path) else self.place.fetch(self.id, artefact.FOLDER)
-
-
-class Problem(NamedTuple):
-    """Something in the library that cannot be used, and the mend."""
-
-    id: str
-    text: str
-
-
-class Kin(NamedTuple):
-    """A run in a family tree, and those beyond it."""
-
-    id: str
-    role: str
-    """What the parent was to the child."""
-    manifest: Manifest | None
-    """Its facts; None where nothing is known of it here but its id."""
-    kept: bool
-    """Whether the run itself is in this library."""
-    beyond: "tuple[Kin, ...]"
-    again: bool = False
-    """It stands elsewhere in this tree with what lies beyond it."""
-
-
-class Lineage(NamedTuple):
-    """What a run was made from, and what was made from it."""
-
-    record: Record
-    parents: tuple[Kin, ...]
-    children: tuple[Kin, ...]
 
 
 @runtime_checkable
@@ -282,12 +167,14 @@ class Library:
         known = {spec: json.loads(policy)["spec"] for spec, policy in self._index.specs().items()}
         known |= {r.row.spec: r.policy["spec"] for r in self._beneath if r.row.spec and r.policy}
         specs = {name for name, spec in known.items() if fits(spec)}
-        found = [_prior(row, self.store) for row in self._index.priors(sorted(specs))]
+        found = [prior_of(row, self.store) for row in self._index.priors(sorted(specs))]
         return found + [self.prior(record) for record in self._beneath if record.row.spec in specs]
 
     def prior(self, record: Record) -> Prior:
         """The policy of a run that kept one."""
-        return _prior(record.row, record.place if not isinstance(record.place, Path) else record.fetch(artefact.FOLDER))
+        return prior_of(
+            record.row, record.place if not isinstance(record.place, Path) else record.fetch(artefact.FOLDER)
+        )
 
     def refresh(self, run: HasId | None = None) -> None:
         """Catch the index up with the folders, or with one run's. Every question does this by itself.
@@ -317,7 +204,7 @@ class Library:
             put: list[Row] = []
             kin: list[Link] = []
             for id, folder in self.store.facts(changed).items():
-                row, links = _read(folder, id, there[id])
+                row, links = read_row(folder, id, there[id])
                 put.append(row)
                 kin += links
             self._index.change(put, kin, gone)
@@ -406,7 +293,8 @@ class Library:
     def lineage(self, which: str) -> Lineage:
         """The family of a run: parents' parents and children's children, as far as this library knows them."""
         record = self.find(which)
-        return Lineage(record, self._family(record.id, up=True), self._family(record.id, up=False))
+        parents = family(record.id, self._facts, self._parents, up=True)
+        return Lineage(record, parents, family(record.id, self._facts, self._children, up=False))
 
     def verify(self, which: str | None = None) -> list[Problem]:
         """Read every byte that a run, or all of them, keeps; what cannot be used, with the mend."""
@@ -452,7 +340,7 @@ class Library:
 
     @functools.cached_property
     def _beneath(self) -> list[Record]:
-        found = [_read(self._shipped / name, SHIPPED + name, "")[0] for name in reversed(_folders(self._shipped))]
+        found = [read_row(self._shipped / name, SHIPPED + name, "")[0] for name in reversed(_folders(self._shipped))]
         return [Record(row, self._shipped / row.id.removeprefix(SHIPPED)) for row in found if row.manifest is not None]
 
     @property
@@ -478,91 +366,22 @@ class Library:
     def _is_own(self, id: str) -> bool:
         return id in self.store.stamps() or id in _folders(self.runs_folder)
 
-    def _family(self, id: str, *, up: bool) -> tuple[Kin, ...]:
-        """Parents' parents or children's children of `id`; what is met again is shown without what lies beyond it."""
-        links: dict[str, list[tuple[str, str]]] = {}
-        known: dict[str, tuple[Manifest | None, bool]] = {}
-        frontier = [id]
-        while frontier:
-            rows = {row.id: row for row in self._index.some(frontier)}
-            known |= {one: self._facts(one, rows.get(one)) for one in frontier}
-            for link in self._links(frontier, known, up=up):
-                here, there = (link.child, link.parent) if up else (link.parent, link.child)
-                links.setdefault(here, []).append((there, link.role))
-            frontier = sorted({other for one in frontier for other, _ in links.get(one, [])} - known.keys())
-        shown = {id}
-
-        def beyond(one: str) -> tuple[Kin, ...]:
-            kin: list[Kin] = []
-            for other, role in sorted(set(links.get(one, []))):
-                manifest, kept = known[other]
-                again = other in shown and bool(links.get(other))
-                shown.add(other)
-                kin.append(Kin(other, role, manifest, kept, () if again else beyond(other), again))
-            return tuple(kin)
-
-        return beyond(id)
-
-    def _links(self, ids: Sequence[str], known: dict[str, tuple[Manifest | None, bool]], *, up: bool) -> Iterable[Link]:
-        yield from self._index.kin(ids, up=up)
+    def _parents(self, ids: list[str], known: Known) -> Iterable[Link]:
+        yield from self._index.kin(ids, up=True)
         for id in ids:
             manifest, kept = known[id]
-            if up and manifest is not None and (id.startswith(SHIPPED) or not kept):
+            if manifest is not None and (id.startswith(SHIPPED) or not kept):
                 yield from (Link(id, parent.id, parent.role) for parent in manifest.parents)
-        if not up:
-            yield from (link for link in self._gone if link.parent in ids)
 
-    def _facts(self, id: str, row: Row | None) -> tuple[Manifest | None, bool]:
-        if row is not None:
-            return (Record(row).manifest if row.manifest else None), True
-        beneath = next((record for record in self._beneath if record.id == id), None)
-        return (self.remembered(id), False) if beneath is None else (beneath.manifest, True)
+    def _children(self, ids: list[str], known: Known) -> Iterable[Link]:
+        del known
+        yield from self._index.kin(ids, up=False)
+        yield from (link for link in self._gone if link.parent in ids)
 
-
-def _prior(row: Row, place: store.Store | Path) -> Prior:
-    return Prior(
-        row.id,
-        row.name or "",
-        row.env_id or "",
-        row.agent or "",
-        row.created or "",
-        row.weights or "",
-        row.spec or "",
-        row.goal or "",
-        bool(row.foundation),
-        row.card or "{}",
-        place,
-    )
-
-
-def _read(folder: Path, id: str, stamp: str) -> tuple[Row, list[Link]]:
-    """The facts of one folder; damage is written down, and left out of every answer but `verify`'s."""
-    facts = facts_of(folder)
-    if facts.manifest is None:
-        return Row(id, stamp, problem=facts.problem), []
-    manifest, meta = facts.manifest, facts.policy
-    row = Row(
-        id,
-        stamp,
-        manifest.kind,
-        manifest.env_id,
-        manifest.name,
-        manifest.status,
-        manifest.created.astimezone(UTC).isoformat(),
-        manifest.model_dump_json(),
-        problem=facts.problem,
-    )
-    if meta is not None:
-        row = row._replace(
-            agent=meta.agent,
-            spec=meta.spec_sha256,
-            weights=meta.weights.sha256,
-            goal=goal if isinstance(goal := meta.card.get("goal"), str) else None,
-            foundation="yes" if meta.card.get("foundation") else None,
-            card=json.dumps(meta.card),
-            policy=json.dumps(meta.model_dump(mode="json", exclude={"weights"})),
-        )
-    return row, [Link(id, parent.id, parent.role) for parent in manifest.parents]
+    def _facts(self, ids: list[str]) -> Known:
+        own = {row.id: (Record(row).manifest if row.manifest else None, True) for row in self._index.some(ids)}
+        beneath = {record.id: (record.manifest, True) for record in self._beneath if record.id in ids}
+        return {id: own.get(id) or beneath.get(id) or (self.remembered(id), False) for id in ids}
 
 
 def _folders(parent: Path) -> list[str]:

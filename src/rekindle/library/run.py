@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from rekindle.core.errors import ConfigError, LibraryError
 from rekindle.library import checkpoint, files, provenance, store
-from rekindle.library.library import SHIPPED, Library
+from rekindle.library.library import Library
 from rekindle.library.manifest import (
     FILE,
     SCHEMA_VERSION,
@@ -33,6 +33,7 @@ from rekindle.library.manifest import (
     validated,
     write_manifest,
 )
+from rekindle.library.records import SHIPPED
 from rekindle.library.sinks import Sinks
 from rekindle.library.verify import DECISIONS, METRICS, read_metrics
 

@@ -1,18 +1,14 @@
-"""Where run folders are: on this machine's disks, or behind any fsspec URL with a copy at hand.
+"""Where run folders are: on this machine's disks, or behind a URL (`remote.py`) with a copy at hand.
 
-A run is written in a folder on this machine and read from one, so nothing above has to know which it is. Behind a URL,
-`push` sends what has changed and `fetch` brings what has; a file is sent before those that speak of it (weights before
-`policy.json`, all before `manifest.json`), so where a store takes an object whole or not at all, as S3 does, whoever
-reads never meets half a run.
+A run is written in a folder on this machine and read from one, so nothing above has to know which it is: behind a URL,
+`push` sends what has changed and `fetch` brings what has; on a disk both have nothing to do.
 """
 
 import contextlib
-import errno
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import filelock
 
@@ -21,14 +17,8 @@ from rekindle.library import files, home
 
 RUNS = "runs"
 LOCKS = "locks"
-SPEAKS_OF_OTHERS = ("meta.json", "policy.json", "manifest.json")
-"""Files that say what the others must hold; sent last and removed first, in this order and its reverse."""
 FACTS = ("manifest.json", "policy/policy.json")
 """What the index reads of a run, and its stamp watches."""
-
-
-class _Changed(Exception):
-    """An object went while it was being fetched: its run has changed."""
 
 
 @runtime_checkable
@@ -100,7 +90,11 @@ class Store(Protocol):
 
 def open_store(at: str | os.PathLike[str]) -> Store:
     """The store for a home: a folder of this machine, or a URL."""
-    return Remote(os.fspath(at)) if home.is_remote(at) else Local(home.near(at))
+    if not home.is_remote(at):
+        return Local(home.near(at))
+    from rekindle.library.remote import Remote
+
+    return Remote(os.fspath(at))
 
 
 @contextlib.contextmanager
@@ -194,7 +188,7 @@ class Local:
 
     def contents(self, id: str) -> dict[str, int]:
         """Names and sizes."""
-        return {name: size for name, (size, _) in _inventory(self._runs / id).items()}
+        return {name: size for name, (size, _) in inventory(self._runs / id).items()}
 
     def remove(self, id: str, part: str = "") -> None:
         """Gone at once, even if emptying it is interrupted."""
@@ -227,214 +221,6 @@ class Local:
             path.unlink(missing_ok=True)
 
 
-class Remote:
-    """Runs behind an fsspec URL.
-
-    On this machine lie copies for reading (`runs/`) and the folders in which runs are being written (`work/`); both can
-    be thrown away whenever nothing is running.
-    """
-
-    is_remote = True
-
-    def __init__(self, url: str) -> None:
-        """Open `url`; the driver of its protocol must be installed, and its credentials be where the driver looks."""
-        import fsspec
-        from fsspec.core import split_protocol
-
-        protocol = str(split_protocol(url)[0])
-        self.address = _without_secrets(url)
-        self.folder = home.near(url)
-        try:
-            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except ImportError as error:
-            extra = "'rekindle[s3]'" if protocol in ("s3", "s3a") else f"the fsspec driver of {protocol}://"
-            raise LibraryError(f"REKINDLE_HOME={self.address} needs a driver: {error}; pip install {extra}.") from None
-        except ValueError as error:
-            raise LibraryError(f"REKINDLE_HOME={self.address} cannot be opened: {error}.") from None
-        self._root = str(root).rstrip("/")
-        self._sent: dict[str, dict[str, tuple[int, int]]] = {}
-        make_folders(self.folder)
-
-    def location(self, id: str) -> str:
-        """The URL."""
-        return f"{self.address.rstrip('/')}/{RUNS}/{id}"
-
-    def stamps(self) -> dict[str, str]:
-        """From the marks that the store gives its objects."""
-        runs: dict[str, dict[str, str]] = {}
-        for name, mark in self._listing(RUNS).items():
-            id, _, file = name.partition("/")
-            if file in FACTS:
-                runs.setdefault(id, {})[file] = mark
-        return {id: _joined(marks) for id, marks in runs.items() if FACTS[0] in marks}
-
-    def stamp(self, id: str) -> str:
-        """The same for one run."""
-        return _joined(self._listing(f"{RUNS}/{id}"))
-
-    def facts(self, ids: Iterable[str]) -> dict[str, Path]:
-        """Manifests and policies' facts, many at once."""
-        places = {id: self.folder / RUNS / id for id in ids}
-        names = {f"{self._root}/{RUNS}/{id}/{file}": places[id] / file for id in places for file in FACTS}
-        with self._errors("read"):
-            found: dict[str, Any] = self._fs.cat(list(names), on_error="return") if names else {}
-        for name, path in names.items():
-            data = found.get(name)
-            if isinstance(data, bytes):
-                make_folders(path.parent)
-                files.write_bytes(path, data)
-            elif isinstance(data, FileNotFoundError) or data is None:
-                path.unlink(missing_ok=True)
-            else:
-                raise LibraryError(f"cannot read {self.location(name)}: {data}; check the network.")
-        return places
-
-    def fetch(self, id: str, part: str = "") -> Path:
-        """Brings what changed since the last time; what is gone there goes here too."""
-        with lock(self, f"fetch-{id}", wait_s=600.0, busy=f"another process is still fetching {self.location(id)}."):
-            return self._bring(id, part, self.folder / RUNS / id)
-
-    def writable(self, id: str) -> Path:
-        """A folder of its own, so that nobody who reads disturbs it; brought up to date when first asked for."""
-        folder = self.folder / "work" / id
-        if id not in self._sent:
-            make_folders(folder)
-            self._bring(id, "", folder)
-            self._sent[id] = _inventory(folder)
-        return folder
-
-    @contextlib.contextmanager
-    def new(self, id: str) -> Iterator[Path]:
-        """Filled here; it is there once its manifest is, which is sent last and only if there is none."""
-        with self._errors("read"):
-            if self._fs.exists(f"{self._root}/{RUNS}/{id}/{FACTS[0]}"):
-                raise FileExistsError(errno.EEXIST, "the run exists", self.location(id))
-        make_folders(self.folder / "work")
-        folder = self.folder / "work" / id
-        with files.new_folder(folder, replace=True) as filled:
-            yield filled
-        self._sent[id] = {}
-        self._send(id, folder, new=True)
-
-    def push(self, id: str) -> None:
-        """What changed since the last time, in the order that readers need."""
-        self._send(id, self.folder / "work" / id, new=False)
-
-    def contents(self, id: str) -> dict[str, int]:
-        """Names and sizes."""
-        return {name: int(mark.rpartition(" ")[2]) for name, mark in self._listing(f"{RUNS}/{id}").items()}
-
-    def remove(self, id: str, part: str = "") -> None:
-        """First what speaks of the rest: without its manifest a run is not there."""
-        there = self._listing(f"{RUNS}/{id}/{part}")
-        with self._errors("remove"):
-            for name in sorted(there, key=_order, reverse=True):
-                self._fs.rm_file("/".join(filter(None, (self._root, RUNS, id, part, name))))
-        if part:
-            self._sent.pop(id, None)
-            return
-        for copy in (self.folder / RUNS / id, self.folder / "work" / id):
-            if copy.exists():
-                files.remove(copy)
-        for book in (self.folder / "marks").glob(f"*-{id}.json"):
-            book.unlink(missing_ok=True)
-        self._sent.pop(id, None)
-
-    def read(self, name: str) -> bytes | None:
-        """A small object, or None."""
-        with self._errors("read"):
-            try:
-                return bytes(self._fs.cat_file(f"{self._root}/{name}"))
-            except FileNotFoundError:
-                return None
-
-    def write(self, name: str, data: bytes, *, new: bool = False) -> None:
-        """One object."""
-        with self._errors("write"):
-            self._fs.pipe_file(f"{self._root}/{name}", data, mode="create" if new else "overwrite")
-
-    def names(self, folder: str) -> list[str]:
-        """The objects directly below."""
-        return sorted(name for name in self._listing(folder) if "/" not in name)
-
-    def delete(self, name: str) -> None:
-        """Nothing happens if it is not there."""
-        with self._errors("remove"), contextlib.suppress(FileNotFoundError):
-            self._fs.rm_file(f"{self._root}/{name}")
-
-    def _listing(self, below: str) -> dict[str, str]:
-        """Every object below, by its name from there, with a mark that changes when it does."""
-        top = f"{self._root}/{below}".rstrip("/")
-        with self._errors("list"):
-            try:
-                found: dict[str, Any] = self._fs.find(top, detail=True)
-            except FileNotFoundError:
-                return {}
-        cut = len(top.lstrip("/")) + 1
-        return {name.lstrip("/")[cut:]: _mark(info) for name, info in found.items() if info["type"] == "file"}
-
-    def _bring(self, id: str, part: str, folder: Path) -> Path:
-        for _ in range(5):
-            with contextlib.suppress(_Changed):
-                return self._bring_once(id, part, folder)
-        raise LibraryError(f"{self.location(id)} changes faster than it can be read; try again.")
-
-    def _bring_once(self, id: str, part: str, folder: Path) -> Path:
-        there = _whole(self._listing(f"{RUNS}/{id}"))
-        wanted = {name: mark for name, mark in there.items() if not part or name == part or name.startswith(f"{part}/")}
-        book = folder.parent.parent / "marks" / f"{folder.parent.name}-{id}.json"
-        marks: dict[str, str] = json.loads(book.read_text()) if book.is_file() else {}
-        for name, mark in sorted(wanted.items(), key=lambda item: _order(item[0])):
-            path = folder / _inside(name)
-            if marks.get(name) == mark and path.is_file():
-                continue
-            make_folders(path.parent)
-            with self._errors("read"), files.whole_file(path) as temporary:
-                try:
-                    self._fs.get_file(f"{self._root}/{RUNS}/{id}/{name}", str(temporary))
-                except FileNotFoundError:
-                    raise _Changed from None
-            marks[name] = mark
-        for path in _files_in(folder / part):
-            name = path.relative_to(folder).as_posix()
-            if name not in there:
-                path.unlink(missing_ok=True)
-                marks.pop(name, None)
-        make_folders(book.parent)
-        files.write_json(book, marks)
-        return folder / part
-
-    def _send(self, id: str, folder: Path, *, new: bool) -> None:
-        sent, now = self._sent.setdefault(id, {}), _inventory(folder)
-        top = f"{self._root}/{RUNS}/{id}"
-        with self._errors("write"):
-            for name in sorted((n for n in now if sent.get(n) != now[n]), key=_order):
-                if name == FACTS[0] and new:
-                    self._fs.pipe_file(f"{top}/{name}", (folder / name).read_bytes(), mode="create")
-                else:
-                    self._fs.put_file(str(folder / name), f"{top}/{name}")
-                sent[name] = now[name]
-            for name in sorted(sent.keys() - now.keys(), key=_order, reverse=True):
-                with contextlib.suppress(FileNotFoundError):
-                    self._fs.rm_file(f"{top}/{name}")
-                del sent[name]
-
-    @contextlib.contextmanager
-    def _errors(self, verb: str) -> Iterator[None]:
-        """Whatever a driver raises, as one sentence; what the caller understands passes."""
-        try:
-            yield
-        except (FileExistsError, LibraryError, _Changed):
-            raise
-        except Exception as error:  # drivers raise what they like
-            if isinstance(error, FileNotFoundError) and verb != "write":
-                raise
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            mend = "free some space" if full else "check the address, the network and your credentials"
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise LibraryError(f"cannot {verb} in {self.address}: {reason}; {mend}.") from None
-
-
 def make_folders(folder: Path) -> None:
     """Create a folder and those above it.
 
@@ -450,58 +236,7 @@ def make_folders(folder: Path) -> None:
         ) from None
 
 
-def _order(name: str) -> tuple[int, str]:
-    """Of sending: first what is spoken of."""
-    file = PurePosixPath(name).name
-    return (SPEAKS_OF_OTHERS.index(file) + 1 if file in SPEAKS_OF_OTHERS else 0, name)
-
-
-def _whole(there: Mapping[str, str]) -> dict[str, str]:
-    """Without checkpoints that are still being sent or removed."""
-    return {
-        name: mark
-        for name, mark in there.items()
-        if not name.startswith("checkpoints/") or f"{name.rpartition('/')[0]}/meta.json" in there
-    }
-
-
-def _mark(info: Mapping[str, Any]) -> str:
-    """What a store says of an object that changes when the object does."""
-    keys = (
-        "ETag",
-        "etag",
-        "md5",
-        "md5Hash",
-        "content_md5",
-        "mtime",
-        "LastModified",
-        "last_modified",
-        "updated",
-        "created",
-    )
-    found = next((str(info[key]) for key in keys if info.get(key)), "")
-    return f"{found} {info.get('size')}"
-
-
-def _joined(marks: Mapping[str, str]) -> str:
-    return "|".join(marks.get(file, "") for file in FACTS) if any(file in marks for file in FACTS) else ""
-
-
-def _inside(name: str) -> PurePosixPath:
-    """A name that stays below its folder."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise LibraryError(f"the store holds an object with an impossible name, {name!r}; remove it.")
-    return path
-
-
-def _files_in(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    return [Path(top) / name for top, _, names in os.walk(folder) for name in names if not name.startswith(".")]
-
-
-def _inventory(folder: Path) -> dict[str, tuple[int, int]]:
+def inventory(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file that is to be sent."""
     found: dict[str, tuple[int, int]] = {}
     for top, folders, names in os.walk(folder):
@@ -512,8 +247,3 @@ def _inventory(folder: Path) -> dict[str, tuple[int, int]]:
                 stat = path.stat()
                 found[path.relative_to(folder).as_posix()] = (stat.st_size, stat.st_mtime_ns)
     return found
-
-
-def _without_secrets(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2] if '@' in rest.split('/')[0] else rest}"

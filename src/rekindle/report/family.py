@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from rekindle.library.library import Kin, Lineage
+from rekindle.library.lineage import Kin, Lineage
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 250, 44, 70, 14, 16
 """Of a box and between boxes, in pixels."""
