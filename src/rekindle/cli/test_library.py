@@ -101,7 +101,7 @@ def test_curves_of_one_run_or_of_several(family, answer, capsys):
     assert some["points"][0] == [10, 0.5] and some["points"][-1] == [1010, 1.01] and len(some["points"]) == 5
     assert main(["library", "curve", "a", "--metric", "episode/return"]) == 0
     assert "▁" in (page := capsys.readouterr().out) and "1.01" in page
-    for metric, words in (("episode/retur", "'episode/return'"), ("note", "no run here has the metric 'note'")):
+    for metric, words in (("episode/returns", "'episode/return'"), ("note", "no run here has the metric 'note'")):
         assert words in answer("curve", "a", "--metric", metric, code=2)["error"]
 
 

@@ -85,7 +85,8 @@ def _carry_out(
     show: Callable[[Progress], None] | None,
     evaluate: Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]] | None,
 ) -> Trained:
-    order = Order(**run.manifest.config)  # pyright: ignore[reportArgumentType]
+    told: dict[str, Any] = dict(run.manifest.config)
+    order = Order(**{**told, "log": tuple(told.get("log", ()))})
     run.log_to(order.log)
     made = registry.make(order.env)
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
