@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from benchmarks.robustness.fuzz import MAX_LENGTH, Misbehaviour, Target, pick, same, scratch, survives, take
 from rekindle.agents.registry import config_from_json
