@@ -1,5 +1,6 @@
 """Fuzzing of the words that a person types: goals, rules, maps, tasks, budgets, and options that are read by hand."""
 
+import contextlib
 import os
 import re
 from typing import NamedTuple
