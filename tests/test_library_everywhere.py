@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from rekindle.core.errors import CheckpointError, ConfigError, LibraryError
-from rekindle.library import bundle, gc
+from rekindle.library import bundle, files, gc
 from rekindle.library.artefact import read_policy, save_policy
 from rekindle.library.index import VERSION
 from rekindle.library.library import Library
@@ -186,7 +186,8 @@ def test_postgresql_is_led_from_the_first_version_to_this_one(postgres_url, tmp_
     with engine.begin() as connection:
         for table in ("rekindle_runs", "rekindle_kin", "rekindle_version"):
             connection.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
-        connection.execute(sa.text("CREATE TABLE runs (id TEXT PRIMARY KEY, stamp TEXT)"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS runs"))
+        connection.execute(sa.text("CREATE TABLE runs (precious TEXT)"))
         connection.execute(sa.text("CREATE TABLE rekindle_version (version_num VARCHAR(32) PRIMARY KEY)"))
         connection.execute(sa.text("INSERT INTO rekindle_version VALUES ('0001')"))
     library = Library(tmp_path, shipped=tmp_path / "none", database=postgres_url)
@@ -194,7 +195,7 @@ def test_postgresql_is_led_from_the_first_version_to_this_one(postgres_url, tmp_
     assert [record.id for record in library.runs()] == [run.id]
     with engine.begin() as connection:
         assert connection.execute(sa.text("SELECT version_num FROM rekindle_version")).scalar() == VERSION
-        assert not sa.inspect(connection).has_table("runs")
+        assert sa.inspect(connection).has_table("runs"), "the table of a stranger was dropped"
         connection.execute(sa.text("UPDATE rekindle_version SET version_num = '9999'"))
     with pytest.raises(LibraryError, match=r"newer rekindle.*upgrade"):
         Library(tmp_path, shipped=tmp_path / "none", database=postgres_url).runs()
@@ -273,3 +274,110 @@ def test_the_command_line_works_on_a_bucket(s3_url, tmp_path):
     assert [run["id"] for run in listed["runs"]] == [trained["run"], "shipped/foundation"]
     assert rekindle("two", "library", "verify", trained["run"])["ok"]
     assert rekindle("two", "library", "curve", trained["run"])["curves"][0]["points"]
+
+
+def test_a_second_look_at_a_live_run_disturbs_nothing_that_is_not_sent_yet(s3_url, tmp_path, monkeypatch):
+    """Two processes of one machine share its copies: a refused resume must not fetch over what the first one wrote."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = Run.create(Library(s3_url), "train", name="a", config={}, seed=0)
+    with first.held():
+        for step in range(5):
+            first.log(step, {"x": 1.0})
+        save(first, 5.0)
+        second = Run.open(Library(s3_url), first.id)
+        with pytest.raises(LibraryError, match="worked on by another process"), second.held():
+            pass
+        assert len(first.metrics()) == 5 and read_policy(first.path / "policy").arrays["w"][0] == 5.0
+    first.finish("done")
+    assert len(Run.open(Library(s3_url), first.id).metrics()) == 5
+
+
+def test_what_a_crash_left_unsent_is_sent_by_whoever_goes_on_here(s3_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    library = Library(s3_url, shipped=tmp_path / "none")
+    run = make(library, "a", status="interrupted")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(library.store), "_send", lambda *_, **__: (_ for _ in ()).throw(LibraryError("no network")))
+        save(run, 9.0)
+        run.log(7, {"x": 1.0})
+        with pytest.raises(LibraryError, match="no network"):
+            run.decide(choice="go on")
+    again = Run.open(Library(s3_url, shipped=tmp_path / "none"), run.id)
+    with again.held():
+        assert read_policy(again.path / "policy").arrays["w"][0] == 9.0 and again.decisions()[0]["choice"] == "go on"
+        again.finish("done")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    there = Library(s3_url, shipped=tmp_path / "none")
+    assert read_policy(there.find("a").fetch("policy")).arrays["w"][0] == 9.0 and there.verify() == []
+
+
+def test_a_policy_that_is_replaced_while_it_is_fetched_is_fetched_again(s3_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = make(Library(s3_url), "a")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    reader = Library(s3_url)
+    record, get_file, times = reader.find("a"), reader.store._fs.get_file, []
+
+    def overtaken(source, target, **options):
+        times.append(source)
+        if len(times) == 2:
+            save(run, 3.0)
+            run.push()
+        return get_file(source, target, **options)
+
+    monkeypatch.setattr(reader.store._fs, "get_file", overtaken)
+    assert read_policy(record.fetch("policy")).arrays["w"].tolist() == [3.0] * 5
+
+
+def test_strange_objects_behind_a_url_are_no_runs(s3_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = make(Library(s3_url), "a")
+    filesystem, root = fsspec.core.url_to_fs(s3_url)
+    for id in ("..", "x" * 300, "a\x1b[31m", "run*"):
+        filesystem.pipe_file(f"{root}/runs/{id}/manifest.json", b"{}")
+    library = Library(s3_url, shipped=tmp_path / "none")
+    assert [record.id for record in library.runs()] == [run.id] and library.damaged() == []
+
+
+def test_what_a_removal_that_was_cut_off_left_is_collected_once_it_is_old(s3_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    library = Library(s3_url, shipped=tmp_path / "none")
+    run = make(library, "a")
+    filesystem, root = fsspec.core.url_to_fs(s3_url)
+    filesystem.rm_file(f"{root}/runs/{run.id}/manifest.json")
+    assert gc.plan(library, older_than=NEVER) == []
+    monkeypatch.setattr(files, "FOREIGN_SECONDS", -60.0)
+    assert [(one.what, one.id) for one in gc.collect(library, older_than=NEVER)] == [("orphan", run.id)]
+    assert library.store.contents(run.id) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://127.0.0.1:port/db", "REKINDLE_DB takes the URL"),
+        ("sqlite+aiosqlite:///x", "got 'sqlite.aiosqlite'"),
+        ("postgresql://127.0.0.1:1/db?password=hidden1", "cannot use the index"),
+        ("postgresql://127.0.0.1:1/db?nonsense=1", "cannot use the index"),
+    ],
+)
+def test_more_databases_that_cannot_be_used(url, words, tmp_path):
+    with pytest.raises((ConfigError, LibraryError), match=words) as caught:
+        Library(tmp_path, database=url).runs()
+    assert "hidden1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "home", ["~nobody-of-this-name/x", "file://", "  ", "zip://x.zip", "reference://x", "github://x"]
+)
+def test_more_homes_that_cannot_be(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises((ConfigError, LibraryError), match="REKINDLE_HOME") as caught:
+        Library(home)
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_in_an_address_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for url in ("memory://me:pa/ss@host/home", "memory://me@host/home"):
+        assert Library(url).address == "memory://host/home"
+    assert Library("memory://bucket/a@b").address == "memory://bucket/a@b"

@@ -35,7 +35,7 @@ class Preset(NamedTuple):
     repetitions: int
 
 
-CPU = Preset({"train": 40, "evaluate": 20, "master": 15, "export": 60, "gc": 65}, (8, 60.0), 8000, 10_000, 1_000_000, 5)
+CPU = Preset({"train": 30, "evaluate": 15, "master": 10, "export": 70, "gc": 75}, (8, 60.0), 8000, 10_000, 1_000_000, 5)
 PRESETS = {
     "smoke": Preset({"export": 2, "gc": 2}, (4, 3.0), 100, 300, 130_000, 2),
     "cpu": CPU,

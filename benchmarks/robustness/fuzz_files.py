@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from rich.console import Console
 
 from benchmarks.robustness.fuzz import Target, pick, scratch, survives, take
 from rekindle.cli import library as cli
@@ -26,8 +27,7 @@ from rekindle.core.errors import RekindleError
 from rekindle.library import artefact, bundle, files, gc, provenance, verify
 from rekindle.library.library import Library
 from rekindle.library.manifest import Manifest, Parent, Score, manifest_from
-from rekindle.library.records import Record
-from rekindle.library.rows import Row
+from rekindle.library.records import Record, read_row
 from rekindle.library.run import Run
 
 SPEC = {
@@ -39,8 +39,8 @@ SPEC = {
     "kind": "jax",
 }
 JUNK: tuple[Any, ...] = (
-    None, True, -1, 0, 1e308, 2**63, -(2**70), 10**400, "", "\x00", "\x1b[31m", "\u202e", "a\nb", "x" * 5000,
-    "../../x", "NaN", [], {}, [[]], [0] * 300, {"a": {"b": 1}}, "2026-11-25T00:00:00", "shipped/x", 0.5,
+    None, True, -1, 0, 1e308, 2**63, -(2**70), 10**400, "", "\x00", "\x1b[31m", "\u202e", "\ud800", "[/x]", "a\nb",
+    "x" * 5000, "../../x", "NaN", [], {}, [[]], [0] * 300, {"a": {"b": 1}}, "2026-11-25T00:00:00", "shipped/x", 0.5,
 )  # fmt: skip
 NAMES = ("run/../evil", "/etc/passwd", "run/policy/weights.pkl", "run/code.py", "run\\manifest.json", "kin/x.json",
          "run/manifest.json", "kin/..json", "C:/x", "run/report.html", "rekindle.json", "kin/shipped~x.json",
@@ -159,17 +159,22 @@ def facts(whole: dict[str, Any]) -> st.SearchStrategy[bytes]:
 
 
 def check_manifest(data: bytes) -> bool:
-    """Reading it, and all that a listing shows of it."""
+    """Reading it as the index does, and all that a person is shown of it."""
+    place = folder() / "manifest"
+    place.mkdir(exist_ok=True)
+    (place / "manifest.json").write_bytes(data)
     read = take(manifest_from, data, "manifest.json")
+    row, _ = read_row(place, "a-1", "stamp")
     if read is None:
+        assert row.problem and row.manifest is None
         return False
-    row = Row(
-        read.id, "", read.kind, read.env_id, read.name, read.status, read.created.isoformat(), read.model_dump_json()
-    )
-    record = Record(row, folder())
-    recipe(record)
+    record = Record(row, place)
+    assert all(line.isprintable() for line in recipe(record)), "a line of the recipe is more than a line"
     gc.needs(record, [record])
-    list(cli._lines(record, {"checkpoints": [], "metrics": {"last": None}}, read.status))
+    console = Console(file=io.StringIO(), markup=False)
+    console.print(cli._table(Library(folder() / "home", shipped=folder() / "none"), [record], set()))
+    for line in cli._lines(record, {"checkpoints": [], "metrics": {"last": None}}, read.status):
+        console.print(*line)
     json.dumps(files.plain(cli._facts(record)), allow_nan=False).encode()
     return survives(read, lambda value: value.model_dump_json(), lambda text: manifest_from(text.encode(), "again"))
 

@@ -248,22 +248,25 @@ def pick_up(outcome: Outcome, now: Situation, library: Library, watch: Watcher) 
     """
     earlier = [event for event in outcome.run.decisions() if "proved" in event]
     outcome.tried = [event["proved"] for event in earlier]
+    given_up = {event["proved"] for event in earlier if event["given_up"]}
     folder = outcome.run.path / "policy"
     if not earlier or not folder.is_dir():
-        return now, set()
+        return now, given_up
     loaded = load(folder, env_spec=now.env.spec)
     card: dict[str, Any] = dict(loaded.artefact.meta.card)
+    number = int(card.get("proof", len(earlier) - 1))
     score = Interval(*(float(card[name]) for name in ("practice", "practice_low", "practice_high")))
     state = loaded.state_for(loaded.agent, jax.random.fold_in(now.key, 8)) if card["trained"] else None
     parents = tuple(parent.id for parent in outcome.run.manifest.parents)
     kept = Attempt(card["strategy"], loaded.agent, state, loaded.policy, score, "improving", parents, 0, [])
-    spent = now.account.env_steps
-    outcome.proof = prove(now, kept, int(card.get("proof", len(outcome.tried) - 1)), library, watch)
-    now.account.env_steps = spent
-    outcome.attempt, outcome.strategy = kept, kept.strategy
     if not earlier[-1]["given_up"]:
         now = replace(now, ongoing=kept._replace(strategy=earlier[-1]["proved"]))
-    return now, {event["proved"] for event in earlier if event["given_up"]}
+    if number < len(earlier):  # otherwise its proof is not in the journal: it comes again, and is counted then
+        spent = now.account.env_steps
+        outcome.proof = prove(now, kept, number, library, watch)
+        now.account.env_steps = spent
+        outcome.attempt, outcome.strategy = kept, kept.strategy
+    return now, given_up
 
 
 def understand(request: Request) -> Goal:

@@ -112,11 +112,15 @@ def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int
     assert isinstance(made.env, Trials)
     exam = make_exam(made.env, pool, tasks=options.count, cache=library.folder / "planned", seed=options.seed)
     saved = run.latest_checkpoint()
+    weights = loaded.artefact.meta.weights.sha256
+    if saved is not None and saved[2].get("weights", weights) != weights:
+        raise ConfigError(f"{options.agent} has other weights than when {run.id} began; evaluate it anew.")
     arrays = {} if saved is None else saved[1]
     kept = {(name.rpartition("/")[0], int(name.rpartition("/")[2])): values for name, values in arrays.items()}
 
     def keep(values: dict[tuple[str, int], np.ndarray]) -> None:
-        run.save_checkpoint(len(values), {f"{policy}/{k}": rewards for (policy, k), rewards in values.items()}, {})
+        run.save_checkpoint(len(values), {f"{policy}/{k}": rewards for (policy, k), rewards in values.items()},
+                            {"weights": weights})  # fmt: skip
 
     result = adapt_curve(
         exam,

@@ -152,5 +152,5 @@ def say_json(value: Mapping[str, Any]) -> int:
 def say(what: Any) -> int:
     """A line, table or tree for people, and the exit code 0."""
     width = None if sys.stdout.isatty() else FILE_WIDTH
-    Console(width=width, soft_wrap=isinstance(what, str), highlight=False, markup=not isinstance(what, str)).print(what)
+    Console(width=width, soft_wrap=isinstance(what, str), highlight=False, markup=False).print(what)
     return 0

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from rekindle.cli import keeping
@@ -323,24 +324,19 @@ def _lineage(options: LineageOptions) -> int:
         parents, children = (_kin_json(kin) for kin in (family.parents, family.children))
         drawn = {} if options.svg is None else {"svg": options.svg}
         return say_json(_facts(family.record) | {"parents": parents, "children": children} | drawn)
-    tree = Tree(f"[bold]{family.record.id}[/bold]  {_plain(family.record.manifest.name)}")
+    tree = Tree(Text.assemble((family.record.id, "bold"), f"  {family.record.manifest.name}"))
     for title, kin in (("made from", family.parents), ("made into", family.children)):
-        _grow(tree.add(title if kin else f"{title} nothing that is known"), kin)
+        _grow(tree.add(Text(title if kin else f"{title} nothing that is known")), kin)
     return say(tree)
 
 
 def _grow(tree: Tree, kin: tuple[Kin, ...]) -> None:
     for one in kin:
-        what = "" if one.manifest is None else _plain(one.manifest.name)
+        what = "" if one.manifest is None else one.manifest.name
         where = "" if one.kept else "not in this library"
         more = "see above" if one.again else ""
-        told = "  ".join(filter(None, (f"{one.id} ({_plain(one.role)})", what, where, more)))
-        _grow(tree.add(told), one.beyond)
-
-
-def _plain(text: str) -> str:
-    """Names as they are: no markup of the terminal's."""
-    return text.replace("[", r"\[")
+        told = "  ".join(filter(None, (f"{one.id} ({one.role})", what, where, more)))
+        _grow(tree.add(Text(told)), one.beyond)
 
 
 def _kin_json(kin: tuple[Kin, ...]) -> list[dict[str, Any]]:
@@ -372,7 +368,7 @@ def _reindex(options: Reindex) -> int:
     try:
         runs = library.reindex()
     except LibraryError:
-        runs = Library.rebuilt().reindex()
+        runs = Library.rebuilt().count()
     return say_json({"library": library.address, "runs": runs}) if options.json else say(f"{runs} runs.")
 
 

@@ -19,7 +19,7 @@ def recipe(record: Record) -> list[str]:
         for parent in manifest.parents
     ]
     if manifest.code.revision is not None:
-        lines.append(f"git checkout {shlex.quote(manifest.code.revision)}")
+        lines.append(f"git checkout --detach {manifest.code.revision}")
     if manifest.code.dirty:
         patch = record.fetch(PATCH)
         kept = patch.is_file()
@@ -31,7 +31,7 @@ def recipe(record: Record) -> list[str]:
     if words is None:
         lines.append(f"# begun by: {_shown(shlex.join(manifest.command))}")
     else:
-        lines.append(shlex.join(["rekindle", *words]))
+        lines.append(_shown(shlex.join(["rekindle", *words])))
     return lines
 
 

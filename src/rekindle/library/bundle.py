@@ -25,6 +25,7 @@ from rekindle.library.lineage import Kin
 from rekindle.library.manifest import (
     FILE,
     ID_PATTERN,
+    MAX_BYTES,
     PARENT_PATTERN,
     Manifest,
     first_problem,
@@ -36,7 +37,10 @@ from rekindle.library.verify import DECISIONS, METRICS, is_metric
 
 FORMAT = 1
 EXTENSION = ".rekindle"
-MAX_ENTRIES = 10_000
+MAX_ENTRIES = 1_000
+MAX_SMALL_BYTES = 64 * 2**20
+"""Of the manifests of all ancestors."""
+MAX_LINES = 1_000_000
 MAX_LINES_BYTES = 256 * 2**20
 """Of curves or decisions."""
 MAX_LINE_BYTES = 2**20
@@ -60,7 +64,7 @@ class Entry(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Index(BaseModel):
+class Contents(BaseModel):
     """What `rekindle.json` says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -120,7 +124,7 @@ def export(library: Library, which: str, path: Path) -> Exported:
         sources[f"kin/{id.replace('/', '~')}.json"] = _json(relative)
     sources = {name: sources[name] for name in sorted(sources, key=lambda name: (name.startswith("kin/"), name))}
     entries = [Entry(name=name, nbytes=size, sha256=sha) for name, (size, sha) in _measured(sources)]
-    index = Index(rekindle="prior", id=manifest.id, exported_by=provenance.versions(), entries=tuple(entries))
+    index = Contents(rekindle="prior", id=manifest.id, exported_by=provenance.versions(), entries=tuple(entries))
     with files.whole_file(path) as temporary, zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as out:
         for name, source in {_INDEX: _json(index), **sources}.items():
             info = zipfile.ZipInfo(name, _ZIP_EPOCH)
@@ -167,6 +171,8 @@ def _load(library: Library, path: Path, archive: zipfile.ZipFile) -> Imported:
         raise LibraryError(f"{path} is damaged or cut off: {missing[0]!r:.90} is missing.")
     if extra := sorted(infos.keys() - listed.keys() - {_INDEX}):
         raise LibraryError(f"{path} was altered: {extra[0]!r:.90} is not listed in {_INDEX}.")
+    if (small := sum(info.file_size for name, info in infos.items() if name.startswith("kin/"))) > MAX_SMALL_BYTES:
+        raise LibraryError(f"{path}: the manifests of its ancestors are too large, {small} bytes.")
     kin = {name: _kin(path, name, _small(path, archive, infos, listed[name])) for name in listed if name[:4] == "kin/"}
     try:
         with library.store.new(index.id) as folder:
@@ -175,13 +181,14 @@ def _load(library: Library, path: Path, archive: zipfile.ZipFile) -> Imported:
                     _extract(path, archive, infos[name], entry, folder / name.removeprefix("run/"))
             manifest = _check_run(path, folder, index.id)
             _check_family(path, manifest, kin)
-            fresh = {id: one for id, one in _by_id(kin).items() if not _is_known(library, id)}
-            for id, relative in fresh.items():
-                library.remember(id, relative.model_dump_json())
+        is_new = True
     except FileExistsError:
         _check_same(library, path, index.id, listed)
-        return Imported(index.id, False, 0)
-    return Imported(index.id, True, len(fresh))
+        is_new = False
+    fresh = {id: one for id, one in _by_id(kin).items() if not _is_known(library, id)}
+    for id, relative in fresh.items():
+        library.remember(id, relative.model_dump_json())
+    return Imported(index.id, is_new, len(fresh))
 
 
 def _archive(file: io.BufferedIOBase, path: Path) -> zipfile.ZipFile:
@@ -203,7 +210,6 @@ def _archive(file: io.BufferedIOBase, path: Path) -> zipfile.ZipFile:
 
 def _checked_infos(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     infos: dict[str, zipfile.ZipInfo] = {}
-    total = 0
     for info in archive.infolist():
         name = info.orig_filename
         shown = repr(name[:80])
@@ -221,13 +227,26 @@ def _checked_infos(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zi
         if info.flag_bits & 0x1 or info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise LibraryError(f"{path} holds {shown} packed or encrypted; a prior has its files as they are.")
         infos[name] = info
-        total += info.file_size
-    if archive.fp is None or total > archive.fp.seek(0, os.SEEK_END):
-        raise LibraryError(f"{path} is damaged: its files overlap.")
+    _check_places(path, archive, infos)
     return infos
 
 
-def _index(path: Path, archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo]) -> Index:
+def _check_places(path: Path, archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo]) -> None:
+    """Each entry must begin where the one before it ends, the first at 0: no byte is hidden, none is read twice."""
+    assert archive.fp is not None
+    place = 0
+    for info in sorted(infos.values(), key=lambda info: info.header_offset):
+        archive.fp.seek(info.header_offset)
+        header = archive.fp.read(30)
+        if info.header_offset != place or len(header) < 30:
+            raise LibraryError(f"{path} was altered: there is something between its files, or they overlap.")
+        name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+        place += 30 + name + extra + info.file_size
+    if place != archive.start_dir:
+        raise LibraryError(f"{path} was altered: there is something behind its files.")
+
+
+def _index(path: Path, archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo]) -> Contents:
     if _INDEX not in infos:
         raise LibraryError(f"{path} is no exported prior: it holds no {_INDEX}.")
     if infos[_INDEX].file_size > files.MAX_JSON_BYTES:
@@ -236,14 +255,14 @@ def _index(path: Path, archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInf
     if isinstance(said, dict) and isinstance(said.get("format"), int) and said["format"] > FORMAT:
         raise LibraryError(f"{path} has format {said['format']!r:.20}, this version reads {FORMAT}: upgrade rekindle.")
     try:
-        return Index.model_validate(said)
+        return Contents.model_validate(said)
     except ValidationError as error:
         raise LibraryError(f"{path}: {_INDEX} is damaged: {first_problem(error)}.") from None
 
 
 def _small(path: Path, archive: zipfile.ZipFile, infos: dict[str, zipfile.ZipInfo], entry: Entry) -> bytes:
     """A manifest, in memory, checked against the index."""
-    if infos[entry.name].file_size > files.MAX_JSON_BYTES:
+    if infos[entry.name].file_size > MAX_BYTES:
         raise LibraryError(f"{path}: {entry.name} is too large, {infos[entry.name].file_size} bytes.")
     into = io.BytesIO()
     _copy(path, archive, infos[entry.name], entry, into)
@@ -297,6 +316,8 @@ def _check_lines(path: Path) -> None:
     with open(path, "rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
             where = f"{path.name}, line {number}"
+            if number > MAX_LINES:
+                raise LibraryError(f"{path.name} has more than {MAX_LINES} lines.")
             if len(line) > MAX_LINE_BYTES:
                 raise LibraryError(f"{where} is longer than {MAX_LINE_BYTES} bytes.")
             row = files.json_of(line, where)
@@ -357,11 +378,12 @@ def _by_id(kin: dict[str, Manifest]) -> dict[str, Manifest]:
 
 
 def _check_same(library: Library, path: Path, id: str, listed: dict[str, Entry]) -> None:
-    """A run of this id is here: it must have the same weights."""
+    """A run of this id is here: it must have the same facts and weights."""
     record = library.find(id)
     folder = record.fetch(artefact.FOLDER)
-    here = artefact.read_meta(folder).weights.sha256 if (folder / artefact.FACTS).exists() else None
-    if here != listed["run/policy/weights.safetensors"].sha256:
+    meta = artefact.read_meta(folder) if (folder / artefact.FACTS).exists() else None
+    here = (_digest(record.manifest), _digest(meta), meta.weights.sha256) if meta else None
+    if here != tuple(listed[name].sha256 for name in _NEEDED):
         raise LibraryError(
             f"{path} holds run {id}, and another run of that id is in {library.address} already; nothing was imported."
         )
@@ -378,6 +400,10 @@ def _flat(kin: tuple[Kin, ...]) -> Iterator[Kin]:
         if re.fullmatch(PARENT_PATTERN, one.id):
             yield one
         yield from _flat(one.beyond)
+
+
+def _digest(model: BaseModel) -> str:
+    return hashlib.sha256(_json(model)).hexdigest()
 
 
 def _json(model: BaseModel) -> bytes:

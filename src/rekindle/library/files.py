@@ -27,8 +27,8 @@ from pydantic import BaseModel
 from rekindle.core.errors import LibraryError
 
 TEMPORARY = ".tmp-"
-MAX_JSON_BYTES = 64 * 2**20
-_HALF = re.compile(rb"\\\\u[dD][89a-fA-F]")
+MAX_JSON_BYTES = 16 * 2**20
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """An escape that may be half of a character, which nothing can print."""
 FOREIGN_SECONDS = 86400.0
 """What another machine left is taken for abandoned when nobody touched it for so long."""
@@ -49,6 +49,8 @@ def whole_file(path: Path, *, new: bool = False) -> Iterator[Path]:
         LibraryError: the disk refuses.
     """
     temporary = _beside(path)
+    if path.exists() and not path.is_file():
+        raise LibraryError(f"cannot write {path}: a folder or a device is there; name another file.")
     with errors_named(path, "write"):
         try:
             yield temporary
@@ -95,12 +97,12 @@ def append_line(path: Path, value: Any, *, durable: bool) -> None:
             sync_folder(path.parent)
 
 
-def read_json(path: Path) -> Any:
-    """The JSON in `path`; LibraryError where it is missing, not JSON, or larger than any file of ours."""
+def read_json(path: Path, *, most: int = MAX_JSON_BYTES) -> Any:
+    """The JSON in `path`; LibraryError where it is missing, not JSON, or larger than `most` bytes."""
     with errors_named(path, "read"):
         size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise LibraryError(f"{path} holds {size} bytes; the library's JSON files have at most {MAX_JSON_BYTES}.")
+        if size > most:
+            raise LibraryError(f"{path} holds {size} bytes; at most {most} are read.")
         data = path.read_bytes()
     return json_of(data, path)
 
@@ -239,7 +241,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(v) for v in value]
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return plain(value.model_dump(mode="json"))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if (tolist := getattr(value, "tolist", None)) is not None:
@@ -276,8 +278,13 @@ def _beside(path: Path) -> Path:
 
 @functools.cache
 def machine() -> str:
-    """This machine, as the names of unfinished files have it."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Where process numbers mean the same, as the names of unfinished files have it: a container, or a machine."""
+    marks = [platform.node()]
+    with contextlib.suppress(OSError):
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with contextlib.suppress(OSError):
+        marks.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(" ".join(marks).encode()).hexdigest()[:8]
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -6,11 +6,13 @@ same weights. A pinned run is never touched, nor one that is being worked on, no
 resumed was made from. Manifests of removed runs stay among the kin, so that no family tree gets a hole.
 """
 
+import contextlib
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from rekindle.core.errors import LibraryError
 from rekindle.library import checkpoint, files, store
 from rekindle.library.artefact import FOLDER
 from rekindle.library.library import Library
@@ -21,7 +23,7 @@ from rekindle.library.records import Record
 class Waste(NamedTuple):
     """Something to remove."""
 
-    what: Literal["leftover", "checkpoints", "run"]
+    what: Literal["leftover", "orphan", "checkpoints", "run"]
     id: str
     """Of the run; of a leftover its path."""
     why: str
@@ -32,6 +34,8 @@ def plan(library: Library, *, older_than: datetime.timedelta) -> list[Waste]:
     """What `collect` would remove now; of runs only those that began longer ago than `older_than`."""
     records = library.runs()
     waste = [Waste("leftover", str(path), "a write that was cut off", _size(path)) for path in leftovers(library)]
+    orphans = library.store.orphans(older_than_s=files.FOREIGN_SECONDS)
+    waste += [Waste("orphan", id, "a removal or a sending that was cut off", 0) for id in orphans]
     pins = library.pins()
     old = {
         record.id: library.store.contents(record.id)
@@ -57,16 +61,33 @@ def collect(library: Library, *, older_than: datetime.timedelta) -> list[Waste]:
     Raises:
         LibraryError: the disk or the store refuses; what was removed before that stays removed.
     """
+    removed: list[Waste] = []
     with library.alone():
-        waste = plan(library, older_than=older_than)
-        for one in waste:
+        for one in plan(library, older_than=older_than):
             if one.what == "leftover":
                 files.remove(Path(one.id))
-            elif one.what == "checkpoints":
-                library.store.remove(one.id, checkpoint.FOLDER)
-            else:
-                library.discard(one.id)
-    return waste
+                removed.append(one)
+            elif one.what == "orphan":
+                library.store.remove(one.id)
+                removed.append(one)
+            elif _remove(library, one):
+                removed.append(one)
+    library.refresh()
+    return removed
+
+
+def _remove(library: Library, waste: Waste) -> bool:
+    """Remove a run or its checkpoints, unless it was pinned, resumed or changed since the plan was made."""
+    row = library.row(waste.id)
+    with contextlib.suppress(LibraryError), store.lock(library.store, waste.id, wait_s=0.0, busy="at work"):
+        if row is None or waste.id in library.pins() or library.store.stamp(waste.id) != row.stamp:
+            return False
+        if waste.what == "checkpoints":
+            library.store.remove(waste.id, checkpoint.FOLDER)
+        else:
+            library.discard(waste.id)
+        return True
+    return False
 
 
 def reasons(records: Sequence[Record], old: Mapping[str, dict[str, int]]) -> dict[str, str]:
@@ -93,9 +114,9 @@ def reasons(records: Sequence[Record], old: Mapping[str, dict[str, int]]) -> dic
 def needs(record: Record, records: Iterable[Record]) -> set[str]:
     """The runs without which this one could not be resumed; none if it is done."""
     manifest = record.manifest
-    if manifest.status == "done" or manifest.kind not in ("train", "master"):
+    if manifest.status == "done":
         return set()
-    named = {word for key in ("init", "source") if isinstance(word := manifest.config.get(key), str)}
+    named = {word for key in ("init", "source", "agent") if isinstance(word := manifest.config.get(key), str)}
     chosen = {
         other.id for other in records for word in named if other.id.startswith(word) or other.manifest.name == word
     }
@@ -130,14 +151,13 @@ def repeats(records: Iterable[Record], *, keep: set[str]) -> Iterable[str]:
 
 def leftovers(library: Library) -> list[Path]:
     """What writers that are gone left in the home and in its run folders on this machine."""
-    places = [library.folder, library.runs_folder, library.folder / "work"]
+    places = [library.folder, library.runs_folder]
+    places += [library.folder / name for name in ("work", "marks", "kin", "pins", "planned")]
     for parent in (library.runs_folder, library.folder / "work"):
         if parent.is_dir():
             for run in parent.iterdir():
                 places += [run, run / FOLDER, run / checkpoint.FOLDER]
-    found = [path for place in places if place.is_dir() for path in files.abandoned(place)]
-    locks = library.folder / store.LOCKS
-    return [path for path in found if not path.is_relative_to(locks)]
+    return [path for place in places if place.is_dir() for path in files.abandoned(place)]
 
 
 def _size(path: Path) -> int:

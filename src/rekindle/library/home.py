@@ -6,6 +6,8 @@ from pathlib import Path
 
 import platformdirs
 
+from rekindle.core.errors import ConfigError
+
 
 def default_home() -> str:
     """The user's library: `REKINDLE_HOME`, a folder or any fsspec URL, or else the platform's folder for user data."""
@@ -22,7 +24,13 @@ def near(home: str | os.PathLike[str]) -> Path:
     text = os.fspath(home)
     if is_remote(text):
         return Path(platformdirs.user_cache_dir("rekindle")) / hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Path(text.removeprefix("file://").removeprefix("local://")).expanduser().absolute()
+    path = text.removeprefix("file://").removeprefix("local://")
+    if not path.strip():
+        raise ConfigError(f"REKINDLE_HOME takes a folder or a URL; got {text!r}.")
+    try:
+        return Path(path).expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"REKINDLE_HOME={text!r} cannot be used: {error}.") from None
 
 
 def database() -> str | None:

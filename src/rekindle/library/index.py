@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import filelock
 import sqlalchemy as sa
 from sqlalchemy.event import listen
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from rekindle.core.errors import ConfigError, LibraryError
 from rekindle.library.rows import Link, Row
@@ -67,7 +67,7 @@ class Index:
             ConfigError: a database of another kind, or one whose driver is not installed.
         """
         self._url, self._library = url, library
-        self.name = url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string()
+        self.name = url.database or "" if url.get_backend_name() == "sqlite" else _without_secrets(url)
         self._engine = _engine(url)
         if (version := self._try(_version)) != VERSION:
             self._migrate(version)
@@ -211,17 +211,15 @@ class Index:
     def _sentence(self, error: DBAPIError) -> LibraryError:
         reason = " ".join(str(error.orig).split())
         local = self._engine.dialect.name == "sqlite"
-        if isinstance(error, OperationalError):
+        if isinstance(error, OperationalError) or not local:
             mend = (
                 "give yourself the right to write there and free some space, or set REKINDLE_HOME to a folder of yours"
                 if local
-                else "start the server, check the address in REKINDLE_DB, or unset REKINDLE_DB to use SQLite"
+                else "start the server, check address and rights in REKINDLE_DB, or unset it to use SQLite"
             )
             kind = NoRoom if local and any(word in reason for word in _NO_ROOM) else LibraryError
             return kind(f"cannot use the index {self.name}: {reason}; {mend}.")
-        if isinstance(error, DatabaseError):
-            return LibraryError(f"{self.name} is damaged ({reason}); run `rekindle library reindex`.")
-        return LibraryError(f"cannot use the index {self.name}: {reason}.")
+        return LibraryError(f"{self.name} is damaged ({reason}); run `rekindle library reindex`.")
 
     def _migrate(self, version: str | None) -> None:
         """Lead the tables to `VERSION`, one process at a time."""
@@ -240,8 +238,13 @@ class Index:
             if self._url.database in (None, "", ":memory:"):
                 yield
                 return
-            with filelock.FileLock(f"{self._url.database}.lock", timeout=_PATIENCE_SECONDS):
-                yield
+            try:
+                with filelock.FileLock(f"{self._url.database}.lock", timeout=_PATIENCE_SECONDS, mode=0o666):
+                    yield
+            except filelock.Timeout:
+                raise LibraryError(f"another process has been making {self.name} for a minute; try again.") from None
+            except OSError as error:
+                raise NoRoom(f"cannot make the index {self.name}: {error.strerror}; set REKINDLE_HOME.") from None
             return
         with self._engine.connect() as connection:
             number = sa.literal(0x72656B)  # the same for every process of this program
@@ -261,13 +264,19 @@ def address(text: str) -> sa.URL:
     example = "such as postgresql://user@host/name"
     try:
         url = sa.make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError(f"REKINDLE_DB takes the URL of a database, {example}; it is not one.") from None
     if url.get_backend_name() in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() != "sqlite":
+    if url.drivername not in ("sqlite", "sqlite+pysqlite") or url.query:
         raise ConfigError(f"REKINDLE_DB takes PostgreSQL ({example}) or SQLite; got {url.drivername!r}.")
     return url
+
+
+def _without_secrets(url: sa.URL) -> str:
+    """For people: no password, wherever it stands."""
+    hidden = {name: "***" for name in url.query if "pass" in name or "key" in name}
+    return url.update_query_dict(hidden).render_as_string()
 
 
 def _engine(url: sa.URL) -> sa.Engine:

@@ -153,7 +153,8 @@ class Library:
             )
         (row,) = found
         if row.manifest is None:
-            raise LibraryError(f"{row.problem} Remove it with `rekindle library rm {row.id}`.")
+            mend = "" if "newer rekindle" in (row.problem or "") else f" Remove it with `rekindle library rm {row.id}`."
+            raise LibraryError(f"{row.problem}{mend}")
         beneath = next((record for record in self._beneath if record.id == row.id), None)
         return beneath or Record(row, self.store)
 
@@ -204,7 +205,7 @@ class Library:
             put: list[Row] = []
             kin: list[Link] = []
             for id, folder in self.store.facts(changed).items():
-                row, links = read_row(folder, id, there[id])
+                row, links = read_row(folder, id, there[id], own_id=True)
                 put.append(row)
                 kin += links
             self._index.change(put, kin, gone)
@@ -221,10 +222,18 @@ class Library:
         Raises:
             LibraryError: it came with the package; or, unless `force`, it is running or a kept run was made from it.
         """
+        with self.alone():
+            id = self._remove(which, force)
+        self.refresh()
+        return id
+
+    def _remove(self, which: str, force: bool) -> str:
         id = which if self._is_own(which) else self.find(which).id
         if id.startswith(SHIPPED):
             raise LibraryError(f"{id} came with the package and cannot be removed.")
         self.refresh()
+        if not force and self.is_being_written(id):
+            raise LibraryError(f"{id} is being worked on; wait until that ends, or remove it with --force.")
         children = [link.child for link in self._index.kin([id], up=False)]
         if children and not force:
             raise LibraryError(f"{id} is a parent of {', '.join(children[:3])}; remove those first, or use --force.")
@@ -237,13 +246,16 @@ class Library:
         return id
 
     def discard(self, id: str) -> None:
-        """Remove a run without asking anything; its manifest stays among the kin."""
+        """Remove a run without asking anything; its manifest stays among the kin. The next question notices."""
         row = next(iter(self._index.some([id])), None)
         if row is not None and row.manifest is not None:
             self.remember(id, row.manifest)
         self.store.remove(id)
         self.store.delete(f"{PINS}/{id}")
-        self.refresh()
+
+    def row(self, id: str) -> Row | None:
+        """What the index knows of a run, as of the last question."""
+        return next(iter(self._index.some([id])), None)
 
     def remember(self, id: str, manifest: str) -> None:
         """Keep the manifest of a relative that is not, or no longer, in this library."""
@@ -379,7 +391,9 @@ class Library:
         yield from (link for link in self._gone if link.parent in ids)
 
     def _facts(self, ids: list[str]) -> Known:
-        own = {row.id: (Record(row).manifest if row.manifest else None, True) for row in self._index.some(ids)}
+        own = {
+            row.id: (Record(row, self.store).manifest if row.manifest else None, True) for row in self._index.some(ids)
+        }
         beneath = {record.id: (record.manifest, True) for record in self._beneath if record.id in ids}
         return {id: own.get(id) or beneath.get(id) or (self.remembered(id), False) for id in ids}
 

@@ -3,9 +3,9 @@
 import datetime
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rekindle.core.errors import LibraryError
 from rekindle.library import files
@@ -13,6 +13,7 @@ from rekindle.library.provenance import Code
 
 SCHEMA_VERSION = 1
 FILE = "manifest.json"
+MAX_BYTES = 2**20
 Kind = Literal["train", "master", "evaluate", "policy", "dataset"]
 Status = Literal["running", "done", "interrupted", "failed"]
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
@@ -27,7 +28,7 @@ class Parent(BaseModel):
     id: str = Field(pattern=PARENT_PATTERN)
     role: str
     """`init`, `teacher`, `replay`, `policy` and the like."""
-    sha256: str | None = None
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """Hash of the parent's weights or data as they were used."""
 
 
@@ -49,7 +50,7 @@ class Manifest(BaseModel):
     kind: Kind
     id: str = Field(pattern=ID_PATTERN)
     name: str
-    created: AwareDatetime
+    created: Annotated[AwareDatetime, AfterValidator(lambda when: _in_our_time(when))]
     status: Status
     config: dict[str, JsonValue]
     command: list[str]
@@ -66,13 +67,19 @@ class Manifest(BaseModel):
     notes: str = ""
 
 
+def _in_our_time(when: datetime.datetime) -> datetime.datetime:
+    if not 1970 < when.year < 9000:
+        raise ValueError("the year is not of our time")
+    return when
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run folder.
 
     Raises:
         LibraryError: it is missing, damaged, or of a schema that this version does not know.
     """
-    return validated(Manifest, files.read_json(folder / FILE), folder / FILE, LibraryError)
+    return validated(Manifest, files.read_json(folder / FILE, most=MAX_BYTES), folder / FILE, LibraryError)
 
 
 def manifest_from(data: bytes, where: Path | str) -> Manifest:

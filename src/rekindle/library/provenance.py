@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 _LIBRARIES = ("rekindle", "jax", "jaxlib", "equinox", "optax", "numpy", "safetensors", "gymnasium")
 
@@ -19,17 +19,18 @@ class Code(BaseModel):
     """The state of the source tree; all None and False outside a git checkout."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    revision: str | None = None
+    revision: str | None = Field(default=None, pattern="^[0-9a-f]{40,64}$")
     dirty: bool = False
     """Whether the tree differed from the revision, untracked files included."""
-    difference_sha256: str | None = None
+    difference_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the difference, as `git diff --binary` shows it with the untracked files added; None if none."""
 
 
 RESULTS = tuple(
-    f":(exclude,glob){place}/**" for place in ("benchmarks/*/cells", "benchmarks/*/results", "docs/results")
-)
-"""What running code writes; it does not change what the code does."""
+    f":(exclude,glob){place}" for place in ("benchmarks/*/cells/**", "benchmarks/*/results/**", "docs/results/**",
+                                            "**/.env*", "**/*.pem", "**/*.key", "**/*secret*", "**/*credential*")
+)  # fmt: skip
+"""What does not change what the code does: what running it writes, and what by its name is a secret."""
 PATCH = "code.patch"
 """The file in a run folder that holds the difference; `git apply` puts it back."""
 MAX_PATCH_BYTES = 2**20

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from rekindle.library.verify import facts_of
 
 SHIPPED = "shipped/"
 """How the ids of runs begin that came with the package."""
-_PLACE = Path(os.devnull).parent
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Record:
     """One kept run: its facts at once, its bytes when they are asked for."""
 
     row: Row
-    place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
+    place: store.Store | Path = field(compare=False, repr=False)
     """The store that holds it, or the folder itself where it came with the package."""
 
     @property
@@ -82,7 +80,7 @@ class Prior:
     """Whether its card says that it is good for many goals."""
     facts: str = field(repr=False)
     """The score card, as JSON."""
-    place: store.Store | Path = field(compare=False, default=_PLACE, repr=False)
+    place: store.Store | Path = field(compare=False, repr=False)
     """The store that holds its run, or the policy's folder itself."""
 
     @functools.cached_property
@@ -125,11 +123,13 @@ def prior_of(row: Row, place: store.Store | Path) -> Prior:
     )
 
 
-def read_row(folder: Path, id: str, stamp: str) -> tuple[Row, list[Link]]:
+def read_row(folder: Path, id: str, stamp: str, *, own_id: bool = False) -> tuple[Row, list[Link]]:
     """The facts of one folder; damage is written down, and left out of every answer but `verify`'s."""
     facts = facts_of(folder)
     if facts.manifest is None:
         return Row(id, stamp, problem=facts.problem), []
+    if own_id and facts.manifest.id != id:
+        return Row(id, stamp, problem=f"{folder} holds run {facts.manifest.id}; rename the folder to that."), []
     manifest, meta = facts.manifest, facts.policy
     row = Row(
         id,
@@ -152,4 +152,5 @@ def read_row(folder: Path, id: str, stamp: str) -> tuple[Row, list[Link]]:
             card=json.dumps(meta.card),
             policy=json.dumps(meta.model_dump(mode="json", exclude={"weights"})),
         )
-    return row, [Link(id, parent.id, parent.role) for parent in manifest.parents]
+    words = {name: text.replace("\0", "?") for name, text in row._asdict().items() if text}  # no database takes a 0
+    return row._replace(**words), [Link(id, parent.id, parent.role.replace("\0", "?")) for parent in manifest.parents]

@@ -5,16 +5,18 @@ after them, so where a store takes an object whole or not at all, as S3 does, wh
 """
 
 import contextlib
+import datetime
 import errno
-import json
-import os
+import math
+import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rekindle.core.errors import LibraryError
 from rekindle.library import files, home
-from rekindle.library.store import FACTS, RUNS, inventory, lock, make_folders
+from rekindle.library.store import FACTS, RUNS, inventory, is_id, lock, make_folders
 
 SPEAKS_OF_OTHERS = ("meta.json", "policy.json", "manifest.json")
 """Files that say what the others must hold; sent last and removed first, in this order and its reverse."""
@@ -39,17 +41,17 @@ class Remote:
         from fsspec.core import split_protocol
 
         protocol = str(split_protocol(url)[0])
-        self.address = _without_secrets(url)
+        self.address, self._secret = _without_secrets(url)
         self.folder = home.near(url)
         try:
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
             extra = "'rekindle[s3]'" if protocol in ("s3", "s3a") else f"the fsspec driver of {protocol}://"
             raise LibraryError(f"REKINDLE_HOME={self.address} needs a driver: {error}; pip install {extra}.") from None
-        except ValueError as error:
-            raise LibraryError(f"REKINDLE_HOME={self.address} cannot be opened: {error}.") from None
+        except Exception as error:  # drivers raise what they like
+            reason = self._scrubbed(error)
+            raise LibraryError(f"REKINDLE_HOME={self.address} cannot be opened: {reason}; check the address.") from None
         self._root = str(root).rstrip("/")
-        self._sent: dict[str, dict[str, tuple[int, int]]] = {}
         make_folders(self.folder)
 
     def location(self, id: str) -> str:
@@ -63,7 +65,7 @@ class Remote:
             id, _, file = name.partition("/")
             if file in FACTS:
                 runs.setdefault(id, {})[file] = mark
-        return {id: _joined(marks) for id, marks in runs.items() if FACTS[0] in marks}
+        return {id: _joined(marks) for id, marks in runs.items() if FACTS[0] in marks and is_id(id)}
 
     def stamp(self, id: str) -> str:
         """The same for one run."""
@@ -74,7 +76,7 @@ class Remote:
         places = {id: self.folder / RUNS / id for id in ids}
         names = {f"{self._root}/{RUNS}/{id}/{file}": places[id] / file for id in places for file in FACTS}
         with self._errors("read"):
-            found: dict[str, Any] = self._fs.cat(list(names), on_error="return") if names else {}
+            found: dict[str, Any] = self._fs.cat(list(names), on_error="return", recursive=False) if names else {}
         for name, path in names.items():
             data = found.get(name)
             if isinstance(data, bytes):
@@ -92,25 +94,27 @@ class Remote:
             return self._bring(id, part, self.folder / RUNS / id)
 
     def writable(self, id: str) -> Path:
-        """A folder of its own, so that nobody who reads disturbs it; brought up to date when first asked for."""
+        """A folder of its own, so that nobody who reads disturbs it.
+
+        What another machine sent since is brought, what was written here and not sent yet is kept; only whoever holds
+        the run's lock may ask for it.
+        """
         folder = self.folder / "work" / id
-        if id not in self._sent:
-            make_folders(folder)
-            self._bring(id, "", folder)
-            self._sent[id] = inventory(folder)
-        return folder
+        make_folders(folder)
+        return self._bring(id, "", folder, keep_unsent=True)
 
     @contextlib.contextmanager
     def new(self, id: str) -> Iterator[Path]:
         """Filled here; it is there once its manifest is, which is sent last and only if there is none."""
-        with self._errors("read"):
-            if self._fs.exists(f"{self._root}/{RUNS}/{id}/{FACTS[0]}"):
-                raise FileExistsError(errno.EEXIST, "the run exists", self.location(id))
         make_folders(self.folder / "work")
         folder = self.folder / "work" / id
         with files.new_folder(folder, replace=True) as filled:
             yield filled
-        self._sent[id] = {}
+        self._book(folder).unlink(missing_ok=True)
+        with self._errors("read"):
+            if self._fs.exists(f"{self._root}/{RUNS}/{id}/{FACTS[0]}"):
+                files.remove(folder)
+                raise FileExistsError(errno.EEXIST, "the run exists", self.location(id))
         self._send(id, folder, new=True)
 
     def push(self, id: str) -> None:
@@ -124,18 +128,34 @@ class Remote:
     def remove(self, id: str, part: str = "") -> None:
         """First what speaks of the rest: without its manifest a run is not there."""
         there = self._listing(f"{RUNS}/{id}/{part}")
-        with self._errors("remove"):
-            for name in sorted(there, key=_order, reverse=True):
+        for name in sorted(there, key=_order, reverse=True):
+            with self._errors("remove"), contextlib.suppress(FileNotFoundError):
                 self._fs.rm_file("/".join(filter(None, (self._root, RUNS, id, part, name))))
-        if part:
-            self._sent.pop(id, None)
-            return
-        for copy in (self.folder / RUNS / id, self.folder / "work" / id):
+        for copy in (self.folder / RUNS / id / part, self.folder / "work" / id / part):
             if copy.exists():
                 files.remove(copy)
-        for book in (self.folder / "marks").glob(f"*-{id}.json"):
-            book.unlink(missing_ok=True)
-        self._sent.pop(id, None)
+        if not part:
+            for folder in (RUNS, "work"):
+                self._book(self.folder / folder / id).unlink(missing_ok=True)
+
+    def orphans(self, *, older_than_s: float) -> list[str]:
+        """Ids of which there is something but no manifest, for so long that nobody can be sending it any more."""
+        with self._errors("list"):
+            try:
+                found: dict[str, Any] = self._fs.find(f"{self._root}/{RUNS}", detail=True)
+            except FileNotFoundError:
+                return []
+        cut = len(f"{self._root}/{RUNS}/".lstrip("/"))
+        runs: dict[str, dict[str, Any]] = {}
+        for name, info in found.items():
+            id, _, file = name.lstrip("/")[cut:].partition("/")
+            runs.setdefault(id, {})[file] = info
+        limit = time.time() - older_than_s
+        return [
+            id
+            for id, inside in runs.items()
+            if is_id(id) and FACTS[0] not in inside and all(_time(info) < limit for info in inside.values())
+        ]
 
     def read(self, name: str) -> bytes | None:
         """A small object, or None."""
@@ -170,51 +190,80 @@ class Remote:
         cut = len(top.lstrip("/")) + 1
         return {name.lstrip("/")[cut:]: _mark(info) for name, info in found.items() if info["type"] == "file"}
 
-    def _bring(self, id: str, part: str, folder: Path) -> Path:
+    def _bring(self, id: str, part: str, folder: Path, *, keep_unsent: bool = False) -> Path:
         for _ in range(5):
             with contextlib.suppress(_Changed):
-                return self._bring_once(id, part, folder)
+                self._bring_once(id, part, folder, keep_unsent)
+                return folder / part
         raise LibraryError(f"{self.location(id)} changes faster than it can be read; try again.")
 
-    def _bring_once(self, id: str, part: str, folder: Path) -> Path:
-        there = _whole(self._listing(f"{RUNS}/{id}"))
-        wanted = {name: mark for name, mark in there.items() if not part or name == part or name.startswith(f"{part}/")}
-        book = folder.parent.parent / "marks" / f"{folder.parent.name}-{id}.json"
-        marks: dict[str, str] = json.loads(book.read_text()) if book.is_file() else {}
-        for name, mark in sorted(wanted.items(), key=lambda item: _order(item[0])):
-            path = folder / _inside(name)
-            if marks.get(name) == mark and path.is_file():
+    def _bring_once(self, id: str, part: str, folder: Path, keep_unsent: bool) -> None:
+        """Fetch what changed; `_Changed` if the run did so in the meantime: its files would not be of one moment."""
+        there = self._wanted(id, part)
+        book, here = _read_book(self._book(folder)), inventory(folder)
+        for name, mark in sorted(there.items(), key=lambda item: _order(item[0])):
+            told = book.get(name)
+            if (
+                told is not None
+                and told[2] == mark
+                and name in here
+                and (keep_unsent or here[name] == (told[0], told[1]))
+            ):
                 continue
+            path = folder / _inside(name)
             make_folders(path.parent)
             with self._errors("read"), files.whole_file(path) as temporary:
                 try:
                     self._fs.get_file(f"{self._root}/{RUNS}/{id}/{name}", str(temporary))
                 except FileNotFoundError:
                     raise _Changed from None
-            marks[name] = mark
-        for path in _files_in(folder / part):
-            name = path.relative_to(folder).as_posix()
-            if name not in there:
-                path.unlink(missing_ok=True)
-                marks.pop(name, None)
-        make_folders(book.parent)
-        files.write_json(book, marks)
-        return folder / part
+            stat = path.stat()
+            book[name] = (stat.st_size, stat.st_mtime_ns, mark)
+        for name in here:
+            told = book.get(name)
+            is_unsent = keep_unsent and (told is None or here[name] != (told[0], told[1]))
+            if _is_below(name, part) and name not in there and not is_unsent:
+                (folder / name).unlink(missing_ok=True)
+                book.pop(name, None)
+        _write_book(self._book(folder), book)
+        if self._wanted(id, part) != there:
+            raise _Changed
+
+    def _wanted(self, id: str, part: str) -> dict[str, str]:
+        there = _whole(self._listing(f"{RUNS}/{id}"))
+        return {name: mark for name, mark in there.items() if _is_below(name, part)}
 
     def _send(self, id: str, folder: Path, *, new: bool) -> None:
-        sent, now = self._sent.setdefault(id, {}), inventory(folder)
         top = f"{self._root}/{RUNS}/{id}"
-        with self._errors("write"):
-            for name in sorted((n for n in now if sent.get(n) != now[n]), key=_order):
-                if name == FACTS[0] and new:
-                    self._fs.pipe_file(f"{top}/{name}", (folder / name).read_bytes(), mode="create")
-                else:
-                    self._fs.put_file(str(folder / name), f"{top}/{name}")
-                sent[name] = now[name]
-            for name in sorted(sent.keys() - now.keys(), key=_order, reverse=True):
-                with contextlib.suppress(FileNotFoundError):
-                    self._fs.rm_file(f"{top}/{name}")
-                del sent[name]
+        book, now = _read_book(self._book(folder)), inventory(folder)
+        changed = [name for name in now if name not in book or book[name][:2] != now[name]]
+        gone = book.keys() - now.keys()
+        if not changed and not gone:
+            return
+        try:
+            with self._errors("write"):
+                for name in sorted(changed, key=_order):
+                    if name == FACTS[0] and new:
+                        self._fs.pipe_file(f"{top}/{name}", (folder / name).read_bytes(), mode="create")
+                    else:
+                        self._fs.put_file(str(folder / name), f"{top}/{name}")
+                    book[name] = (*now[name], "")
+                for name in sorted(gone, key=_order, reverse=True):
+                    with contextlib.suppress(FileNotFoundError):
+                        self._fs.rm_file(f"{top}/{name}")
+                    del book[name]
+            marks = self._listing(f"{RUNS}/{id}")
+            book |= {name: (*book[name][:2], marks.get(name, "")) for name in changed}
+        finally:
+            _write_book(self._book(folder), book)
+
+    def _book(self, folder: Path) -> Path:
+        """The file that says of each file in a folder how it was when it and its object were last the same."""
+        return self.folder / "marks" / f"{folder.parent.name}-{folder.name}.json"
+
+    def _scrubbed(self, error: Exception) -> str:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return reason.replace(self._secret, "***") if self._secret else reason
 
     @contextlib.contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
@@ -228,7 +277,7 @@ class Remote:
                 raise
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             mend = "free some space" if full else "check the address, the network and your credentials"
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = self._scrubbed(error)
             raise LibraryError(f"cannot {verb} in {self.address}: {reason}; {mend}.") from None
 
 
@@ -277,12 +326,36 @@ def _inside(name: str) -> PurePosixPath:
     return path
 
 
-def _files_in(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    return [Path(top) / name for top, _, names in os.walk(folder) for name in names if not name.startswith(".")]
-
-
-def _without_secrets(url: str) -> str:
+def _without_secrets(url: str) -> tuple[str, str]:
+    """A URL without user and password, and what was taken out of it."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2] if '@' in rest.split('/')[0] else rest}"
+    user = re.match(r"[^/@]*@|[^/@:]*:[^@]*@", rest)
+    secret = user[0] if user else ""
+    return f"{scheme}://{rest[len(secret) :]}", secret.rstrip("@")
+
+
+def _is_below(name: str, part: str) -> bool:
+    return not part or name == part or name.startswith(f"{part}/")
+
+
+def _time(info: Mapping[str, Any]) -> float:
+    """When an object was written; the future, where the store does not say."""
+    for key in ("LastModified", "last_modified", "updated", "mtime", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return math.inf
+
+
+def _read_book(path: Path) -> dict[str, tuple[int, int, str]]:
+    try:
+        return {name: (int(told[0]), int(told[1]), str(told[2])) for name, told in files.read_json(path).items()}
+    except (LibraryError, TypeError, ValueError, AttributeError, IndexError):  # none yet: all is fetched again
+        return {}
+
+
+def _write_book(path: Path, book: Mapping[str, tuple[int, int, str]]) -> None:
+    make_folders(path.parent)
+    files.write_json(path, book)

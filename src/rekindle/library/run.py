@@ -38,6 +38,8 @@ from rekindle.library.sinks import Sinks
 from rekindle.library.verify import DECISIONS, METRICS, read_metrics
 
 _RESUMED = "resumed_from"
+LOCK_SECONDS = 2.0
+"""For which one waits for a run's lock: whoever only looks whether it is held takes it for a moment."""
 SEND_SECONDS = 10.0
 """Between sending the curves to a library behind a URL."""
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -52,6 +54,8 @@ class Run:
         self._opened, self._wall_before = time.monotonic(), manifest.wall_s
         self._last_steps, self._resumed_from = manifest.env_steps, None
         self._mended: set[str] = set()
+        self._is_ours = place is None or not place.is_remote
+        """Whether the folder is the one to write in, not a copy to read."""
 
     @classmethod
     def create(
@@ -106,7 +110,9 @@ class Run:
                         write_manifest(new, manifest)
             except FileExistsError:
                 continue
-            return cls(library.store.writable(id), manifest, library.store)
+            made = cls(library.store.writable(id), manifest, library.store)
+            made._is_ours = True
+            return made
 
     @classmethod
     def open(cls, library: Library, which: str | Path) -> "Run":
@@ -117,12 +123,13 @@ class Run:
         """
         folder = Path(which)
         if os.path.isfile(folder / FILE):
-            return cls(folder, read_manifest(folder))
+            if folder.absolute().parent != library.runs_folder.absolute():
+                return cls(folder, read_manifest(folder))
+            which = folder.absolute().name
         record = library.find(str(which))
         if record.is_shipped:
             return cls(record.path, record.manifest)
-        folder = library.store.writable(record.id)
-        return cls(folder, read_manifest(folder), library.store)
+        return cls(record.fetch(), record.manifest, library.store)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -135,8 +142,21 @@ class Run:
             yield
             return
         busy = f"{self.id} is being worked on by another process; wait until that ends, or stop it."
-        with store.lock(self._place, self.id, wait_s=0.0, busy=busy):
+        with store.lock(self._place, self.id, wait_s=LOCK_SECONDS, busy=busy):
+            was = self._manifest.status
+            self._begin_writing()
+            self._manifest = read_manifest(self._path)
+            if self._manifest.status == "done" != was:
+                self.push()
+                raise LibraryError(f"{self.id} was finished by another process; there is nothing to go on with.")
+            if self._manifest.status != "done":
+                self.update(status="running")
             yield
+
+    def _begin_writing(self) -> None:
+        """Behind a URL: from the copy that is read to the folder that is sent."""
+        if not self._is_ours and self._place is not None:
+            self._path, self._is_ours = self._place.writable(self.id), True
 
     def log_to(self, names: Sequence[str]) -> None:
         """Let its curves go to trackers, too: `tensorboard`, `wandb`, `mlflow`; ConfigError if one cannot be used."""
@@ -179,6 +199,7 @@ class Run:
         """Append a row to the curves: `values`, with `env_steps` and the seconds of work so far as `wall_s`."""
         if taken := values.keys() & {"env_steps", "wall_s", _RESUMED}:
             raise ConfigError(f"a metric cannot be called {min(taken)!r}; the run writes that itself.")
+        self._begin_writing()
         self._mend(METRICS)
         row = {"env_steps": int(env_steps), "wall_s": round(self.wall_s(), 3), **values}
         if self._resumed_from is not None:
@@ -187,7 +208,9 @@ class Run:
         self._last_steps, self._resumed_from = int(env_steps), None
         self._sinks.log(int(env_steps), values)
         if time.monotonic() - self._sent >= SEND_SECONDS:
-            self.push()
+            with contextlib.suppress(LibraryError):  # the network may be back the next time; checkpoints insist
+                self.push()
+            self._sent = time.monotonic()
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of the curves, in order.
@@ -206,6 +229,7 @@ class Run:
         """Write a decision down, with the time; it is on the disk when this returns, before it is carried out."""
         if "time" in event:
             raise ConfigError("a decision cannot have a field 'time'; the run writes that itself.")
+        self._begin_writing()
         self._mend(DECISIONS)
         files.append_line(self._path / DECISIONS, {"time": now().isoformat(), **event}, durable=True)
         self.push()
@@ -222,6 +246,7 @@ class Run:
             arrays: every array of the state by name, as `flatten_arrays` gives them.
             meta: what else is needed to go on, as JSON data.
         """
+        self._begin_writing()
         checkpoint.save(self._path, int(step), arrays, meta)
         self.push()
 
@@ -241,6 +266,7 @@ class Run:
 
     def drop_checkpoints(self) -> None:
         """Remove all checkpoints: another training begins in this run, whose steps count from 0."""
+        self._begin_writing()
         checkpoint.drop(self._path)
         self.push()
 
@@ -252,6 +278,7 @@ class Run:
             manifest = Manifest.model_validate(self._manifest.model_dump(mode="json") | files.plain(fields))
         except ValidationError as error:
             raise ConfigError(f"run {self.id} cannot be changed so: {first_problem(error)}.") from None
+        self._begin_writing()
         write_manifest(self._path, manifest)
         self._manifest = manifest
         self.push()

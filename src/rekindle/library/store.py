@@ -6,6 +6,7 @@ A run is written in a folder on this machine and read from one, so nothing above
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,6 +15,7 @@ import filelock
 
 from rekindle.core.errors import LibraryError
 from rekindle.library import files, home
+from rekindle.library.manifest import ID_PATTERN
 
 RUNS = "runs"
 LOCKS = "locks"
@@ -71,6 +73,10 @@ class Store(Protocol):
         """Remove a run, or a folder of it, with all that it holds."""
         ...
 
+    def orphans(self, *, older_than_s: float) -> list[str]:
+        """Ids of runs of which a removal or a sending that was cut off left something."""
+        ...
+
     def read(self, name: str) -> bytes | None:
         """A small file beside the runs, or None."""
         ...
@@ -107,7 +113,7 @@ def lock(store: Store, name: str, *, wait_s: float, busy: str) -> Iterator[None]
     path = store.folder / LOCKS / f"{name}.lock"
     with files.errors_named(path, "lock"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(path, timeout=wait_s, thread_local=False)
+        held = filelock.FileLock(path, timeout=wait_s, thread_local=False, mode=0o666)
         try:
             held.acquire()
         except filelock.Timeout:
@@ -126,9 +132,9 @@ def is_locked(store: Store, name: str) -> bool:
     if not path.exists():
         return False
     try:
-        with filelock.FileLock(path, timeout=0):
+        with filelock.FileLock(path, timeout=0, mode=0o666):
             return False
-    except filelock.Timeout:
+    except (filelock.Timeout, PermissionError):  # of another user: better left alone
         return True
     except (OSError, NotImplementedError):
         return False
@@ -154,7 +160,7 @@ class Local:
         """From the times, numbers and sizes of the files."""
         with files.errors_named(self._runs, "read"), os.scandir(self._runs) as entries:
             names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-        return {name: stamp for name in names if (stamp := self.stamp(name))}
+        return {name: stamp for name in names if is_id(name) and (stamp := self.stamp(name))}
 
     def stamp(self, id: str) -> str:
         """From the times, numbers and sizes of the files; empty if there are none."""
@@ -194,6 +200,11 @@ class Local:
         """Gone at once, even if emptying it is interrupted."""
         files.remove(self._runs / id / part)
 
+    def orphans(self, *, older_than_s: float) -> list[str]:
+        """None: a folder comes and goes at once."""
+        del older_than_s
+        return []
+
     def read(self, name: str) -> bytes | None:
         """A small file, or None."""
         path = self.folder / name
@@ -219,6 +230,11 @@ class Local:
         path = self.folder / name
         with files.errors_named(path, "remove"):
             path.unlink(missing_ok=True)
+
+
+def is_id(name: str) -> bool:
+    """Whether a folder can be a run's; others are not ours."""
+    return re.fullmatch(ID_PATTERN, name) is not None
 
 
 def make_folders(folder: Path) -> None:

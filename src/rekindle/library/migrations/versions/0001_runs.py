@@ -8,7 +8,9 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the table; a database of before there were migrations has it already."""
+    """Make the table; a file of before there were migrations has it already. PostgreSQL never had it."""
+    if op.get_bind().dialect.name != "sqlite":
+        return
     op.create_table(
         "runs",
         sa.Column("id", sa.Text, primary_key=True),
