@@ -22,7 +22,7 @@ def test_a_job_that_is_killed_anywhere_ends_as_if_nothing_had_happened(job, kill
     """Its weights, scores, steps and curves equal those of the job that nobody killed; nothing is ever half there."""
     outcomes = [killer.kill(job, point) for point in kill.points(KILLS[job], seed=7, by=("file",))]
     assert [problem for outcome in outcomes for problem in outcome.problems] == []
-    assert sum(outcome.killed for outcome in outcomes) >= KILLS[job] // 2
+    assert sum(outcome.killed for outcome in outcomes) >= KILLS[job] - 1
 
 
 def test_the_comparison_sees_a_difference(killer):

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def work(home: str, database: str, seconds: str, number: str) -> None:
 
     from benchmarks.robustness.fuzz_files import SPEC
     from rekindle.core.errors import RekindleError
-    from rekindle.library import bundle
+    from rekindle.library import bundle, gc
     from rekindle.library.artefact import read_policy, save_policy
     from rekindle.library.library import Library
     from rekindle.library.run import Run
@@ -86,7 +87,8 @@ def work(home: str, database: str, seconds: str, number: str) -> None:
     while time.monotonic() < until or turn < LEAST_TURNS:
         turn += 1
         try:
-            parents = [(finished[-1], "init")] if finished and rng.random() < 0.3 else []
+            others = [record.id for record in ask(lambda: library.runs(limit=5))]  # anyone's
+            parents = [(others[-1], "init")] if others and rng.random() < 0.3 else []
             run = Run.create(
                 library, "train", name=f"crowd {number}", config={"turn": turn}, seed=turn, parents=parents
             )
@@ -105,6 +107,10 @@ def work(home: str, database: str, seconds: str, number: str) -> None:
             ask(lambda run=run: library.lineage(run.id))
             if turn % 5 == 0:
                 bundle.export(library, run.id, Path(home) / f"{number}.rekindle")
+            if turn % 6 == 0:
+                ask(lambda: gc.collect(library, older_than=timedelta(0)))
+            with run.held():
+                library.is_being_written(run.id)
             if turn % 7 == 0:
                 gone = finished[int(rng.integers(len(finished)))]
                 if gone not in removed:

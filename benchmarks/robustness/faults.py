@@ -248,9 +248,9 @@ def earlier_version(folder: str, revision: str = "47b3386") -> list[str]:
     with checked_out(revision) as tree:
         if tree is None:
             return [f"git does not have {revision}"]
-        old, small = str(tree / "src"), (*TRAIN[:4], "--budget", "500steps", *TRAIN[8:])
+        old, small = str(tree / "src"), (*TRAIN[:4], "--budget", "500steps", *TRAIN[8:])  # without --checkpoint-every
         for turn, source in enumerate((None, old, None, old)):
-            words = small if source is None else (*small[:6], *small[8:])
+            words = small
             code, said, _ = rekindle(home, *words, source=source)
             if code != 0:
                 problems.append(f"turn {turn}, {'this' if source is None else 'the earlier'} version: {code}, {said!r}")
