@@ -104,7 +104,9 @@ def collect(options: Gc) -> int:
     for one in waste:
         say(f"{one.what:<12}{one.id}: {one.why} ({_size(one.nbytes)})")
     verb = "would be removed; run it without --dry-run" if options.dry_run else "removed"
-    return say(f"{len(waste)} things, {_size(total)} {verb}." if waste else "nothing to remove.")
+    things = "1 thing" if len(waste) == 1 else f"{len(waste)} things"
+    young = f"nothing to remove among what is older than {options.older_than}; see --older-than."
+    return say(f"{things}, {_size(total)} {verb}." if waste else young)
 
 
 def _age(text: str) -> datetime.timedelta:

@@ -4,6 +4,7 @@ Loads no JAX.
 """
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from rekindle.cli.io import parse
 from rekindle.cli.keeping import say, say_json
 from rekindle.cli.reproduce import recipe
 from rekindle.core.errors import ConfigError, LibraryError, did_you_mean, within
-from rekindle.library import checkpoint, files
+from rekindle.library import bundle, checkpoint, files
 from rekindle.library.library import Library
 from rekindle.library.lineage import Kin
 from rekindle.library.manifest import Kind, Status
@@ -153,14 +154,17 @@ def _ls(options: Ls) -> int:
     records = library.runs(limit=limit, shipped=True, **wanted)
     damaged, pins = library.damaged(), library.pins()
     if options.json:
-        listed = [_facts(record) | {"pinned": record.id in pins} for record in records]
+        listed = [
+            _facts(record) | {"pinned": record.id in pins, "killed": "killed" in _status(library, record)}
+            for record in records
+        ]
         return say_json({"library": library.address, "runs": listed, "damaged": [one.id for one in damaged]})
     if not records:
         say(f"no such run in {library.address}.")
     else:
         say(_table(library, records, pins))
     if (more := library.count(**wanted) - sum(not record.is_shipped for record in records)) > 0:
-        say(f"… and {more:,} more; --limit shows as many as you say.")
+        say(f"… and {more:,} more; a larger --limit shows them.")
     if damaged:
         say(f"{len(damaged)} left out, damaged or made by a newer rekindle: {damaged[0].text}")
     return 0
@@ -187,9 +191,9 @@ def _table(library: Library, records: Iterable[Record], pins: set[str]) -> Table
 def _status(library: Library, record: Record) -> str:
     """As the manifest has it; one that says "running" while nobody is at work on it here was killed."""
     status = record.manifest.status
-    if status != "running" or library.store.is_remote or library.is_being_written(record.id):
+    if status != "running" or library.is_being_written(record.id):
         return status
-    return "killed"
+    return "running elsewhere, or killed" if library.store.is_remote else "killed"
 
 
 def _result(record: Record) -> str:
@@ -208,12 +212,16 @@ def _show(options: Show) -> int:
         lines = recipe(record)
         return say_json({"id": record.id, "commands": lines}) if options.json else say("\n".join(lines))
     opened = Run(record.path, record.manifest)
-    metrics = opened.metrics()
+    problem = ""
+    try:
+        metrics = opened.metrics()
+    except LibraryError as error:
+        metrics, problem = [], str(error)
     facts = _facts(record) | {
         "manifest": record.manifest,
         "policy": record.policy,
         "checkpoints": checkpoint.steps(record.path),
-        "metrics": {"rows": len(metrics), "last": metrics[-1] if metrics else None},
+        "metrics": {"rows": len(metrics), "last": metrics[-1] if metrics else None, "problem": problem},
         "decisions": len(opened.decisions()),
     }
     if options.json:
@@ -247,6 +255,8 @@ def _lines(record: Record, facts: Mapping[str, Any], status: str) -> Iterable[tu
         yield "policy", f"{record.policy['agent']} (version {version}), weights {(record.row.weights or '')[:16]}"
     steps = ", ".join(f"{step:,}" for step in facts["checkpoints"])
     yield "checkpoints", steps or "none"
+    if facts["metrics"].get("problem"):
+        yield "curves", facts["metrics"]["problem"]
     for name, value in (facts["metrics"]["last"] or {}).items():
         yield f"  {name}", f"{value:.6g}" if isinstance(value, float) else str(value)
     if manifest.notes:
@@ -281,7 +291,7 @@ def _curve(options: CurveOptions) -> int:
         raise ConfigError(
             f"no run here has the metric {options.metric!r}; {did_you_mean(options.metric, known)}"
             if known
-            else f"no such run in {library.address} has any metrics yet."
+            else f"{', '.join(options.ids) or 'no such run'} in {library.address} has no metrics yet."
         )
     if options.json:
         return say_json({"metric": options.metric, "curves": [{"id": r.id, "points": points} for r, points in curves]})
@@ -319,7 +329,9 @@ def _lineage(options: LineageOptions) -> int:
     if options.svg is not None:
         from rekindle.report.family import family_svg
 
-        files.write_bytes(options.svg, family_svg(family))
+        path = Path(os.path.realpath(options.svg))
+        bundle.refuse_to_replace(path, b"<svg", "picture of a family")
+        files.write_bytes(path, family_svg(family))
     if options.json:
         parents, children = (_kin_json(kin) for kin in (family.parents, family.children))
         drawn = {} if options.svg is None else {"svg": options.svg}

@@ -56,7 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         if argv is None:  # A second Ctrl-C would end in a traceback of the interpreter's own clean-up.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return _fail(str(stop) or STOPPED, INTERRUPTED, args)
+        code = _fail(str(stop) or STOPPED, INTERRUPTED, args)
+        if argv is None:  # A compilation that goes on in a thread of its own would crash the interpreter's clean-up.
+            sys.stdout.flush()
+            os._exit(code)
+        return code
     except BrokenPipeError:
         # Python flushes stdout once more on its way out; that must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

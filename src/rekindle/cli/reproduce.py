@@ -55,6 +55,8 @@ def _train(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
         yield from ("--trials", f"{low}-{high}")
     if config.get("checkpoint_seconds", 60.0) != 60.0:
         yield from ("--checkpoint-every", config["checkpoint_seconds"])
+    for tracker in config.get("log", ()):
+        yield from ("--log", tracker)
     for name, value in dict(config["settings"]).items():
         yield from ("--set", f"{name}={_value(value)}")
 
@@ -71,6 +73,8 @@ def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
         yield from ("--from", config["source"])
     if not config["reuse"]:
         yield "--no-reuse"
+    for tracker in config.get("log", ()):
+        yield from ("--log", tracker)
 
 
 def _evaluate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:

@@ -47,7 +47,7 @@ class Options:
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. An unknown one lists them all."""
     checkpoint_every: float = 60.0
-    """Seconds between checkpoints; a crash loses what came after the last."""
+    """Seconds between checkpoints, looked at every few updates; a crash loses what came after the last."""
     log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
     """Send the curves to a tracker, too: tensorboard, wandb or mlflow; repeat the option for more."""
     json: bool = False

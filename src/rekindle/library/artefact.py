@@ -105,28 +105,31 @@ def save_policy(
     """
     tensors.check_finite(arrays, f"the policy for {folder}")
 
-    def facts(weights: tensors.Table) -> PolicyMeta:
-        said = {
-            "schema_version": SCHEMA_VERSION,
-            "agent": agent,
-            "agent_version": agent_version,
-            "config": config,
-            "spec": spec,
-            "normaliser": normaliser,
-            "weights": weights.model_dump(),
-            "card": card or {},
-            "provenance": provenance or {},
-        }
-        return validated(PolicyMeta, files.plain(said), f"the facts for {folder}", CheckpointError)
-
     data, table = tensors.encode(arrays)
-    meta = facts(table)
+    said = {
+        "schema_version": SCHEMA_VERSION,
+        "agent": agent,
+        "agent_version": agent_version,
+        "config": config,
+        "spec": spec,
+        "normaliser": normaliser,
+        "weights": table.model_dump(),
+        "card": card or {},
+        "provenance": provenance or {},
+    }
+    meta = validated(PolicyMeta, files.plain(said), f"the facts for {folder}", CheckpointError)
     if not (folder / FACTS).exists():
         with files.new_folder(folder, replace=True) as new:
             files.write_bytes(new / WEIGHTS, data)
             files.write_json(new / FACTS, meta.model_dump(mode="json"))
         return meta
-    name = _named(table)
+    _replace(folder, meta, data)
+    return meta
+
+
+def _replace(folder: Path, meta: PolicyMeta, data: bytes) -> None:
+    """First the new weights beside the old, then the facts that speak of them, then the old weights go."""
+    name = _named(meta.weights)
     files.write_bytes(folder / name, data)
     files.write_json(folder / FACTS, meta.model_dump(mode="json"))
     for old in folder.glob("weights*.safetensors"):
@@ -134,7 +137,6 @@ def save_policy(
             with contextlib.suppress(FileNotFoundError):
                 old.unlink()
     files.sweep(folder)
-    return meta
 
 
 def read_meta(folder: Path) -> PolicyMeta:

@@ -108,6 +108,8 @@ def export(library: Library, which: str, path: Path) -> Exported:
     record = library.find(which)
     if record.policy is None:
         raise LibraryError(f"{record.id} kept no policy, so there is no prior to export; `rekindle library ls`.")
+    path = Path(os.path.realpath(path))
+    refuse_to_replace(path, b"PK\x03\x04", "exported prior")
     folder = record.path
     manifest = read_manifest(folder)
     meta, _ = artefact.read_policy(folder)
@@ -149,6 +151,10 @@ def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported
     Raises:
         LibraryError, CheckpointError: the first thing that is wrong with it; nothing was kept.
     """
+    if not path.is_file():
+        raise LibraryError(f"{path} is no file; `rekindle library export ID` makes one that can be imported.")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise LibraryError(f"--sha256 takes the 64 digits that `export` printed; got {sha256[:80]!r}.")
     try:
         with files.errors_named(path, "read"), open(path, "rb") as file:
             if sha256 is not None and (found := _sha256(path)) != sha256.lower():
@@ -159,6 +165,22 @@ def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported
             ValueError, OverflowError, MemoryError) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise LibraryError(f"{path} is damaged or foreign: {reason}.") from None
+
+
+def refuse_to_replace(path: Path, beginning: bytes, what: str) -> None:
+    """Refuse to write over anything but an older file of the same sort.
+
+    Raises:
+        LibraryError: something else is there.
+    """
+    if not path.exists():
+        return
+    is_same = False
+    if path.is_file():
+        with files.errors_named(path, "read"), open(path, "rb") as file:
+            is_same = file.read(len(beginning)) == beginning
+    if not is_same:
+        raise LibraryError(f"{path} is there already and is no {what}; name another file, or remove it.")
 
 
 def _load(library: Library, path: Path, archive: zipfile.ZipFile) -> Imported:

@@ -259,7 +259,9 @@ def errors_named(path: Path, verb: str) -> Iterator[None]:
     except FileExistsError:
         raise
     except FileNotFoundError:
-        raise LibraryError(f"cannot {verb} {path}: there is no such file or folder.") from None
+        missing = path if path.parent.is_dir() else path.parent
+        mend = "make it first" if missing != path else "check its name"
+        raise LibraryError(f"cannot {verb} {path}: {missing} does not exist; {mend}.") from None
     except OSError as error:
         mend = {
             errno.EACCES: "give yourself the right to it, or set REKINDLE_HOME to a folder of yours",

@@ -45,14 +45,15 @@ def plan(library: Library, *, older_than: datetime.timedelta) -> list[Waste]:
         and not library.is_being_written(record.id)
     }
     why = reasons(records, old)
+    runs: list[Waste] = []
     for record in records:
         inside = old.get(record.id, {})
         saved = sum(size for name, size in inside.items() if name.startswith(f"{checkpoint.FOLDER}/"))
         if record.id in why:
-            waste.append(Waste("run", record.id, why[record.id], sum(inside.values())))
+            runs.append(Waste("run", record.id, why[record.id], sum(inside.values())))
         elif saved and record.manifest.status == "done" and record.manifest.kind in ("train", "master"):
             waste.append(Waste("checkpoints", record.id, "the training is done", saved))
-    return waste
+    return waste + runs  # first what takes no space to remove
 
 
 def collect(library: Library, *, older_than: datetime.timedelta) -> list[Waste]:
@@ -126,7 +127,9 @@ def needs(record: Record, records: Iterable[Record]) -> set[str]:
 def reason(record: Record, inside: dict[str, int], is_repeated: bool) -> str:
     """Why a run that nothing needs is waste; empty if it is worth keeping."""
     manifest = record.manifest
-    has_policy = any(name.startswith(f"{FOLDER}/") for name in inside)
+    if record.row.problem:  # what is damaged may be copied again
+        return ""
+    has_policy = any(name == FOLDER or name.startswith(f"{FOLDER}/") for name in inside)
     if has_policy:
         return "a newer run gives the same answer" if is_repeated else ""
     if manifest.kind not in ("train", "master"):

@@ -249,7 +249,7 @@ class Library:
         """Remove a run without asking anything; its manifest stays among the kin. The next question notices."""
         row = next(iter(self._index.some([id])), None)
         if row is not None and row.manifest is not None:
-            self.remember(id, row.manifest)
+            self.store.keep_manifest(id, f"{KIN}/{id}.json", row.manifest.encode())
         self.store.remove(id)
         self.store.delete(f"{PINS}/{id}")
 
@@ -317,7 +317,9 @@ class Library:
             except LibraryError as error:
                 damaged = str(error)
             found = [] if damaged is None else [Problem("index", damaged)]
-            ids = sorted({*self.store.stamps(), *_folders(self.runs_folder)})
+            strange = [name for name in _folders(self.runs_folder) if not store.is_id(name)]
+            found += [Problem(repr(name), "this folder among the runs is none; move it away.") for name in strange]
+            ids = sorted({*self.store.stamps(), *_folders(self.runs_folder)} - set(strange))
             places = [(id, self.store.fetch(id)) for id in ids]
             places += [(record.id, record.path) for record in self._beneath]
         else:
@@ -376,7 +378,7 @@ class Library:
             ) from None
 
     def _is_own(self, id: str) -> bool:
-        return id in self.store.stamps() or id in _folders(self.runs_folder)
+        return store.is_id(id) and (id in self.store.stamps() or id in _folders(self.runs_folder))
 
     def _parents(self, ids: list[str], known: Known) -> Iterable[Link]:
         yield from self._index.kin(ids, up=True)

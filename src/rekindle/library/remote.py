@@ -125,6 +125,10 @@ class Remote:
         """Names and sizes."""
         return {name: int(mark.rpartition(" ")[2]) for name, mark in self._listing(f"{RUNS}/{id}").items()}
 
+    def keep_manifest(self, id: str, name: str, data: bytes) -> None:
+        """One object more."""
+        self.write(name, data)
+
     def remove(self, id: str, part: str = "") -> None:
         """First what speaks of the rest: without its manifest a run is not there."""
         there = self._listing(f"{RUNS}/{id}/{part}")
@@ -185,7 +189,11 @@ class Remote:
         with self._errors("list"):
             try:
                 found: dict[str, Any] = self._fs.find(top, detail=True)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if "bucket" in str(error).lower():
+                    raise LibraryError(
+                        f"{self.address} cannot be used: {error}; make it, or check the address."
+                    ) from None
                 return {}
         cut = len(top.lstrip("/")) + 1
         return {name.lstrip("/")[cut:]: _mark(info) for name, info in found.items() if info["type"] == "file"}

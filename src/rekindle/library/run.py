@@ -106,7 +106,7 @@ class Run:
                     _still_there(library, manifest.parents)
                     with library.store.new(id) as new:
                         if patch is not None:
-                            (new / provenance.PATCH).write_bytes(patch)
+                            files.write_bytes(new / provenance.PATCH, patch)
                         write_manifest(new, manifest)
             except FileExistsError:
                 continue
@@ -248,6 +248,8 @@ class Run:
         """
         self._begin_writing()
         checkpoint.save(self._path, int(step), arrays, meta)
+        if self._manifest.kind == "train":  # so that a run that is killed does not look as if it had done nothing
+            self.update(env_steps=int(step), wall_s=round(self.wall_s(), 3))
         self.push()
 
     def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:

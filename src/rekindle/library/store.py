@@ -69,6 +69,10 @@ class Store(Protocol):
         """The names of a run's files and their bytes."""
         ...
 
+    def keep_manifest(self, id: str, name: str, data: bytes) -> None:
+        """Keep a run's manifest, which is `data`, as the small file `name`."""
+        ...
+
     def remove(self, id: str, part: str = "") -> None:
         """Remove a run, or a folder of it, with all that it holds."""
         ...
@@ -111,8 +115,8 @@ def lock(store: Store, name: str, *, wait_s: float, busy: str) -> Iterator[None]
         LibraryError: another holds it for longer than `wait_s`; the message is `busy`.
     """
     path = store.folder / LOCKS / f"{name}.lock"
+    make_folders(path.parent)
     with files.errors_named(path, "lock"):
-        path.parent.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path, timeout=wait_s, thread_local=False, mode=0o666)
         try:
             held.acquire()
@@ -195,6 +199,15 @@ class Local:
     def contents(self, id: str) -> dict[str, int]:
         """Names and sizes."""
         return {name: size for name, (size, _) in inventory(self._runs / id).items()}
+
+    def keep_manifest(self, id: str, name: str, data: bytes) -> None:
+        """By a second name for the same file where there can be one: that takes no space, and the disk may be full."""
+        make_folders((self.folder / name).parent)
+        try:
+            (self.folder / name).unlink(missing_ok=True)
+            os.link(self._runs / id / FACTS[0], self.folder / name)
+        except OSError:
+            self.write(name, data)
 
     def remove(self, id: str, part: str = "") -> None:
         """Gone at once, even if emptying it is interrupted."""

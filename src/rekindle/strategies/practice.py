@@ -42,18 +42,17 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         wanted = now.target + SECOND_MARGIN
     env = AutoReset(now.env, partial(_draw, now.goal.trials))
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
-    curve: list[tuple[int, Interval]] = []
-    budget = reserved(budget, now)
-    saved = now.run.latest_checkpoint()
-    booked = 0
-    if saved is not None and saved[2]["tag"] != name:
-        now.run.drop_checkpoints()
-    elif saved is not None:
-        booked = int(saved[2]["env_steps"])
-        now.account.env_steps = int(saved[2].get("account", now.account.env_steps))
-        curve = kept_curve(now.run.metrics(), name, booked)
-        budget = extended(budget, float(saved[2]["wall_s"]), booked)
-    is_over = bool(curve) and curve[-1][0] == booked and judge(curve, wanted) == "mastered"
+
+    def enough(values: Mapping[str, Any]) -> bool:
+        if "exam/score" not in values:
+            return False
+        verdict = judge(curve, wanted)
+        hopeless = verdict in ("stalled", "diverged") and values["time/budget_share"] >= PATIENCE
+        return verdict == "mastered" or (give_up and hopeless)
+
+    budget, booked, rows = picked_up(now, name, reserved(budget, now))
+    curve = kept_curve(rows, name, booked)
+    is_over = bool(rows) and rows[-1]["env_steps"] == booked and enough(rows[-1])
     budget = granted(budget, now.run, now.account, name, booked, is_over=is_over)
 
     def book(env_steps: int) -> None:
@@ -72,27 +71,8 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         book(progress.env_steps)
         now.show(name, progress)
 
-    def enough(values: Mapping[str, float]) -> bool:
-        if "exam/score" not in values:
-            return False
-        verdict = judge(curve, wanted)
-        hopeless = verdict in ("stalled", "diverged") and values["time/budget_share"] >= PATIENCE
-        return verdict == "mastered" or (give_up and hopeless)
-
-    trained = train(
-        agent,
-        env,
-        lambda share: pool,
-        now.key,
-        plan(budget, now),
-        run=now.run,
-        state=state,
-        evaluate=exam,
-        show=watch,
-        stop=enough,
-        note=lambda: {"account": now.account.env_steps},
-        tag=name,
-    )
+    trained = train(agent, env, lambda share: pool, now.key, plan(budget, now), run=now.run, state=state, evaluate=exam,
+                    show=watch, stop=enough, note=lambda: {"account": now.account.env_steps}, tag=name)  # fmt: skip
     book(trained.env_steps)
     verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
     policy = agent.policy(trained.state)
@@ -100,6 +80,24 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     if not curve and verdict != "interrupted":  # whoever interrupts does not wait for an exam
         score = now.ask(policy, stream=99)[-1]
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
+
+
+def picked_up(now: Situation, name: str, budget: Budget) -> tuple[Budget, int, list[dict[str, Any]]]:
+    """Where an earlier sitting of this practice stood: the budget counted from its beginning, its steps, its curves.
+
+    Another strategy's checkpoints are dropped. The account is set back to what it was then: steps that a crash cut off
+    are done again, and count once.
+    """
+    saved = now.run.latest_checkpoint()
+    if saved is None:
+        return budget, 0, []
+    step, _, meta = saved
+    if meta["tag"] != name:
+        now.run.drop_checkpoints()
+        return budget, 0, []
+    now.account.env_steps = int(meta.get("account", now.account.env_steps))
+    rows = [row for row in now.run.metrics() if row.get("tag") == name and row["env_steps"] <= step]
+    return extended(budget, float(meta["wall_s"]), step), step, rows
 
 
 def granted(budget: Budget, run: Run, account: Account, name: str, booked: int, *, is_over: bool) -> Budget:

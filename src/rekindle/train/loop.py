@@ -90,13 +90,8 @@ def train(
     saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
-    loop = on_policy.make_start(agent, env)(source(0.0), start_key, state)
-    clock, evaluations = Clock(), 0
-    saved = None if run is None else run.latest_checkpoint()
-    if saved is not None and saved[2]["tag"] == tag:
-        _, arrays, meta = saved
-        loop = on_policy.own(unflatten_arrays(loop, arrays, where="the checkpoint"))
-        clock.before, evaluations = float(meta["wall_s"]), int(meta["evaluations"])
+    fresh = on_policy.make_start(agent, env)(source(0.0), start_key, state)
+    loop, clock, evaluations = resumed(fresh, run, tag)
     chunk = on_policy.make_chunk(agent, env, updates=plan.chunk_updates)
     per_update = agent.needs.batch * agent.needs.length
     env_steps = int(loop.updates) * per_update
@@ -131,6 +126,17 @@ def train(
             if over:
                 break
     return Trained(loop.agent, env_steps, clock.seconds(), status)
+
+
+def resumed(fresh: on_policy.LoopState, run: Run | None, tag: str) -> tuple[on_policy.LoopState, "Clock", int]:
+    """State, clock and number of evaluations of the run's last checkpoint; of a beginning, where this tag has none."""
+    clock = Clock()
+    saved = None if run is None else run.latest_checkpoint()
+    if saved is None or saved[2]["tag"] != tag:
+        return fresh, clock, 0
+    _, arrays, meta = saved
+    clock.before = float(meta["wall_s"])
+    return on_policy.own(unflatten_arrays(fresh, arrays, where="the checkpoint")), clock, int(meta["evaluations"])
 
 
 class Clock:

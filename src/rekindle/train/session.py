@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 
 from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
+from rekindle.core.errors import LibraryError
 from rekindle.core.types import Policy
 from rekindle.curriculum import mixtures
 from rekindle.envs import registry
@@ -76,6 +77,8 @@ def carry_out(
             raise KeyboardInterrupt(run.how_to_go_on()) from None
         except Exception as error:
             run.fail(str(error))
+            if isinstance(error, LibraryError):
+                raise LibraryError(f"{error} Then `rekindle resume {run.id}` goes on.") from None
             raise
 
 
