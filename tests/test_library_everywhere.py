@@ -19,15 +19,8 @@ from rekindle.library.artefact import read_policy, save_policy
 from rekindle.library.index import VERSION
 from rekindle.library.library import Library
 from rekindle.library.run import Run
+from rekindle.library.test_artefact import SPEC
 
-SPEC = {
-    "id": "xland/f0",
-    "version": 1,
-    "obs": {"view": {"kind": "box", "shape": [3], "low": 0, "high": 1}},
-    "action": {"kind": "discrete", "n": 3},
-    "players": 1,
-    "kind": "jax",
-}
 NEVER = timedelta(0)
 
 

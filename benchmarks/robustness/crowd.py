@@ -70,9 +70,7 @@ def work(home: str, database: str, seconds: str, number: str) -> None:
     from rekindle.library.run import Run
 
     library = Library(home, database=database or None)
-    finished: list[str] = []
-    removed: list[str] = []
-    errors: list[str] = []
+    finished, removed, errors = list[str](), list[str](), list[str]()
     questions, slowest, turn = 0, 0.0, 0
     rng = np.random.default_rng(int(number))
 

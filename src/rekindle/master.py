@@ -6,7 +6,6 @@ goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
 """
 
 import heapq
-import json
 import os
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -24,21 +23,14 @@ from rekindle.core.types import EnvSpec
 from rekindle.envs.xland import goals, planner, pools
 from rekindle.envs.xland.goals import Goal, Hide
 from rekindle.evaluate.exam import Exam, Result, make_exam, sit
-from rekindle.library import files, manifest
+from rekindle.library import files
 from rekindle.library.artefact import read_meta, save_policy
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
-from rekindle.library.records import Prior
+from rekindle.library.records import Prior, prior_in
 from rekindle.library.run import Run
 from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
-from rekindle.strategies.base import (
-    Account,
-    Attempt,
-    Estimate,
-    Recalled,
-    Situation,
-    Strategy,
-)
+from rekindle.strategies.base import Account, Attempt, Estimate, Recalled, Situation, Strategy
 from rekindle.train.loop import Progress
 
 STRATEGIES: tuple[Strategy, ...] = (reuse, adapt, fine_tune, from_scratch)
@@ -347,10 +339,8 @@ def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Reca
     asked: set[str] = set()
     known = {event["recalled"]: event for event in now.run.decisions() if "recalled" in event}
     for stream, prior in enumerate(likeliest(candidates, now.goal)):
-        if (loaded := usable(prior, now, watch)) is None:
-            continue
-        weights = loaded.artefact.meta.weights.sha256
-        if weights in asked:
+        loaded = usable(prior, now, watch)
+        if loaded is None or (weights := loaded.artefact.meta.weights.sha256) in asked:
             continue
         asked.add(weights)
         if (told := known.get(prior.id)) is not None and told["sha256"] == weights:
@@ -380,11 +370,7 @@ def named(source: str, library: Library) -> Prior:
     """The prior that `--from` names: an id, the start of one, or a folder with a policy."""
     folder = Path(source)
     if os.path.isfile(folder / "policy.json"):
-        meta = read_meta(folder)
-        id = str(meta.provenance.get("run") or f"policy-{meta.weights.sha256[:12]}")
-        return Prior(id, folder.name, meta.env_id, meta.agent, manifest.now().isoformat(), meta.weights.sha256,
-                     meta.spec_sha256, str(meta.card.get("goal", "")), bool(meta.card.get("foundation")),
-                     json.dumps(meta.card), folder)  # fmt: skip
+        return prior_in(folder)
     if folder.is_dir():
         raise ConfigError(
             f"--from takes a run's id or a folder with a policy.json; {source} has none (try {source}/policy)."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rekindle.library import artefact, store
-from rekindle.library.manifest import Manifest
+from rekindle.library.manifest import Manifest, now
 from rekindle.library.rows import Link, Row
 from rekindle.library.verify import facts_of
 
@@ -121,6 +121,19 @@ def prior_of(row: Row, place: store.Store | Path) -> Prior:
         row.card or "{}",
         place,
     )
+
+
+def prior_in(folder: Path) -> Prior:
+    """The policy in a folder of its own, outside any library.
+
+    Raises:
+        CheckpointError: as `read_meta`.
+    """
+    meta = artefact.read_meta(folder)
+    id = str(meta.provenance.get("run") or f"policy-{meta.weights.sha256[:12]}")
+    goal, is_foundation = str(meta.card.get("goal", "")), bool(meta.card.get("foundation"))
+    return Prior(id, folder.name, meta.env_id, meta.agent, now().isoformat(), meta.weights.sha256, meta.spec_sha256,
+                 goal, is_foundation, json.dumps(meta.card), folder)  # fmt: skip
 
 
 def read_row(folder: Path, id: str, stamp: str, *, own_id: bool = False) -> tuple[Row, list[Link]]:
