@@ -158,7 +158,8 @@ def resumption(job: Job, home: Path) -> tuple[str, ...]:
     manifest = home / "runs" / str(begun) / "manifest.json"
     if begun is None or not manifest.exists():
         return job.words
-    if json.loads(manifest.read_text())["status"] == "done":
+    is_told = job.name != "master" or (manifest.parent / "report.html").exists()
+    if json.loads(manifest.read_text())["status"] == "done" and is_told:
         return ("library", "verify")
     return ("resume", begun)
 
