@@ -20,7 +20,7 @@ import numpy as np
 from hypothesis import strategies as st
 from rich.console import Console
 
-from benchmarks.robustness.fuzz import Target, pick, scratch, survives, take
+from benchmarks.robustness.fuzz import Target, pick, scratch, take
 from rekindle.cli import library as cli
 from rekindle.cli.reproduce import recipe
 from rekindle.core.errors import RekindleError
@@ -176,7 +176,9 @@ def check_manifest(data: bytes) -> bool:
     for line in cli._lines(record, {"checkpoints": [], "metrics": {"last": None}}, read.status):
         console.print(*line)
     json.dumps(files.plain(cli._facts(record)), allow_nan=False).encode()
-    return survives(read, lambda value: value.model_dump_json(), lambda text: manifest_from(text.encode(), "again"))
+    again = manifest_from(read.model_dump_json().encode(), "again")
+    assert again.model_dump_json() == read.model_dump_json()  # as text: a score may be no number, which equals nothing
+    return True
 
 
 def check_policy(data: bytes) -> bool:
