@@ -1,11 +1,13 @@
 """The smoke test of meta-learning: four doors, a fixed heading, about a million steps, under a minute when idle."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from rekindle.agents.ppo import ppo
+from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
-from rekindle.envs.wrappers import AutoReset
 from rekindle.train import on_policy
 
 CHUNK, MOST = 10, 200
@@ -15,11 +17,11 @@ CHUNK, MOST = 10, 200
 def test_four_doors_are_tried_in_turn():
     """The best possible success in trial k is k / 4, and only memory reaches it."""
     made = registry.make("xland/doors-4", random_heading=0.0)
-    env = AutoReset(made.env, lambda key, pool, _: made.draw(key, pool, min_trials=4, max_trials=4))
     agent = ppo.make(ppo.Config(num_envs=256, rollout_length=24))
     pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
-    loop = on_policy.start(agent, env, pool, jax.random.key(0))
-    chunk = on_policy.make_chunk(agent, env, updates=CHUNK)
+    tasks = Uniform(partial(made.draw, min_trials=4, max_trials=4), agent.needs.batch)
+    loop = on_policy.start(agent, made.env, tasks, pool, jax.random.key(0))
+    chunk = on_policy.make_chunk(agent, made.env, tasks, updates=CHUNK)
     for _ in range(MOST // CHUNK):
         loop, _ = chunk(loop, pool)
         loop, values = on_policy.drain(loop)

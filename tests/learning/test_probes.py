@@ -9,8 +9,8 @@ import pytest
 
 from rekindle.agents.ppo import ppo
 from rekindle.core.types import Agent, Rollout
+from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
-from rekindle.envs.wrappers import AutoReset
 from rekindle.train import on_policy
 
 GAMMA = 0.9
@@ -21,11 +21,12 @@ MEMORYLESS = ppo.Config(learning_rate=5e-3, gamma=GAMMA, reward_scale=1.0, entro
 def learn(name: str, agent: Agent, *, updates: int, seed: int = 0) -> Rollout:
     """What the agent does and thinks after so many updates on full-length episodes of a probe."""
     made = registry.make(f"probe/{name}")
-    env = AutoReset(made.env, lambda key, pool, _: made.draw(key, pool, min_trials=made.trials, max_trials=made.trials))
     pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
-    loop = on_policy.start(agent, env, pool, jax.random.key(seed))
-    loop, _ = on_policy.make_chunk(agent, env, updates=updates)(loop, pool)
-    _, seen = jax.jit(partial(on_policy.collect, agent, env))(pool, jax.random.key(1), loop)
+    tasks = Uniform(partial(made.draw, min_trials=made.trials, max_trials=made.trials), agent.needs.batch)
+    loop = on_policy.start(agent, made.env, tasks, pool, jax.random.key(seed))
+    loop, _ = on_policy.make_chunk(agent, made.env, tasks, updates=updates)(loop, pool)
+    proposal = tasks.propose(jax.random.key(2), (), pool)
+    _, seen = jax.jit(partial(on_policy.collect, agent, made.env))(proposal, jax.random.key(1), loop)
     return jax.device_get(seen)
 
 

@@ -90,14 +90,16 @@ class _Check:
         seen = []
         for t in range(steps):
             out: ActOutput = self.act(self._key(1000 + t), state, carry, all_obs[t], starts[t])
-            seen.append((all_obs[t], out.action, starts[t], out.extras._replace(logits=None)))
+            seen.append((all_obs[t], out.action, starts[t], out.extras))
             carry = out.carry
         obs, action, start, extras = jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen)
         reward = jax.random.normal(self._key(2), (steps, rows))
         terminated = jnp.stack(starts[1:])
         no = jnp.zeros_like(terminated)
-        return Rollout(obs, action, reward, start, terminated, no, jnp.zeros_like(reward), extras, first, all_obs[-1],
-                       starts[-1], carry)  # fmt: skip
+        last = self.act(self._key(1000 + steps), state, carry, all_obs[-1], starts[-1]).extras
+        number = jnp.full(reward.shape, -1, jnp.int32)
+        return Rollout(obs, action, reward, start, terminated, no, terminated, jnp.zeros_like(reward), extras, first,
+                       last.value, number, ~no, number)  # fmt: skip
 
     def _vmapped(self, state: Any, batch: Rollout) -> None:
         keys = jax.random.split(self._key(3), 2)

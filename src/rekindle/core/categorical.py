@@ -14,3 +14,9 @@ def entropy(logits: Float[Array, "*axes A"]) -> Float[Array, "*axes"]:
     """Entropy in nats."""
     logs = jax.nn.log_softmax(logits)
     return -jnp.sum(jnp.exp(logs) * logs, axis=-1)
+
+
+def kl(p: Float[Array, "*axes A"], logits: Float[Array, "*axes A"]) -> Float[Array, "*axes"]:
+    """KL(p || softmax(logits)) in nats, from probabilities to logits."""
+    log_p = jnp.log(jnp.maximum(p, 1e-30))
+    return jnp.sum(p * (log_p - jax.nn.log_softmax(logits)), axis=-1)

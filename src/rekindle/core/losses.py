@@ -1,7 +1,7 @@
 """Losses for one sample; the caller vmaps and averages."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def clipped_policy_gradient(
@@ -21,3 +21,8 @@ def clipped_value_error(
     """max((v - G)^2, (v_old + clip(v - v_old, +-epsilon) - G)^2) / 2. Source: PPO's reference code (1707.06347)."""
     near = old_value + jnp.clip(value - old_value, -epsilon, epsilon)
     return 0.5 * jnp.maximum((value - target) ** 2, (near - target) ** 2)
+
+
+def masked_mean(x: Float[Array, "*axes"], mask: Bool[Array, "*axes"]) -> Float[Array, ""]:
+    """Mean of the entries where the mask is set; 0 where it is set nowhere."""
+    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask.astype(jnp.float32)), 1.0)

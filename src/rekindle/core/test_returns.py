@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rekindle.core.returns import generalized_advantage
+from rekindle.core.returns import generalized_advantage, retrace
 
 GAMMA, LAMBDA = 0.9, 0.5
 advantages = jax.jit(jax.vmap(generalized_advantage, in_axes=(0, 0, 0, 0, 0, None)))
@@ -66,3 +66,27 @@ def test_equals_a_plain_sum(r, v, v_next, ended, cut, lambda_, gamma):
     rows = (jnp.asarray(x, jnp.float32)[None] for x in (r, discount, cut, v, v_next))
     expected = loop(r, discount, cut, v, v_next, lambda_)
     np.testing.assert_allclose(advantages(*rows, lambda_)[0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_retrace_on_policy_is_the_discounted_return():
+    """With lambda 1, exact values and the target's own actions."""
+    r = jnp.array([1.0, 0.0, 2.0, 5.0, 1.0])
+    discount = 0.5 * jnp.array([1.0, 1.0, 0.0, 1.0, 1.0])  # the episode ends with the third step, not at a trial's end
+    cut = jnp.array([0.0, 0.0, 1.0, 0.0, 0.0])
+    want = [1 + 0.25 * 2, 0.5 * 2, 2.0, 5 + 0.5 * (1 + 0.5 * 8), 1 + 0.5 * 8]
+    v = jnp.array([want[1], want[2], 99.0, want[4], 8.0])
+    got = retrace(r, discount, cut, jnp.ones(5), jnp.array(want), v)
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    # any values will do when traces are whole and v is the value of the action taken
+    q = jnp.array([3.0, -1.0, 4.0, 1.0, 5.0])
+    got = retrace(r, discount, cut, jnp.ones(5), q, jnp.append(q[1:], 8.0))
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_retrace_cuts_traces_where_the_target_would_not_have_gone():
+    r, discount, none = jnp.array([0.0, 0.0, 8.0]), jnp.full(3, 0.5), jnp.zeros(3)
+    q, v = jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 5.0, 6.0])
+    got = retrace(r, discount, none, jnp.array([0.9, 0.0, 0.5]), q, v)
+    last = 8 + 0.5 * 6
+    second = 0.5 * (5 + 0.5 * (last - 3))
+    np.testing.assert_allclose(got, [0.5 * 4, second, last])  # c = 0 at the second: the first sees its value only

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, Key, PyTree
+import jax
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.spaces import Space, space_from_json, space_to_json
 
@@ -69,6 +70,10 @@ class Extras(NamedTuple):
     value: Float[Array, " B"] | None = None
     log_prob: Float[Array, " B"] | None = None
     mean: Float[Array, "B D"] | None = None
+    next_value: Float[Array, " B"] | None = None
+    """What a model expects the value to be after the action."""
+    next_logits: Float[Array, "B A"] | None = None
+    """What a model expects the policy to be after the action."""
 
 
 def given(value: T | None) -> T:
@@ -115,12 +120,29 @@ class Data:
     updates_per_step: float = 1.0
 
 
+class Proposal(NamedTuple):
+    """Tasks that a curriculum offers, each leaf `[rows, alternatives, ...]`.
+
+    A row whose episode ends takes one of its alternatives at random and plays a whole episode of it.
+    """
+
+    task: PyTree
+    number: Int32[Array, "n Q"]
+    """By which the curriculum knows the task again; -1 if it need not."""
+    learn: Bool[Array, "n Q"]
+    """False: the episode is played without gradients, to find out what the task is like."""
+    forced: Int32[Array, "n Q"]
+    """The action that is taken whatever the policy decides; -1 leaves it to the policy."""
+
+
 class Rollout(NamedTuple):
     """`length` steps of `batch` rows, time-major, with the memory at its start.
 
-    `start[t]` says that row's memory is emptied before acting on `obs[t]`. `discount` is 1 within an episode, trial
-    borders included, and 0 where the episode ended; `bootstrap[t]` is added to the reward where a time limit cut the
-    episode (the discounted value of `final_obs`), else 0.
+    `start[t]` says that row's memory is emptied before acting on `obs[t]`. `terminated` is set where the return ended
+    with the step, `truncated` where a time limit cut it: `final_value[t]` is then the value of the observation that was
+    cut off. Neither is set at the border of two trials, `trial_end` is. `last_value` is that of the observation after
+    the last step. `number`, `learn` and `forced` are those of the proposal that is being played; steps without
+    `learn` count nothing in a loss.
     """
 
     obs: dict[str, Array]
@@ -129,12 +151,20 @@ class Rollout(NamedTuple):
     start: Bool[Array, "T B"]
     terminated: Bool[Array, "T B"]
     truncated: Bool[Array, "T B"]
+    trial_end: Bool[Array, "T B"]
     final_value: Float[Array, "T B"]
     extras: Extras
     carry: PyTree
-    last_obs: dict[str, Array]
-    last_start: Bool[Array, " B"]
-    last_carry: PyTree
+    last_value: Float[Array, " B"]
+    number: Int32[Array, "T B"]
+    learn: Bool[Array, "T B"]
+    forced: Int32[Array, "T B"]
+
+    def rows(self, rows: Any) -> "Rollout":
+        """Some rows: axis 1 of what is time-major, axis 0 of the memory and the last value."""
+        major = jax.tree.map(lambda x: x[:, rows], self._replace(carry=(), last_value=()))
+        first = jax.tree.map(lambda x: x[rows], (self.carry, self.last_value))
+        return major._replace(carry=first[0], last_value=first[1])
 
 
 class Update(NamedTuple):
@@ -156,3 +186,5 @@ class Agent(NamedTuple):
     act: Callable[..., ActOutput]
     update: Callable[..., Update]
     policy: Callable[[Any], Policy]
+    refresh: Callable[[Any, PyTree], PyTree] = lambda state, carry: carry
+    """Called as `refresh(state, carry)` after an update: what in a memory follows from the weights, computed anew."""

@@ -175,7 +175,7 @@ class TypeMemory(eqx.Module):
 
     def init_carry(self, batch_size: int) -> Float[Array, "B nodes hidden"]:
         """Nothing remembered of any type."""
-        return jnp.zeros((batch_size, NODES, self.memory.hidden))
+        return jnp.zeros((batch_size, NODES, self.memory.width))
 
     def __call__(
         self, h: Float[Array, "B nodes hidden"], nodes: Float[Array, "T B nodes d"], obs: Obs, start: Bool[Array, "T B"]

@@ -23,9 +23,17 @@ class GRU(eqx.Module):
         self.recurrent = Linear(recurrent_key, hidden, 3 * hidden, scale=1.0)
 
     @property
-    def hidden(self) -> int:
-        """Width of the memory."""
+    def width(self) -> int:
+        """Of the memory, which is the output."""
         return self.recurrent.weight.shape[0]
+
+    def init_carry(self, batch_size: int) -> Float[Array, "B D"]:
+        """Empty memory."""
+        return jnp.zeros((batch_size, self.width))
+
+    def refresh(self, carry: Float[Array, "B D"]) -> Float[Array, "B D"]:
+        """Nothing in it follows from the weights."""
+        return carry
 
     def __call__(
         self, h: Float[Array, "B D"], x: Float[Array, "T B n"], start: Bool[Array, "T B"]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 from rekindle.core.budget import Budget
 from rekindle.core.stats import Interval
 from rekindle.core.types import Agent, Policy
-from rekindle.envs.wrappers import AutoReset
+from rekindle.curriculum.base import Uniform
 from rekindle.envs.xland import pools
 from rekindle.library.run import Run
 from rekindle.strategies.base import PRACTICE_REPETITIONS, SHORT_TASKS, Account, Attempt, Situation, Verdict, judge
@@ -40,7 +40,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     wanted = now.target
     if now.ongoing is not None and now.ongoing.strategy == name:
         wanted = now.target + SECOND_MARGIN
-    env = AutoReset(now.env, partial(_draw, now.goal.trials))
+    draw = partial(pools.draw, min_trials=now.goal.trials, max_trials=now.goal.trials)
     pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
 
     def enough(values: Mapping[str, Any]) -> bool:
@@ -71,8 +71,9 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         book(progress.env_steps)
         now.show(name, progress)
 
-    trained = train(agent, env, lambda share: pool, now.key, plan(budget, now), run=now.run, state=state, evaluate=exam,
-                    show=watch, stop=enough, note=lambda: {"account": now.account.env_steps}, tag=name)  # fmt: skip
+    trained = train(agent, now.env, Uniform(draw, agent.needs.batch), lambda share: pool, now.key, plan(budget, now),
+                    run=now.run, state=state, evaluate=exam, show=watch, stop=enough,
+                    note=lambda: {"account": now.account.env_steps}, tag=name)  # fmt: skip
     book(trained.env_steps)
     verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
     policy = agent.policy(trained.state)
@@ -150,7 +151,3 @@ def extended(budget: Budget, seconds: float, env_steps: int) -> Budget:
         seconds=None if budget.seconds is None else budget.seconds + seconds,
         env_steps=None if budget.env_steps is None else budget.env_steps + env_steps,
     )
-
-
-def _draw(trials: int, key: Key[Array, ""], pool: pools.TaskPool, _: Any) -> Any:
-    return pools.draw(key, pool, min_trials=trials, max_trials=trials)

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from rekindle.core.budget import Budget
-from rekindle.core.errors import DivergedError
+from rekindle.core.errors import ConfigError, DivergedError
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
 from rekindle.core.types import Agent, Policy
+from rekindle.curriculum.base import Curriculum
 from rekindle.envs.base import Env
 from rekindle.library.run import Run
 from rekindle.train import on_policy
@@ -70,6 +71,7 @@ class Trained(NamedTuple):
 def train(
     agent: Agent,
     env: Env,
+    curriculum: Curriculum,
     source: Source,
     key: Key[Array, ""],
     plan: Plan,
@@ -84,17 +86,18 @@ def train(
 ) -> Trained:
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
-    With a run, metrics go to its folder and it resumes from its last checkpoint: exactly, where the budget is in steps.
+    A budget in steps counts all environment steps, learnt from or not. With a run, metrics go to its folder and it
+    resumes from its last checkpoint: exactly, where the budget is in steps.
     A run that holds several trainings tells their checkpoints and metrics apart by `tag`.
     `note()` is kept with every checkpoint. `state` starts from a trained agent. After Ctrl-C the chunk is finished and
     saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
-    fresh = on_policy.make_start(agent, env)(source(0.0), start_key, state)
+    fresh = on_policy.make_start(agent, env, curriculum)(source(0.0), start_key, state)
     loop, clock, evaluations = resumed(fresh, run, tag)
-    chunk = on_policy.make_chunk(agent, env, updates=plan.chunk_updates)
-    per_update = agent.needs.batch * agent.needs.length
-    env_steps = int(loop.updates) * per_update
+    chunk = on_policy.make_chunk(agent, env, curriculum, updates=plan.chunk_updates)
+    per_update = curriculum.rows * agent.needs.length
+    env_steps, stats = int(loop.updates) * per_update, jax.jit(curriculum.stats)
     status: Literal["done", "interrupted", "stopped"] = "done"
     with stop_requests() as asked:
         while (share := spent(plan.budget, env_steps, clock.seconds())) < 1.0:
@@ -105,7 +108,11 @@ def train(
             env_steps = int(loop.updates) * per_update
             values |= {f"{agent.name}/{name}": float(value) for name, value in metrics._asdict().items()}
             share = spent(plan.budget, env_steps, clock.seconds())
+            values |= {f"curriculum/{name}": float(value) for name, value in stats(loop.curriculum).items()}
             values |= {"time/env_steps_per_s": rate, "time/budget_share": share}
+            values |= {"time/learner_steps": round(float(loop.learnt) * 1000)}
+            if problem := curriculum.trouble(loop.curriculum):
+                raise ConfigError(problem)
             if evaluate is not None and plan.is_due(evaluations, env_steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
                 values |= dict(evaluate(agent.policy(loop.agent), env_steps, stream))

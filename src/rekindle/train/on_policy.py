@@ -5,6 +5,7 @@ What surrounds it (progress, evaluation, checkpoints, Ctrl-C) is in `loop.py`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,8 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from rekindle.core.types import Agent, Obs, Rollout, TimeStep, given
+from rekindle.core.types import Agent, EnvSpec, Obs, Proposal, Rollout, TimeStep, given
+from rekindle.curriculum.base import Curriculum
 from rekindle.envs.base import Env
+from rekindle.envs.wrappers import AutoReset, AutoResetState
 
 MAX_TRIALS = 16
 """Trials that are told apart in the metrics; later ones count as the last."""
@@ -33,31 +36,67 @@ class LoopState(NamedTuple):
     """Everything between two chunks. `updates` numbers the random streams."""
 
     agent: Any
-    env: PyTree
+    env: AutoResetState
     obs: Obs
     start: Bool[Array, " B"]
     carry: PyTree
     counts: TrialCounts
+    curriculum: Any
+    learnt: Float[Array, ""]
+    """Steps that were learnt from, in thousands."""
     updates: Int32[Array, ""]
     key: Key[Array, ""]
 
 
-def start(agent: Agent, env: Env, params: PyTree, key: Key[Array, ""], *, state: Any = None) -> LoopState:
+@dataclass(frozen=True)
+class _Proposed:
+    """An environment whose params are a proposal's entry."""
+
+    env: Env
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self.env.spec
+
+    def reset(self, key: Key[Array, ""], params: Proposal) -> tuple[Any, TimeStep]:
+        return self.env.reset(key, params.task)
+
+    def step(self, key: Key[Array, ""], state: Any, action: Array, params: Proposal) -> tuple[Any, TimeStep]:
+        return self.env.step(key, state, action, params.task)
+
+
+def worlds(env: Env) -> AutoReset:
+    """A row: the next episode plays one of the alternatives that are proposed at that moment."""
+
+    def choose(key: Key[Array, ""], proposal: Proposal, _: Any) -> Proposal:
+        chosen = jax.random.randint(key, (), 0, proposal.number.shape[0])
+        return jax.tree.map(lambda leaf: leaf[chosen], proposal)
+
+    return AutoReset(_Proposed(env), choose)
+
+
+def start(
+    agent: Agent, env: Env, curriculum: Curriculum, source: PyTree, key: Key[Array, ""], *, state: Any = None
+) -> LoopState:
     """The state before the first update; `state` continues from a trained agent instead of fresh weights."""
-    init_key, reset_key, run_key = jax.random.split(key, 3)
-    rows = agent.needs.batch
+    init_key, propose_key, reset_key, run_key = jax.random.split(key, 4)
+    rows = curriculum.rows
     fresh = agent.init(init_key, env.spec) if state is None else state
-    env_state, first = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(reset_key, rows), params)
+    progress = curriculum.init(source)
+    proposal = curriculum.propose(propose_key, progress, source)
+    env_state, first = jax.vmap(worlds(env).reset)(jax.random.split(reset_key, rows), proposal)
     zeros = jnp.zeros(MAX_TRIALS)
     counts = TrialCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zeros, zeros, zeros)
     ones = jnp.ones(rows, bool)
-    loop = LoopState(fresh, env_state, first.obs, ones, agent.init_carry(fresh, rows), counts, jnp.int32(0), run_key)
-    return own(loop)
+    carry = agent.init_carry(fresh, rows)
+    return own(
+        LoopState(fresh, env_state, first.obs, ones, carry, counts, progress, jnp.zeros(()), jnp.int32(0), run_key)
+    )
 
 
-def make_start(agent: Agent, env: Env) -> Callable[[PyTree, Key[Array, ""], Any], LoopState]:
-    """`start` compiled as one program, from params, key and state; hundreds of small ones take ten times as long."""
-    return jax.jit(lambda params, key, state: start(agent, env, params, key, state=state))
+def make_start(agent: Agent, env: Env, curriculum: Curriculum) -> Callable[[PyTree, Key[Array, ""], Any], LoopState]:
+    """`start` compiled as one program, from source, key and state; hundreds of small ones take ten times as long."""
+    return jax.jit(lambda source, key, state: start(agent, env, curriculum, source, key, state=state))
 
 
 def own(loop: LoopState) -> LoopState:
@@ -65,14 +104,21 @@ def own(loop: LoopState) -> LoopState:
     return jax.tree.map(jnp.copy, loop)
 
 
-def collect(agent: Agent, env: Env, params: PyTree, key: Key[Array, ""], loop: LoopState) -> tuple[LoopState, Rollout]:
-    """`needs.length` steps of every world."""
+def collect(
+    agent: Agent, env: Env, proposal: Proposal, key: Key[Array, ""], loop: LoopState
+) -> tuple[LoopState, Rollout]:
+    """`needs.length` steps of every world; an episode that ends is followed by one of the row's proposed tasks."""
+    world = worlds(env)
+    steps_key, last_key = jax.random.split(key)
+    loop = loop._replace(carry=agent.refresh(loop.agent, loop.carry))
 
     def step(now: LoopState, key: Key[Array, ""]) -> tuple[LoopState, tuple]:
         act_key, value_key, env_key = jax.random.split(key, 3)
         out = agent.act(act_key, now.agent, now.carry, now.obs, now.start, explore=True)
+        played = now.env.params
+        action = jnp.where(played.forced >= 0, played.forced.astype(out.action.dtype), out.action)
         env_keys = jax.random.split(env_key, now.start.shape[0])
-        env_state, ts = jax.vmap(env.step, in_axes=(0, 0, 0, None))(env_keys, now.env, out.action, params)
+        env_state, ts = jax.vmap(world.step)(env_keys, now.env, action, proposal)
         no = jnp.zeros_like(now.start)
 
         def cut_value() -> Float[Array, " B"]:
@@ -80,25 +126,25 @@ def collect(agent: Agent, env: Env, params: PyTree, key: Key[Array, ""], loop: L
 
         final_value = jax.lax.cond(jnp.any(ts.truncated), cut_value, lambda: jnp.zeros(no.shape))
         ended = ts.terminated | ts.truncated
-        kept = (now.obs, out.action, ts.reward, now.start, ts.terminated, ts.truncated, final_value, out.extras)
-        after = now._replace(
-            env=env_state, obs=ts.obs, start=ended, carry=out.carry, counts=count(now.counts, ts, ended)
-        )
-        return after, kept
+        kept = (now.obs, action, ts.reward, now.start, ts.terminated, ts.truncated, ts.trial_end | ended, final_value,
+                out.extras, played.number, played.learn, played.forced)  # fmt: skip
+        counts = count(now.counts, ts, ended, played.learn)
+        return now._replace(env=env_state, obs=ts.obs, start=ended, carry=out.carry, counts=counts), kept
 
-    after, kept = jax.lax.scan(step, loop, jax.random.split(key, agent.needs.length))
-    obs, action, reward, begun, terminated, truncated, final_value, extras = kept
-    rollout = Rollout(obs, action, reward, begun, terminated, truncated, final_value, extras._replace(logits=None),
-                      loop.carry, after.obs, after.start, after.carry)  # fmt: skip
+    after, kept = jax.lax.scan(step, loop, jax.random.split(steps_key, agent.needs.length))
+    obs, action, reward, begun, terminated, truncated, trial_end, final_value, extras, number, learn, forced = kept
+    last = agent.act(last_key, after.agent, after.carry, after.obs, after.start, explore=False).extras.value
+    rollout = Rollout(obs, action, reward, begun, terminated, truncated, trial_end, final_value, extras, loop.carry,
+                      given(last), number, learn, forced)  # fmt: skip
     return after, rollout
 
 
-def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"]) -> TrialCounts:
-    """Book the rewards of trials that ended under the trial's index."""
+def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"], learn: Bool[Array, " B"]) -> TrialCounts:
+    """Book the rewards of trials that ended, and are learnt from, under the trial's index."""
     running = counts.running + ts.reward
     at = jnp.minimum(counts.trial, MAX_TRIALS - 1)
     trial_end = ts.trial_end | ended
-    done = trial_end.astype(jnp.float32)
+    done = (trial_end & learn).astype(jnp.float32)
 
     def book(total: Array, value: Array) -> Array:
         return total + jnp.sum(jax.nn.one_hot(at, MAX_TRIALS) * (done * value)[:, None], axis=0)
@@ -112,25 +158,43 @@ def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"]) -> TrialC
     )
 
 
-def chunk(agent: Agent, env: Env, updates: int, loop: LoopState, params: PyTree) -> tuple[LoopState, Any]:
-    """`updates` updates on tasks from `params`; metrics are means over them."""
+def chunk(
+    agent: Agent, env: Env, curriculum: Curriculum, updates: int, loop: LoopState, source: PyTree
+) -> tuple[LoopState, Any]:
+    """`updates` updates on tasks that the curriculum proposes from `source`; metrics are means over them."""
+    batch = agent.needs.batch
 
-    def one(loop: LoopState, _: None) -> tuple[LoopState, Any]:
-        rollout_key, update_key = jax.random.split(jax.random.fold_in(loop.key, loop.updates))
-        loop, rollout = collect(agent, env, params, rollout_key, loop)
-        result = agent.update(update_key, loop.agent, rollout)
-        return loop._replace(agent=result.state, updates=loop.updates + 1), result.metrics
+    def one(loop: LoopState, _: None) -> tuple[LoopState, tuple[Any, Array]]:
+        propose_key, rollout_key, update_key = jax.random.split(jax.random.fold_in(loop.key, loop.updates), 3)
+        proposal = curriculum.propose(propose_key, loop.curriculum, source)
+        loop, rollout = collect(agent, env, proposal, rollout_key, loop)
+        loop = loop._replace(curriculum=curriculum.report(loop.curriculum, rollout))
+        mine = rollout if curriculum.rows == batch else rollout.rows(slice(0, batch))
 
-    loop, metrics = jax.lax.scan(one, loop, None, length=updates)
-    return loop, jax.tree.map(jnp.mean, metrics)
+        def learn() -> tuple[Any, Any, Array]:
+            result = agent.update(update_key, loop.agent, mine)
+            return result.state, result.metrics, jnp.float32(1)
+
+        if curriculum.always_learns:
+            state, metrics, done = learn()
+        else:
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(learn)[1])
+            state, metrics, done = jax.lax.cond(
+                jnp.any(mine.learn), learn, lambda: (loop.agent, nothing, jnp.float32(0))
+            )
+        learnt = loop.learnt + jnp.sum(mine.learn.astype(jnp.float32)) / 1000
+        return loop._replace(agent=state, updates=loop.updates + 1, learnt=learnt), (metrics, done)
+
+    loop, (metrics, done) = jax.lax.scan(one, loop, None, length=updates)
+    return loop, jax.tree.map(lambda x: jnp.sum(x) / jnp.maximum(jnp.sum(done), 1), metrics)
 
 
 Chunk = Callable[[LoopState, PyTree], tuple[LoopState, Any]]
 
 
-def make_chunk(agent: Agent, env: Env, *, updates: int) -> Chunk:
+def make_chunk(agent: Agent, env: Env, curriculum: Curriculum, *, updates: int) -> Chunk:
     """`chunk` compiled once; it takes over the memory of the state it is given."""
-    return jax.jit(partial(chunk, agent, env, updates), donate_argnums=0)
+    return jax.jit(partial(chunk, agent, env, curriculum, updates), donate_argnums=0)
 
 
 def drain(loop: LoopState) -> tuple[LoopState, dict[str, float]]:

@@ -14,8 +14,8 @@ from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import LibraryError
 from rekindle.core.types import Policy
 from rekindle.curriculum import mixtures
+from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
-from rekindle.envs.wrappers import AutoReset
 from rekindle.library.artefact import save_policy
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
@@ -94,7 +94,7 @@ def _carry_out(
     made = registry.make(order.env)
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     most = order.max_trials or made.trials
-    env = AutoReset(made.env, partial(_draw, made.draw, min(order.min_trials, most), most))
+    draw = partial(made.draw, min_trials=min(order.min_trials, most), max_trials=most)
     seed = run.manifest.seed or 0
     key = jax.random.key(seed)
     state = None
@@ -107,12 +107,19 @@ def _carry_out(
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / (agent.needs.batch * agent.needs.length)))
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
-    trained = train(agent, env, source, key, plan, run=run, state=state, show=show, evaluate=evaluate)
+    trained = train(
+        agent,
+        made.env,
+        Uniform(draw, agent.needs.batch),
+        source,
+        key,
+        plan,
+        run=run,
+        state=state,
+        show=show,
+        evaluate=evaluate,
+    )
     save_policy(run.path / "policy", **export(agent, trained.state, made.spec), provenance={"run": run.id})
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
     return trained
-
-
-def _draw(draw: Callable[..., Any], min_trials: int, max_trials: int, key: Key[Array, ""], pool: Any, _: Any) -> Any:
-    return draw(key, pool, min_trials=min_trials, max_trials=max_trials)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ from rekindle.agents.ppo import ppo
 from rekindle.core.budget import Budget
 from rekindle.core.errors import DivergedError
 from rekindle.core.tree import flatten_arrays
+from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
-from rekindle.envs.wrappers import AutoReset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train.loop import Plan, spent, train
@@ -25,9 +26,9 @@ AGENT = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden
 @pytest.fixture(scope="module")
 def world():
     made = registry.make("probe/bandit-trials")
-    env = AutoReset(made.env, lambda key, pool, _: made.draw(key, pool, min_trials=1, max_trials=4))
+    tasks = Uniform(partial(made.draw, min_trials=1, max_trials=4), AGENT.needs.batch)
     pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
-    return env, lambda share: pool
+    return made.env, tasks, lambda share: pool
 
 
 def a_run(folder) -> Run:
@@ -39,9 +40,9 @@ def weights(trained):
 
 
 def go(world, run, *, steps=STEPS, **options):
-    env, source = world
+    env, tasks, source = world
     plan = Plan(Budget(env_steps=steps), chunk_updates=2, checkpoint_seconds=0.0)
-    return train(AGENT, env, source, jax.random.key(3), plan, run=run, **options)
+    return train(AGENT, env, tasks, source, jax.random.key(3), plan, run=run, **options)
 
 
 def test_an_interrupted_run_resumes_exactly(world, tmp_path):
@@ -106,9 +107,9 @@ def test_what_is_spent(budget, steps, seconds, share):
 
 
 def test_a_diverged_value_is_an_error_not_a_checkpoint(world, tmp_path):
-    env, source = world
+    env, tasks, source = world
     bad = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8, reward_scale=1e38))
     run = a_run(tmp_path)
     with pytest.raises(DivergedError, match="learning_rate"):
-        train(bad, env, source, jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run)
+        train(bad, env, tasks, source, jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run)
     assert run.latest_checkpoint() is None

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,15 +7,16 @@ import pytest
 
 from rekindle.agents.ppo import ppo
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
-from rekindle.core.types import TimeStep
+from rekindle.core.types import Proposal, TimeStep
+from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
-from rekindle.envs.wrappers import AutoReset
 from rekindle.train import on_policy
 
 CONFIG = ppo.Config(num_envs=4, rollout_length=25, minibatches=2, epochs=1, hidden=8, width=8)
 MADE = registry.make("probe/identity")
-ENV = AutoReset(MADE.env, lambda key, pool, _: MADE.draw(key, pool, min_trials=1, max_trials=3))
+ENV = MADE.env
 AGENT = ppo.make(CONFIG)
+TASKS = Uniform(partial(MADE.draw, min_trials=1, max_trials=3), CONFIG.num_envs)
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +26,15 @@ def pool():
 
 @pytest.fixture(scope="module")
 def chunk():
-    return on_policy.make_chunk(AGENT, ENV, updates=5)
+    return on_policy.make_chunk(AGENT, ENV, TASKS, updates=5)
 
 
 def begin(pool, seed: int = 0) -> on_policy.LoopState:
-    return on_policy.start(AGENT, ENV, pool, jax.random.key(seed))
+    return on_policy.start(AGENT, ENV, TASKS, pool, jax.random.key(seed))
+
+
+def proposed(pool) -> Proposal:
+    return TASKS.propose(jax.random.key(9), (), pool)
 
 
 def differing(a: dict, b: dict) -> list[str]:
@@ -62,12 +69,11 @@ def test_a_checkpoint_resumes_bit_for_bit(pool, chunk):
 def test_memory_starts_anew_at_episode_borders_only(pool):
     """And what the rollout says of starts and ends agrees with what the observations say."""
     loop, seen = jax.device_get(
-        jax.jit(lambda loop: on_policy.collect(AGENT, ENV, pool, jax.random.key(1), loop))(begin(pool))
+        jax.jit(lambda loop: on_policy.collect(AGENT, ENV, proposed(pool), jax.random.key(1), loop))(begin(pool))
     )
     assert seen.start[0].all()
     np.testing.assert_array_equal(seen.start[1:], seen.terminated[:-1])
-    np.testing.assert_array_equal(seen.last_start, seen.terminated[-1])
-    np.testing.assert_array_equal(loop.start, seen.last_start)
+    np.testing.assert_array_equal(loop.start, seen.terminated[-1])
     no_action = seen.obs["prev_action"] == 4
     np.testing.assert_array_equal(no_action, seen.start)  # trial borders keep it
     borders = (seen.obs["trial"][..., 9] == 1) & ~seen.start
@@ -86,7 +92,7 @@ def test_trials_are_booked_under_their_index():
     for reward, trial_end, ended in steps:
         flags = [jnp.array(x, bool) for x in (ended, [0, 0], trial_end)]
         step = TimeStep({}, jnp.array(reward, jnp.float32), *flags, {}, {})
-        counts = on_policy.count(counts, step, flags[0])
+        counts = on_policy.count(counts, step, flags[0], jnp.ones(2, bool))
     assert counts.ended[:3].tolist() == [3, 2, 0] and counts.reward[:3].tolist() == [6, 0, 0]
     assert counts.success[:3].tolist() == [2, 0, 0]
     assert counts.running.tolist() == [5, 7] and counts.trial.tolist() == [0, 1]

@@ -7,7 +7,7 @@ scaled by a constant. See README.md for every logged metric.
 
 from functools import partial
 from math import inf
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,13 +17,12 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core import categorical
 from rekindle.core.errors import ConfigError
-from rekindle.core.losses import clipped_policy_gradient, clipped_value_error
+from rekindle.core.losses import clipped_policy_gradient, clipped_value_error, masked_mean
 from rekindle.core.returns import generalized_advantage
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update, given
-from rekindle.networks.encoders import FlatEncoder, TaskGridEncoder, TypeMemory, make_encoder
-from rekindle.networks.gru import GRU
 from rekindle.networks.linear import Linear
+from rekindle.networks.torso import TORSO_MEMORIES, Carry, Torso, TorsoMemory, make_torso
 
 NAME, VERSION = "ppo", 1
 
@@ -55,10 +54,17 @@ class Config(eqx.Module):
     """Worlds side by side."""
     rollout_length: int = eqx.field(static=True, default=64)
     """Steps per update and world; gradients flow through the memory within them."""
-    memory: Literal["gru+types", "gru", "none"] = eqx.field(static=True, default="gru+types")
-    """What remembers: one GRU, beside it a small one for every object type (where the world has types), or nothing."""
+    memory: TorsoMemory = eqx.field(static=True, default="gru+types")
+    """What remembers: gru, gru+types (beside it a small one for every object type, where the world has types),
+    gru+attention, transformer-xl, skip (a Transformer-XL that keeps every fourth step of a GRU), or none."""
     hidden: int = eqx.field(static=True, default=64)
     """Width of the memory."""
+    layers: int = eqx.field(static=True, default=2)
+    """Blocks of a Transformer-XL."""
+    heads: int = eqx.field(static=True, default=4)
+    """Heads of attention; they divide `hidden`."""
+    slots: int = eqx.field(static=True, default=64)
+    """Steps that attention keeps (M), in each block."""
     width: int = eqx.field(static=True, default=64)
     """Width of the encoder."""
 
@@ -67,7 +73,7 @@ class Config(eqx.Module):
         wrong = []
         if self.minibatches >= 1 and self.num_envs % self.minibatches:
             wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
-        sizes = ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width")
+        sizes = ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width", "layers", "heads", "slots")
         wrong += [f"{name} must be at least 1; got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
         positive = {n: getattr(self, n) for n in ("learning_rate", "clip", "max_grad_norm", "reward_scale")}
         wrong += [
@@ -81,25 +87,15 @@ class Config(eqx.Module):
         ]
         shares = {n: getattr(self, n) for n in ("gamma", "lambda_")}
         wrong += [f"{name} must lie in [0, 1]; got {value}" for name, value in shares.items() if not 0 <= value <= 1]
-        if self.memory not in ("gru+types", "gru", "none"):
-            wrong.append(f"memory must be 'gru+types', 'gru' or 'none'; got {self.memory!r}")
+        if self.memory not in TORSO_MEMORIES:
+            wrong.append(f"memory must be one of {', '.join(TORSO_MEMORIES)}; got {self.memory!r}")
         if wrong:
             raise ConfigError("ppo: " + "; ".join(wrong) + ".")
 
 
-class Carry(NamedTuple):
-    """Memory: of the recurrent core, and of every object type; None for a part that the network lacks."""
+class Net(Torso):
+    """Encoder and memory, a joint layer on what is seen and remembered, and two linear heads."""
 
-    core: Float[Array, "B D"] | None
-    types: Float[Array, "B nodes d"] | None
-
-
-class Net(eqx.Module):
-    """Encoder, memory, a joint layer on what is seen and remembered, and two linear heads."""
-
-    encoder: FlatEncoder | TaskGridEncoder
-    memory: GRU | None
-    types: TypeMemory | None
     joint: Linear
     policy: Linear
     value: Linear
@@ -108,21 +104,9 @@ class Net(eqx.Module):
         self, carry: Carry, obs: Obs, start: Bool[Array, "T B"]
     ) -> tuple[Carry, Float[Array, "T B A"], Float[Array, "T B"]]:
         """Memory after the last step, logits and values of every step."""
-        seen, nodes = self.encoder(obs)
-        parts, core, types = [seen], carry.core, carry.types
-        if self.memory is not None:
-            core, remembered = self.memory(given(core), seen, start)
-            parts.append(remembered)
-        if self.types is not None:
-            types, read = self.types(given(types), given(nodes), obs, start)
-            parts.append(read)
-        joint = jax.nn.relu(self.joint(jnp.concatenate(parts, axis=-1)))
-        return Carry(core, types), self.policy(joint), self.value(joint)[..., 0]
-
-    def init_carry(self, batch_size: int) -> Carry:
-        """Empty memory."""
-        core = None if self.memory is None else jnp.zeros((batch_size, self.memory.hidden))
-        return Carry(core, None if self.types is None else self.types.init_carry(batch_size))
+        carry, features = self.remember(carry, obs, start)
+        joint = jax.nn.relu(self.joint(features))
+        return carry, self.policy(joint), self.value(joint)[..., 0]
 
 
 class State(NamedTuple):
@@ -149,15 +133,12 @@ def init(config: Config, key: Key[Array, ""], spec: EnvSpec) -> State:
     """Fresh weights for a spec; the policy starts almost uniform."""
     if not isinstance(spec.action, Discrete):
         raise ConfigError(f"ppo takes discrete actions; {spec.id} has {spec.action!r}.")
-    keys = jax.random.split(key, 6)
-    encoder, memory, types, width = make_encoder(keys[0], spec, config.width), None, None, config.width
-    if config.memory != "none":
-        memory, width = GRU(keys[1], config.width, config.hidden), width + config.hidden
-    if config.memory == "gru+types" and isinstance(encoder, TaskGridEncoder):
-        types, width = TypeMemory(keys[2], spec, config.width), width + config.width
-    joint = Linear(keys[3], width, config.width)
-    policy = Linear(keys[4], config.width, spec.action.n, scale=0.01)
-    net = Net(encoder, memory, types, joint, policy, Linear(keys[5], config.width, 1, scale=1.0))
+    torso_key, *keys = jax.random.split(key, 4)
+    torso, features = make_torso(torso_key, spec, config.memory, width=config.width, hidden=config.hidden,
+                                 layers=config.layers, heads=config.heads, slots=config.slots)  # fmt: skip
+    joint, policy = Linear(keys[0], features, config.width), Linear(keys[1], config.width, spec.action.n, scale=0.01)
+    value = Linear(keys[2], config.width, 1, scale=1.0)
+    net = Net(torso.encoder, torso.memory, torso.types, joint, policy, value)
     return State(net, _optimiser(config).init(eqx.filter(net, eqx.is_array)), jnp.int32(0))
 
 
@@ -181,11 +162,11 @@ class Targets(NamedTuple):
     value: Float[Array, "T B"]
 
 
-def targets(config: Config, rollout: Rollout, last_value: Float[Array, " B"]) -> Targets:
+def targets(config: Config, rollout: Rollout) -> Targets:
     """Advantages and lambda-returns. The discount runs through trial borders: only an episode's end stops it."""
     value = given(rollout.extras.value)
     ended, cut = rollout.terminated, rollout.terminated | rollout.truncated
-    v_next = jnp.concatenate([value[1:], last_value[None]])
+    v_next = jnp.concatenate([value[1:], rollout.last_value[None]])
     v_next = jnp.where(rollout.truncated, rollout.final_value, v_next)
     advantage = jax.vmap(partial(generalized_advantage, lambda_=config.lambda_), in_axes=1, out_axes=1)(
         config.reward_scale * rollout.reward,
@@ -202,20 +183,24 @@ def loss(config: Config, net: Net, rollout: Rollout, target: Targets) -> tuple[F
     _, logits, value = net(rollout.carry, rollout.obs, rollout.start)
     log_prob = categorical.log_prob(logits, rollout.action)
     old_log_prob, old_value = given(rollout.extras.log_prob), given(rollout.extras.value)
-    advantage = (target.advantage - target.advantage.mean()) / (target.advantage.std() + 1e-8)
+    mean = partial(masked_mean, mask=rollout.learn)
+    centred = target.advantage - mean(target.advantage)
+    advantage = centred / (jnp.sqrt(mean(centred**2)) + 1e-8)
     over = partial(jnp.vectorize, signature="(),(),()->()")
-    policy_loss = over(partial(clipped_policy_gradient, epsilon=config.clip))(log_prob, old_log_prob, advantage).mean()
-    value_loss = over(partial(clipped_value_error, epsilon=config.clip))(value, old_value, target.value).mean()
-    entropy = categorical.entropy(logits).mean()
+    policy_loss = mean(over(partial(clipped_policy_gradient, epsilon=config.clip))(log_prob, old_log_prob, advantage))
+    value_loss = mean(over(partial(clipped_value_error, epsilon=config.clip))(value, old_value, target.value))
+    entropy = mean(categorical.entropy(logits))
     total = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
     log_ratio = log_prob - old_log_prob
+    spread = mean((target.value - mean(target.value)) ** 2)
+    error = target.value - old_value
     metrics = Metrics(
         policy_loss=policy_loss,
         value_loss=value_loss,
         entropy=entropy,
-        approx_kl=jnp.mean(jnp.exp(log_ratio) - 1.0 - log_ratio),
-        clip_fraction=jnp.mean((jnp.abs(jnp.exp(log_ratio) - 1.0) > config.clip).astype(jnp.float32)),
-        explained_variance=1.0 - jnp.var(target.value - old_value) / (jnp.var(target.value) + 1e-8),
+        approx_kl=mean(jnp.exp(log_ratio) - 1.0 - log_ratio),
+        clip_fraction=mean((jnp.abs(jnp.exp(log_ratio) - 1.0) > config.clip).astype(jnp.float32)),
+        explained_variance=1.0 - mean((error - mean(error)) ** 2) / (spread + 1e-8),
         grad_norm=jnp.zeros(()),
     )
     return total, metrics
@@ -224,21 +209,19 @@ def loss(config: Config, net: Net, rollout: Rollout, target: Targets) -> tuple[F
 def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *, labels: None = None) -> Update:
     """Several epochs of minibatch steps on one rollout."""
     del labels
-    act_key, shuffle_key = jax.random.split(key)
-    last = act(act_key, state.net, batch.last_carry, batch.last_obs, batch.last_start, explore=False)
-    target = targets(config, batch, given(last.extras.value))
+    target = targets(config, batch)
     optimiser = _optimiser(config)
 
     def minibatch(carry: tuple[Net, optax.OptState], rows: Int32[Array, " b"]) -> tuple[tuple, Metrics]:
         net, opt = carry
-        part, part_target = take_rows(batch, rows), jax.tree.map(lambda x: x[:, rows], target)
+        part, part_target = batch.rows(rows), jax.tree.map(lambda x: x[:, rows], target)
         (_, metrics), grads = eqx.filter_value_and_grad(partial(loss, config), has_aux=True)(net, part, part_target)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes Python floats and integer arrays
             updates, opt = optimiser.update(grads, opt)
         return (eqx.apply_updates(net, updates), opt), metrics._replace(grad_norm=optax.tree.norm(grads))
 
     num_rows = batch.reward.shape[1]
-    orders = jax.vmap(lambda k: jax.random.permutation(k, num_rows))(jax.random.split(shuffle_key, config.epochs))
+    orders = jax.vmap(lambda k: jax.random.permutation(k, num_rows))(jax.random.split(key, config.epochs))
     arrays, static = eqx.partition(state.net, eqx.is_array)
 
     def step(carry: tuple, rows: Array) -> tuple[tuple, Metrics]:
@@ -248,13 +231,6 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *,
     (arrays, opt), metrics = jax.lax.scan(step, (arrays, state.opt), orders.reshape(-1, num_rows // config.minibatches))
     net = eqx.combine(arrays, static)
     return Update(State(net, opt, state.updates + 1), jax.tree.map(jnp.mean, metrics))
-
-
-def take_rows(batch: Rollout, rows: Int32[Array, " b"]) -> Rollout:
-    """Some rows of a rollout: axis 1 of what is time-major, axis 0 of the memories and of what came last."""
-    major = jax.tree.map(lambda x: x[:, rows], batch._replace(carry=(), last_obs={}, last_start=(), last_carry=()))
-    first = jax.tree.map(lambda x: x[rows], (batch.carry, batch.last_obs, batch.last_start, batch.last_carry))
-    return major._replace(carry=first[0], last_obs=first[1], last_start=first[2], last_carry=first[3])
 
 
 class PPOPolicy(eqx.Module):
@@ -290,4 +266,5 @@ def make(config: Config) -> Agent:
         act=lambda key, state, carry, obs, start, *, explore: act(key, state.net, carry, obs, start, explore=explore),
         update=partial(update, config),
         policy=lambda state: PPOPolicy(state.net),
+        refresh=lambda state, carry: state.net.refresh(carry),
     )

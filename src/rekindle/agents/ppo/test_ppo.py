@@ -22,35 +22,36 @@ SMALL = Config(num_envs=4, minibatches=2, rollout_length=6, hidden=8, width=8, e
 SPEC = EnvSpec("test/flat", 1, {"x": Box((3,), -10, 10)}, Discrete(3))
 
 
-def rollout(reward, *, terminated=None, truncated=None, value=None, final_value=None) -> Rollout:
+def rollout(reward, *, terminated=None, truncated=None, value=None, final_value=None, last=0.0) -> Rollout:
     """One row of so many steps, without what `targets` does not read."""
     x = np.zeros((5, len(reward)), np.float32)
     for i, given in enumerate((reward, terminated, truncated, value, final_value)):
         x[i] = 0 if given is None else given
     reward, terminated, truncated, value, final_value = jnp.asarray(x)[..., None]
-    return Rollout({}, (), reward, (), terminated > 0, truncated > 0, final_value, Extras(value=value), (), {}, (), ())
+    return Rollout({}, (), reward, (), terminated > 0, truncated > 0, (), final_value, Extras(value=value), (),
+                   jnp.full(1, last, jnp.float32), (), (), ())  # fmt: skip
 
 
-def advantages(config: Config, batch: Rollout, last: float = 0.0) -> list[float]:
-    return ppo.targets(config, batch, jnp.array([last], jnp.float32)).advantage[:, 0].tolist()
+def advantages(config: Config, batch: Rollout) -> list[float]:
+    return ppo.targets(config, batch).advantage[:, 0].tolist()
 
 
 def test_targets_run_through_trial_borders_and_stop_at_the_end_of_an_episode():
     """Two episodes of two trials of two steps: the second trial pays the first, never the other episode."""
     config = Config(gamma=0.5, lambda_=1.0, reward_scale=0.1)
-    batch = rollout([0, 0, 0, 80, 0, 0, 0, 160], terminated=[0, 0, 0, 1, 0, 0, 0, 1])
-    assert advantages(config, batch, 1000) == pytest.approx([1, 2, 4, 8, 2, 4, 8, 16])
+    batch = rollout([0, 0, 0, 80, 0, 0, 0, 160], terminated=[0, 0, 0, 1, 0, 0, 0, 1], last=1000)
+    assert advantages(config, batch) == pytest.approx([1, 2, 4, 8, 2, 4, 8, 16])
 
 
 def test_targets_bootstrap_where_a_time_limit_or_the_rollout_cut_the_episode():
     config = Config(gamma=0.5, lambda_=1.0, reward_scale=1.0)
-    batch = rollout([0, 1, 0, 0], truncated=[0, 1, 0, 0], final_value=[9, 6, 9, 9])
-    assert advantages(config, batch, 8) == pytest.approx([0.5 * 4, 1 + 3, 0.25 * 8, 0.5 * 8])
+    batch = rollout([0, 1, 0, 0], truncated=[0, 1, 0, 0], final_value=[9, 6, 9, 9], last=8)
+    assert advantages(config, batch) == pytest.approx([0.5 * 4, 1 + 3, 0.25 * 8, 0.5 * 8])
 
 
 def test_targets_subtract_the_value_and_give_it_back():
-    batch = rollout([1, 1], value=[3, 5])
-    target = ppo.targets(Config(gamma=0.5, lambda_=0.5, reward_scale=2.0), batch, jnp.array([4.0]))
+    batch = rollout([1, 1], value=[3, 5], last=4.0)
+    target = ppo.targets(Config(gamma=0.5, lambda_=0.5, reward_scale=2.0), batch)
     assert target.advantage[:, 0].tolist() == pytest.approx([2 + 2.5 - 3 + 0.25 * (2 + 2 - 5), 2 + 2 - 5])
     np.testing.assert_allclose(target.value - target.advantage, batch.extras.value)
 
@@ -64,13 +65,14 @@ def experience(config: Config, spec: EnvSpec = SPEC, seed: int = 0) -> tuple:
     start = jnp.zeros((steps + 1, rows), bool).at[2, 1].set(True)
     carry = state.net.init_carry(rows)
     last, logits, value = state.net(carry, {"x": x[:-1]}, start[:-1])
+    last_value = state.net(last, {"x": x[-1:]}, start[-1:])[2][0]
     action = jax.random.categorical(act_key, logits)
     extras = Extras(value=value, log_prob=ppo.categorical.log_prob(logits, action))
     reward = jax.random.normal(reward_key, (steps, rows))
     no = jnp.zeros((steps, rows), bool)
-    batch = Rollout(
-        {"x": x[:-1]}, action, reward, start[:-1], no, no, reward, extras, carry, {"x": x[-1]}, start[-1], last
-    )
+    numbers = jnp.full((steps, rows), -1, jnp.int32)
+    batch = Rollout({"x": x[:-1]}, action, reward, start[:-1], no, no, no, reward, extras, carry, last_value, numbers,
+                    ~no, numbers)  # fmt: skip
     return state, batch
 
 
@@ -146,16 +148,26 @@ def sample(key, space, axes):
 
 def test_rows_of_a_rollout_stay_together():
     _, batch = experience(SMALL)
-    some = ppo.take_rows(batch, jnp.array([2, 0], jnp.int32))
+    some = batch.rows(jnp.array([2, 0], jnp.int32))
     for rows, major in ((batch.obs["x"][:, 2], some.obs["x"][:, 0]), (batch.reward[:, 0], some.reward[:, 1])):
         np.testing.assert_array_equal(rows, major)
-    np.testing.assert_array_equal(some.last_carry.core, batch.last_carry.core[jnp.array([2, 0])])
-    np.testing.assert_array_equal(some.last_obs["x"], batch.last_obs["x"][jnp.array([2, 0])])
+    np.testing.assert_array_equal(some.carry.core, batch.carry.core[jnp.array([2, 0])])
+    np.testing.assert_array_equal(some.last_value, batch.last_value[jnp.array([2, 0])])
+
+
+def test_steps_that_are_not_learnt_from_change_nothing():
+    """An update with half of the rows masked is one in which those rows held anything else."""
+    state, batch = experience(SMALL)
+    mask = jnp.ones(batch.learn.shape, bool).at[:, :2].set(False)
+    other = batch._replace(reward=batch.reward.at[:, :2].add(5.0), learn=mask)
+    learn = jax.jit(lambda batch: ppo.update(SMALL, jax.random.key(1), state, batch).state.net)
+    jax.tree.map(np.testing.assert_array_equal, learn(batch._replace(learn=mask)), learn(other))
+    assert (learn(other).value.weight != learn(batch).value.weight).any()
 
 
 def test_metrics_of_an_unchanged_policy():
     state, batch = experience(SMALL)
-    target = ppo.targets(SMALL, batch, jnp.zeros(4))
+    target = ppo.targets(SMALL, batch._replace(last_value=jnp.zeros(4)))
     _, metrics = ppo.loss(SMALL, state.net, batch, target)
     assert float(metrics.approx_kl) == pytest.approx(0, abs=1e-6) == float(metrics.clip_fraction)
     assert float(metrics.policy_loss) == pytest.approx(0, abs=1e-5)

@@ -1,0 +1,99 @@
+"""The contract of a curriculum, and the one that draws tasks as they come."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key, PyTree
+
+from rekindle.core.types import Proposal, Rollout
+
+Draw = Callable[[Key[Array, ""], PyTree], PyTree]
+"""From a key and the source of tasks (a pool or a mixture) to one task with its number of trials."""
+
+
+@runtime_checkable
+class Curriculum(Protocol):
+    """What is played next. Pure functions over an explicit state, for jit; the object holds static sizes.
+
+    The loop asks `propose` before every rollout and tells `report` what came of it. The source of tasks is handed in
+    each time, because it may change as training goes on.
+    """
+
+    @property
+    def rows(self) -> int:
+        """Worlds side by side. The first ones, as many as the agent's batch, are learnt from; the others never."""
+        ...
+
+    @property
+    def always_learns(self) -> bool:
+        """Whether every step of the learnt rows counts, so that an update never has nothing to learn."""
+        ...
+
+    def init(self, source: PyTree) -> Any:
+        """The state before the first task."""
+        ...
+
+    def propose(self, key: Key[Array, ""], state: Any, source: PyTree) -> Proposal:
+        """Alternatives for every row."""
+        ...
+
+    def report(self, state: Any, rollout: Rollout) -> Any:
+        """The state after a rollout of all rows."""
+        ...
+
+    def stats(self, state: Any) -> dict[str, Array]:
+        """Numbers to log."""
+        ...
+
+    def trouble(self, state: Any) -> str:
+        """Why nothing will ever be learnt, in a sentence; empty while all is well. Looks at values: not for jit."""
+        ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Tasks as they are drawn; everything is learnt from."""
+
+    draw: Draw
+    rows: int
+    alternatives: int = 4
+    """Tasks offered to a row between two updates, so that short episodes do not repeat one."""
+    always_learns: bool = True
+
+    def init(self, source: PyTree) -> tuple[()]:
+        """It remembers nothing."""
+        del source
+        return ()
+
+    def propose(self, key: Key[Array, ""], state: Any, source: PyTree) -> Proposal:
+        """Independent draws."""
+        del state
+        shape = (self.rows, self.alternatives)
+        tasks = jax.vmap(jax.vmap(self.draw, in_axes=(0, None)), in_axes=(0, None))(
+            jax.random.split(key, shape), source
+        )
+        return offer(tasks, learn=jnp.ones(shape, bool))
+
+    def report(self, state: Any, rollout: Rollout) -> Any:
+        """Nothing to remember."""
+        del rollout
+        return state
+
+    def stats(self, state: Any) -> dict[str, Array]:
+        """Nothing to log."""
+        del state
+        return {}
+
+    def trouble(self, state: Any) -> str:
+        """None."""
+        del state
+        return ""
+
+
+def offer(tasks: PyTree, *, learn: Array, number: Array | None = None, forced: Array | None = None) -> Proposal:
+    """A proposal; tasks are not numbered and no action is forced unless said otherwise."""
+    none = jnp.full(learn.shape, -1, jnp.int32)
+    return Proposal(tasks, none if number is None else number, learn, none if forced is None else forced)
