@@ -1,0 +1,343 @@
+"""Prioritised level replay as AdA uses it: robust, on the last trial, normalised by the number of trials.
+
+Jiang et al. 2021 (2010.03934, 2110.02439); Adaptive Agents Team 2023 (2301.07608, section 3.3 and App. D.4). Evaluation
+and replay run side by side: the first rows train on tasks from an archive, the others find out, without gradients,
+whether new tasks belong there. Differs from AdA in that alone: its p, the probability of training, is a share of rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
+
+from rekindle.core.errors import ConfigError, did_you_mean
+from rekindle.core.types import Proposal, Rollout, given
+from rekindle.curriculum.base import offer
+
+KINDS = ("td", "value-model", "action-model", "positive-value-loss", "regret")
+Which = Literal["last", "first", "mean"]
+MAX_TRIALS = 16
+"""Numbers of trials that are normalised apart; more count as the last."""
+
+
+class Archive(NamedTuple):
+    """Tasks worth training on. A slot without a task has number -1."""
+
+    number: Int32[Array, " N"]
+    fitness: Float[Array, " N"]
+    sampled: Float[Array, " N"]
+    """When it was last drawn for training, in draws."""
+
+
+class Tally(NamedTuple):
+    """The running episode of every row."""
+
+    number: Int32[Array, " n"]
+    learn: Bool[Array, " n"]
+    trials: Int32[Array, " n"]
+    """Trials that have ended."""
+    steps: Float[Array, " n"]
+    """Of the running trial."""
+    total: Float[Array, " n"]
+    """Sum of its steps' fitness."""
+    reward: Float[Array, " n"]
+    first: Float[Array, " n"]
+    """Fitness of the first, of the last and of all trials that have ended."""
+    last: Float[Array, " n"]
+    every: Float[Array, " n"]
+
+
+class Moments(NamedTuple):
+    """Rolling mean and second moment of fitness by number of trials, not yet debiased."""
+
+    weight: Float[Array, " K"]
+    mean: Float[Array, " K"]
+    square: Float[Array, " K"]
+
+
+class State(NamedTuple):
+    """Everything between two rollouts."""
+
+    archive: Archive
+    moments: Moments
+    tally: Tally
+    left: Int32[Array, " n"]
+    """Trials that a row still trains on its task."""
+    task: Int32[Array, " n"]
+    """The row's task of the archive; -1 for none."""
+    draws: Float[Array, ""]
+    evaluated: Float[Array, ""]
+    inserted: Float[Array, ""]
+
+
+@dataclass(frozen=True)
+class PLR:
+    """Prioritised level replay over a pool of numbered tasks; the defaults are AdA's, but for the archive's size."""
+
+    task: Callable[[PyTree, Array, Array], PyTree]
+    """From the pool, a task's number and a number of trials to the task."""
+    size: Callable[[PyTree], int]
+    """How many tasks the pool holds."""
+    batch: int
+    """Rows that train; the agent's."""
+    gamma: float
+    reward_scale: float
+    """The agent's: values are in its units."""
+    min_trials: int
+    max_trials: int
+    replay: float = 0.5
+    """Share of the rows that train (p; AdA: 0.2, with evaluation on machines of its own)."""
+    capacity: int = 1000
+    """Tasks in the archive (N_max)."""
+    fill: float = 0.9
+    """Training begins when so much of the archive is full (N_min / N_max)."""
+    train_trials: int = 30
+    """A chosen task is trained on for at least so many trials (N_train)."""
+    staleness: float = 0.2
+    """Weight of what was not trained on for long (s)."""
+    temperature: float = 1.0
+    """Ranks are weighted as rank^(-1 / temperature); AdA's is not published."""
+    kind: str = "td"
+    """One of KINDS."""
+    which: Which = "last"
+    """The trials of an episode that its fitness is of."""
+    optimum: tuple[float, ...] | None = None
+    """For `regret`: the best possible reward of a trial of every task (the planner's)."""
+    decay: float = 0.999
+    """Of the rolling statistics, per evaluated episode."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.kind not in KINDS:
+            raise ConfigError(f"no kind of fitness {self.kind!r}; {did_you_mean(self.kind, KINDS)}")
+        if (self.kind == "regret") != (self.optimum is not None):
+            raise ConfigError("PLR by regret, and no other kind, takes the planner's best reward of every task.")
+        if not 0 < self.replay < 1 or not 0 <= self.staleness <= 1 or not 0 < self.fill <= 1:
+            raise ConfigError(
+                f"PLR: replay must lie in (0, 1), staleness in [0, 1] and fill in (0, 1]; got {self.replay}, "
+                f"{self.staleness}, {self.fill}."
+            )
+        if min(self.capacity, self.train_trials) < 1 or self.temperature <= 0:
+            raise ConfigError("PLR: capacity, train_trials and temperature must be above 0.")
+
+    @property
+    def rows(self) -> int:
+        """Rows that train, and those that evaluate."""
+        return max(round(self.batch / self.replay), self.batch + 1)
+
+    @property
+    def always_learns(self) -> bool:
+        """Not while the archive fills."""
+        return False
+
+    def init(self, source: PyTree) -> State:
+        """An empty archive.
+
+        Raises:
+            ConfigError: the pool has fewer tasks than the archive wants before training begins.
+        """
+        needed = self.needed
+        if self.size(source) < needed:
+            raise ConfigError(
+                f"PLR trains once {needed} tasks are in its archive; the pool has {self.size(source)}. Give a larger "
+                f"pool, or set capacity to at most {int(self.size(source) / self.fill)}."
+            )
+        none, no = jnp.full(self.rows, -1, jnp.int32), jnp.zeros(self.rows)
+        empty = Archive(
+            jnp.full(self.capacity, -1, jnp.int32), jnp.full(self.capacity, -jnp.inf), jnp.zeros(self.capacity)
+        )
+        zeros, zero = jnp.zeros(MAX_TRIALS), jnp.zeros(())
+        whole = jnp.zeros(self.rows, jnp.int32)
+        tally = Tally(none, no > 0, whole, no, no, no, no, no, no)
+        return State(empty, Moments(zeros, zeros, zeros), tally, whole, none, zero, zero, zero)
+
+    @property
+    def needed(self) -> int:
+        """Tasks in the archive before training begins (N_min)."""
+        return max(int(self.fill * self.capacity), 1)
+
+    def propose(self, key: Key[Array, ""], state: State, source: PyTree) -> Proposal:
+        """To rows that train their task again or another of the archive; to the others new tasks.
+
+        Until the archive is filled, all rows evaluate.
+        """
+        new_key, old_key, trials_key = jax.random.split(key, 3)
+        number = jax.random.randint(new_key, (self.rows,), 0, self.size(source))
+        trains = (jnp.arange(self.rows) < self.batch) & (jnp.sum(state.archive.number >= 0) >= self.needed)
+        log_p = jnp.log(self.probabilities(state.archive, state.draws))
+        drawn = state.archive.number[jax.random.categorical(old_key, log_p, shape=(self.rows,))]
+        again = (state.left > 0) & (state.task >= 0)
+        number = jnp.where(trains, jnp.where(again, state.task, drawn), number)
+        trials = jax.random.randint(trials_key, (self.rows,), self.min_trials, self.max_trials + 1)
+        tasks = jax.vmap(self.task, in_axes=(None, 0, 0))(source, number, trials)
+        return jax.tree.map(lambda x: x[:, None], offer(tasks, learn=trains, number=number))
+
+    def probabilities(self, archive: Archive, now: Float[Array, ""]) -> Float[Array, " N"]:
+        """(1 - s) rank^(-1/beta) + s staleness, each normalised over the tasks in the archive.
+
+        Source: Jiang et al. 2021 (2010.03934), section 3.
+        """
+        there = archive.number >= 0
+        rank = jnp.zeros(self.capacity).at[jnp.argsort(-archive.fitness)].set(jnp.arange(1.0, self.capacity + 1))
+        score = jnp.where(there, rank ** (-1.0 / self.temperature), 0.0)
+        age = jnp.where(there, now - archive.sampled, 0.0)
+        share = jnp.where(there, 1.0, 0.0)
+        age = jnp.where(jnp.sum(age) > 0, age, share)
+        return (1.0 - self.staleness) * _normal(score) + self.staleness * _normal(age)
+
+    def report(self, state: State, rollout: Rollout) -> State:
+        """Count steps into trials and trials into episodes; book the episodes that ended."""
+        per_step = self.per_step(rollout)
+        number, learn = rollout.number, rollout.learn
+
+        def step(tally: Tally, now: tuple[Array, ...]) -> tuple[Tally, tuple[Tally, Array]]:
+            f, reward, trial_end, ended, begun, number, learn = now
+            fresh = Tally(number, learn, *(jnp.zeros_like(x) for x in tally[2:]))
+            tally = jax.tree.map(lambda new, old: jnp.where(begun, new, old), fresh, tally)
+            tally = tally._replace(steps=tally.steps + 1, total=tally.total + f, reward=tally.reward + reward)
+            value = tally.total / tally.steps
+            if self.optimum is not None:
+                value = jnp.asarray(self.optimum)[jnp.maximum(tally.number, 0)] - tally.reward
+            trials = tally.trials + 1
+            closed = Tally(
+                tally.number, tally.learn, trials, jnp.zeros_like(f), jnp.zeros_like(f), jnp.zeros_like(f),
+                jnp.where(trials == 1, value, tally.first), value, tally.every + value,
+            )  # fmt: skip
+            tally = jax.tree.map(lambda new, old: jnp.where(trial_end, new, old), closed, tally)
+            return tally, (tally, ended)
+
+        ended = rollout.terminated | rollout.truncated
+        steps = (per_step, rollout.reward, rollout.trial_end, ended, rollout.start, number, learn)
+        tally, (seen, over) = jax.lax.scan(step, state.tally, steps)
+
+        def book(state: State, now: tuple[Array, Array, Tally, Array]) -> tuple[State, None]:
+            begun, number, tally, over = now
+            state = jax.lax.cond(jnp.any(begun), self._begin, lambda state, begun, number: state, state, begun, number)
+            state = jax.lax.cond(jnp.any(over), self._end, lambda state, tally, over: state, state, tally, over)
+            return state, None
+
+        moments = (rollout.start & learn, number, seen, over)
+        return jax.lax.scan(book, state._replace(tally=tally), moments)[0]
+
+    def per_step(self, rollout: Rollout) -> Float[Array, "T n"]:
+        """Fitness of every step."""
+        value = given(rollout.extras.value)
+        after = jnp.concatenate([value[1:], rollout.last_value[None]])
+        after = jnp.where(rollout.truncated, rollout.final_value, jnp.where(rollout.terminated, 0.0, after))
+        if self.kind == "regret":
+            return jnp.zeros_like(value)
+        if self.kind == "value-model":
+            return jnp.abs(after - self._model(rollout.extras.next_value))
+        if self.kind == "action-model":
+            logits = self._model(rollout.extras.logits)
+            later = jnp.concatenate([logits[1:], logits[-1:]])
+            return jensen_shannon(later, self._model(rollout.extras.next_logits))
+        error = self.reward_scale * rollout.reward + self.gamma * after - value
+        if self.kind == "positive-value-loss":
+            return jnp.maximum(error, 0.0)
+        return jnp.abs(error)
+
+    def _model(self, what: Array | None) -> Array:
+        if what is None:
+            raise ConfigError(f"PLR by {self.kind} needs an agent with a model (muesli); this one has none.")
+        return what
+
+    def _begin(self, state: State, begun: Bool[Array, " n"], number: Int32[Array, " n"]) -> State:
+        """Note which rows begin to train on another task, or on theirs anew."""
+        fresh = begun & ((number != state.task) | (state.left <= 0))
+        mine = (number[:, None] == state.archive.number[None]) & begun[:, None]
+        draws = state.draws + 1
+        sampled = jnp.where(jnp.any(mine, axis=0), draws, state.archive.sampled)
+        return state._replace(
+            task=jnp.where(fresh, number, state.task),
+            left=jnp.where(fresh, self.train_trials, state.left),
+            archive=state.archive._replace(sampled=sampled),
+            draws=draws,
+        )
+
+    def _end(self, state: State, tally: Tally, over: Bool[Array, " n"]) -> State:
+        """Enter the episodes that ended at one step, row by row."""
+        k = jnp.minimum(tally.trials, MAX_TRIALS) - 1
+        raw = {
+            "last": tally.last,
+            "first": tally.first,
+            "mean": tally.every / jnp.maximum(tally.trials, 1).astype(jnp.float32),
+        }[self.which]
+        moments = roll(state.moments, raw, k, over, self.decay)
+        mean, spread = centre(moments)
+        fitness = (raw - mean[k]) / spread[k]
+
+        def enter(archive: Archive, row: tuple[Array, ...]) -> tuple[Archive, Array]:
+            number, f, evaluated, done = row
+            known = archive.number == number
+            found = jnp.any(known)
+            free = jnp.argmin(archive.fitness)  # an empty slot has -inf
+            better = ~found & evaluated & (f > archive.fitness[free])
+            slot = jnp.where(found, jnp.argmax(known), free)
+            write = done & (found | better)
+            return Archive(
+                archive.number.at[slot].set(jnp.where(write, number, archive.number[slot])),
+                archive.fitness.at[slot].set(jnp.where(write, f, archive.fitness[slot])),
+                archive.sampled.at[slot].set(jnp.where(write & better, state.draws, archive.sampled[slot])),
+            ), done & better
+
+        archive, new = jax.lax.scan(enter, state.archive, (tally.number, fitness, ~tally.learn, over))
+        left = jnp.where(over & tally.learn, state.left - tally.trials, state.left)
+        return state._replace(
+            archive=archive,
+            moments=moments,
+            left=left,
+            evaluated=state.evaluated + jnp.sum((over & ~tally.learn).astype(jnp.float32)),
+            inserted=state.inserted + jnp.sum(new.astype(jnp.float32)),
+        )
+
+    def stats(self, state: State) -> dict[str, Array]:
+        """How full the archive is, its fitness, and what became of evaluated episodes."""
+        there = state.archive.number >= 0
+        count = jnp.sum(there.astype(jnp.float32))
+        fitness = jnp.sum(jnp.where(there, state.archive.fitness, 0.0)) / jnp.maximum(count, 1.0)
+        return {"archive": count, "archive_fitness": fitness, "evaluated": state.evaluated, "inserted": state.inserted}
+
+    def trouble(self, state: State) -> str:
+        """None: an archive always fills, whatever its tasks are worth."""
+        del state
+        return ""
+
+
+def roll(
+    moments: Moments, x: Float[Array, " n"], k: Int32[Array, " n"], mask: Bool[Array, " n"], decay: float
+) -> Moments:
+    """Exponentially weighted moments by group, all masked samples counting alike."""
+    hot = jax.nn.one_hot(k, MAX_TRIALS) * mask.astype(jnp.float32)[:, None]
+    count = hot.sum(axis=0)
+    keep = decay**count
+    each = (1.0 - keep) / jnp.maximum(count, 1.0)
+    x = jnp.where(mask, x, 0.0)
+    return Moments(
+        keep * moments.weight + (1.0 - keep),
+        keep * moments.mean + each * (hot * x[:, None]).sum(axis=0),
+        keep * moments.square + each * (hot * x[:, None] ** 2).sum(axis=0),
+    )
+
+
+def centre(moments: Moments) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
+    """Mean and standard deviation by group; 0 and 1 where nothing is known."""
+    weight = jnp.maximum(moments.weight, 1e-8)
+    mean = moments.mean / weight
+    variance = moments.square / weight - mean**2
+    return mean, jnp.where(variance > 1e-12, jnp.sqrt(jnp.maximum(variance, 1e-12)), 1.0)
+
+
+def jensen_shannon(a: Float[Array, "*n A"], b: Float[Array, "*n A"]) -> Float[Array, "*n"]:
+    """Jensen-Shannon divergence of two categorical distributions from their logits, in nats."""
+    p, q = jax.nn.softmax(a), jax.nn.softmax(b)
+    log_middle = jnp.log(0.5 * (p + q))
+    part = p * (jax.nn.log_softmax(a) - log_middle) + q * (jax.nn.log_softmax(b) - log_middle)
+    return 0.5 * part.sum(axis=-1)
+
+
+def _normal(x: Float[Array, " N"]) -> Float[Array, " N"]:
+    return x / jnp.maximum(jnp.sum(x), 1e-30)

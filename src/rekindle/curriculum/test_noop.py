@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rekindle.curriculum.noop import NoOpFilter, Thresholds, accept
+from rekindle.curriculum.test_plr import episodes
+
+POOL = jnp.arange(50)
+NO = [0.0] * 10
+
+
+@pytest.mark.parametrize(
+    ("agent", "idle", "accepted"),
+    [
+        ([0.1, *NO[1:]], NO, True),
+        (NO, NO, False),  # (3) and (4): never better than nothing, no spread
+        ([0.4] * 5 + NO[5:], NO, True),  # (2): five good ones are still allowed
+        ([0.4] * 6 + NO[6:], NO, False),  # (2)
+        ([0.39] * 10, NO, False),  # (4): all alike
+        ([0.3] * 9 + [0.3101], [0.3] * 10, True),  # (3) first half, at the threshold
+        ([0.3] * 9 + [0.309], [0.3] * 10, False),
+        ([0.1] * 3 + [0.3] * 7, [0.3] * 10, True),  # (3) second half: three worse ones
+        ([0.1] * 2 + [0.3] * 8, [0.3] * 10, False),
+        ([0.1] * 3 + [0.3] * 7, [1.0] * 10, True),  # (1): doing nothing always pays, which 1.1 does not forbid
+    ],
+)
+def test_truth_table_of_the_four_criteria(agent, idle, accepted):
+    assert bool(accept(jnp.array(agent), jnp.array(idle))) is accepted
+
+
+def test_the_first_criterion_is_vacuous_only_at_its_published_threshold():
+    agent, idle = jnp.array([0.1] * 3 + [0.3] * 7), jnp.ones(10)
+    assert bool(accept(agent, idle)) and not bool(accept(agent, idle, Thresholds(idle=0.9)))
+
+
+def curriculum(**changes):
+    task = lambda pool, number, trials: {"id": pool[number], "k": trials}  # noqa: E731
+    sizes = {"batch": 2, "min_trials": 2, "max_trials": 4, "train": 0.5, "episodes": 2, "repetitions": 2}
+    return NoOpFilter(task=task, size=lambda pool: pool.shape[0], noop=6, **{**sizes, **changes})
+
+
+def play(it, state, key, earn):
+    """One episode of every row; `earn(number, forced)` per row is its reward."""
+    proposal = jax.jit(it.propose)(jax.random.key(key), state, POOL)
+    number, learn, forced = (np.asarray(x[:, 0]) for x in (proposal.number, proposal.learn, proposal.forced))
+    reward = [earn(int(n), int(f), row) for row, (n, f) in enumerate(zip(number, forced, strict=True))]
+    state = jax.jit(it.report)(state, episodes(number, reward, learn=learn))
+    return state, proposal
+
+
+def test_tasks_are_tried_with_the_agent_then_idle_and_accepted_ones_are_trained_on():
+    """Odd tasks pay the agent now and then; even ones never do."""
+    it, turn = curriculum(), 0
+
+    def earn(number, forced, row):
+        return float(forced < 0 and number % 2 == 1 and turn % 2 == 0)
+
+    state, trained, tried = it.init(POOL), [], {}
+    for turn in range(60):
+        state, proposal = play(it, state, turn, earn)
+        assert (proposal.task["k"][2:] == 1).all()
+        for row in (2, 3):
+            tried.setdefault(int(proposal.number[row, 0]), []).append(int(proposal.forced[row, 0]))
+        trained += proposal.number[:2, 0][np.asarray(proposal.learn[:2, 0])].tolist()
+    runs = [forced for forced in tried.values() if len(forced) == 4]
+    assert runs and all(forced == [-1, -1, 6, 6] for forced in runs)
+    assert trained and all(number % 2 == 1 for number in trained)
+    assert 0 < float(state.accepted) < float(state.tried)
+    assert len(set(trained)) > 3  # each is dropped after two episodes
+
+
+def test_nothing_is_learnt_before_something_is_accepted_and_a_hopeless_pool_is_reported():
+    it = curriculum(patience=8)
+    state = it.init(POOL)
+    for turn in range(20):
+        state, proposal = play(it, state, turn, lambda *_: 0.0)
+        assert not proposal.learn.any()
+    assert float(state.accepted) == 0 and "accepted none of 10 tasks" in it.trouble(state)
+    assert it.trouble(it.init(POOL)) == ""
