@@ -1,5 +1,6 @@
 """What studies share that train and score agents: a library of their own, and scores as cells."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rekindle.core.stats import Interval, bootstrap, median, percentile_20
 from rekindle.envs import registry
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, RANDOM, adapt_curve
 from rekindle.evaluate.exam import make_exam
-from rekindle.evaluate.scores import SHARE_MASTERED
+from rekindle.evaluate.scores import SHARE_MASTERED, ScoreRecord
 from rekindle.library.library import Library
 from rekindle.train import session
 
@@ -27,10 +28,13 @@ def library() -> Library:
     return Library.open(HOME)
 
 
-def order(env: str, budget: str, *, curriculum: str, trials: tuple[int, int], **settings: Any) -> session.Order:
-    """An order for ppo with some settings changed."""
-    config = config_to_json(config_from_json("ppo", settings))
-    return session.Order("ppo", config, env, budget, curriculum, None, *trials)
+def order(
+    env: str, budget: str, *, curriculum: str, trials: tuple[int, int], agent: str = "ppo",
+    pool: dict[str, Any] | None = None, choice: dict[str, Any] | None = None, **settings: Any,
+) -> session.Order:  # fmt: skip
+    """An order for an agent with some settings changed; `pool` and `choice` as in session.Order."""
+    config = config_to_json(config_from_json(agent, settings))
+    return session.Order(agent, config, env, budget, curriculum, pool or {}, choice or {}, None, *trials)
 
 
 def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) -> Path:
@@ -57,7 +61,13 @@ def scores(folder: Path, tasks: str, *, trials: list[int], count: int, repetitio
     policy = load(folder, env_spec=made.spec).policy
     result = adapt_curve(exam, policy, jax.random.key(seed), trials=trials, repetitions=repetitions, kind=kind)
     table = {f"{who}|{k}": record.scores().tolist() for (who, k), record in result.records.items()}
-    return {"scores": table, "left_out": exam.left_out, "env_steps": result.env_steps}
+    first = {str(k): first_trial(result.records[AGENT, k]) for k in trials}
+    return {"scores": table, "first_trial": first, "left_out": exam.left_out, "env_steps": result.env_steps}
+
+
+def first_trial(record: ScoreRecord) -> list[float]:
+    """Score of the first trial of each task's episodes, whatever their number of trials."""
+    return dataclasses.replace(record, values=record.values[:, :, :1]).scores().tolist()
 
 
 def interval(cells: list[dict[str, Any]], who: str, k: int) -> Interval:

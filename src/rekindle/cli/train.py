@@ -29,7 +29,7 @@ class Options:
     """Train an agent on an environment. Ctrl-C stops it cleanly; `rekindle resume` goes on."""
 
     algorithm: tyro.conf.Positional[str]
-    """The agent: ppo."""
+    """The agent: ppo or muesli."""
     env: str
     """The environment's id, such as xland/doors-4 or xland/f0."""
     budget: str = "5m"
@@ -38,8 +38,9 @@ class Options:
     """How many runs, with seeds from --seed on."""
     seed: int = 0
     """The first seed."""
-    curriculum: Literal["none", "doors", "foundation"] = "none"
-    """What to practise on: the environment's own tasks, or a mixture that leads there."""
+    curriculum: Literal["none", "doors", "foundation", "plr", "no-op", "regret"] = "none"
+    """What to practise on: the environment's own tasks as they come; a mixture that leads there (doors, foundation); or
+    those among them that are worth it: by prioritised level replay, AdA's no-op filter, or the planner's regret."""
     init: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
     """Go on from this agent of the library, with its settings unless --set says otherwise."""
     trials: str | None = None

@@ -21,7 +21,10 @@ class Family(NamedTuple):
     options: tuple[tuple[str, Any], ...] = ()
 
 
-DOORS = {n: tuple(Family(f"xland/doors-{m}-v1", 1.0) for m in range(2, n + 1)) for n in (2, 3, 4)}
+_FAR = (("distance", 4),)
+DOORS = {
+    n: tuple(Family(f"xland/doors-{m}-v1", 1.0, _FAR if n > 4 else ()) for m in range(2, n + 1)) for n in range(2, 9)
+}
 """D-N with random headings is not found from nothing: with N objects, avoiding those already tried pays too little.
 With two it pays at once, and what is learnt there carries over. So D-2 to D-N are practised together."""
 
@@ -39,23 +42,20 @@ FIRST_QUARTER = (0.15, 0.15, 0.20, 0.35, 0.15, 0.0, 0.0)
 """Weights at first: F0t leaves no time to do anything by chance, so finding one's way comes before it."""
 
 
-def mixture(families: tuple[Family, ...], *, seed: int) -> Mixture:
-    """Training pools of these families, on the device."""
-    pools = tuple(pool_for(f.id, split="train", seed=seed, **dict(f.options)) for f in families)
+def mixture(families: tuple[Family, ...], *, seed: int, **options: Any) -> Mixture:
+    """Training pools of these families, on the device; `options` are for all, beside each family's own."""
+    pools = tuple(pool_for(f.id, split="train", seed=seed, **options, **dict(f.options)) for f in families)
     return jax.tree.map(jnp.asarray, Mixture(pools, np.asarray([f.weight for f in families], np.float32)))
 
 
-def source(name: str, env_id: str, *, seed: int) -> Callable[[float], TaskPool | Mixture | Any]:
-    """What to draw from at each share of training: `none` is the environment's own training pool.
+def source(name: str, env_id: str, *, seed: int, **options: Any) -> Callable[[float], TaskPool | Mixture | Any]:
+    """What to draw from at each share of training; `options` are those of the families' pools.
 
     Raises:
         ConfigError: an unknown curriculum, or one that does not lead to this environment.
     """
-    if name == "none":
-        pool = jax.tree.map(jnp.asarray, registry.make(env_id).pool(split="train", seed=seed))
-        return lambda share: pool
     if name == "foundation":
-        mixed = mixture(FOUNDATION, seed=seed)
+        mixed = mixture(FOUNDATION, seed=seed, **options)
         easier = mixed._replace(weights=jnp.asarray(FIRST_QUARTER))
         return lambda share: easier if share < 0.25 else mixed
     if name == "doors":
@@ -63,6 +63,6 @@ def source(name: str, env_id: str, *, seed: int) -> Callable[[float], TaskPool |
         id = registry.resolve(env_id, registry.ids())
         if id not in leads_to:
             raise ConfigError(f"the curriculum 'doors' leads to {', '.join(leads_to)}; got {env_id!r}.")
-        mixed = mixture(leads_to[id], seed=seed)
+        mixed = mixture(leads_to[id], seed=seed, **options)
         return lambda share: mixed
-    raise ConfigError(f"no curriculum {name!r}; {did_you_mean(name, ['none', 'doors', 'foundation'])}")
+    raise ConfigError(f"no curriculum {name!r}; {did_you_mean(name, ['doors', 'foundation'])}")

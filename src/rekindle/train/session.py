@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -13,8 +12,7 @@ from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import LibraryError
 from rekindle.core.types import Policy
-from rekindle.curriculum import mixtures
-from rekindle.curriculum.base import Uniform
+from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.library.artefact import save_policy
 from rekindle.library.library import Library
@@ -33,6 +31,11 @@ class Order:
     env: str
     budget: str
     curriculum: str = "none"
+    """See curriculum/make.py."""
+    pool: dict[str, Any] = field(default_factory=dict)
+    """Options of the environment's pool, such as the number of games."""
+    choice: dict[str, Any] = field(default_factory=dict)
+    """Settings of the curriculum, such as the size of its archive."""
     init: str | None = None
     """A run whose policy training goes on from."""
     min_trials: int = 1
@@ -94,7 +97,6 @@ def _carry_out(
     made = registry.make(order.env)
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     most = order.max_trials or made.trials
-    draw = partial(made.draw, min_trials=min(order.min_trials, most), max_trials=most)
     seed = run.manifest.seed or 0
     key = jax.random.key(seed)
     state = None
@@ -102,15 +104,17 @@ def _carry_out(
         parent = load(library.find(order.init).fetch("policy"), env_spec=made.spec)
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
-    source = mixtures.source(order.curriculum, order.env, seed=seed)
+    tasks, source = make_curriculum(order.curriculum, order.env, agent, seed=seed,
+                                    trials=(min(order.min_trials, most), most), pool=order.pool,
+                                    settings=order.choice)  # fmt: skip
     updates = order.chunk_updates
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
-        updates = min(updates, math.ceil(budget.env_steps / (agent.needs.batch * agent.needs.length)))
+        updates = min(updates, math.ceil(budget.env_steps / (tasks.rows * agent.needs.length)))
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
     trained = train(
         agent,
         made.env,
-        Uniform(draw, agent.needs.batch),
+        tasks,
         source,
         key,
         plan,

@@ -22,6 +22,7 @@ from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import game as rules
 from rekindle.envs.xland import games as recipes
 from rekindle.envs.xland import planner, pools
+from rekindle.envs.xland.diluted import dilute
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.game import View
 from rekindle.envs.xland.games import Hidden, Recipe, Split, sample_game, split_of
@@ -76,20 +77,22 @@ def trials_for(id: str) -> int:
 
 
 def doors(
-    n: int, *, split: Split, seed: int, worlds: int = 256, games: int = 2048, random_heading: float = 1.0
-) -> TaskPool:
+    n: int, *, split: Split, seed: int, worlds: int = 256, games: int = 2048, random_heading: float = 1.0,
+    distance: int | None = None, length: int | None = None,
+) -> TaskPool:  # fmt: skip
     """D-N: n objects that look alike in purpose, one of which becomes the goal object when held; time for one try.
 
-    n <= 4: the four cells straight ahead at distance 2 in a 7x7 room. n = 5..8: every second cell of the ring at path
-    distance 4 in an 11x11 room. The trial length is the distance + 4. The best possible success in trial k is k / n.
+    n <= 4: the four cells straight ahead at `distance` 2 in a 7x7 room. n = 5..8: every second cell of the ring at path
+    distance 4 in an 11x11 room. The trial `length` is the distance + 4 unless it is given, which leaves time for one
+    try. The best possible success in trial k is then k / n.
     """
     if not 2 <= n <= 8:
         raise ConfigError(f"doors needs 2 to 8 objects; got {n!r}.")
     rng = np.random.default_rng(seed)
-    distance = 2 if n <= 4 else 4
+    distance = distance or (2 if n <= 4 else 4)
     pool_worlds = [_doors_world(rng, n, distance, split) for _ in range(worlds)]
     pool_games = [_doors_game(rng, n, split) for _ in range(games)]
-    return make_pool(pool_worlds, pool_games, trial_length=distance + 4, random_heading=random_heading)
+    return make_pool(pool_worlds, pool_games, trial_length=length or distance + 4, random_heading=random_heading)
 
 
 def _doors_world(rng: np.random.Generator, n: int, distance: int, split: Split) -> World:
@@ -191,6 +194,13 @@ def f0t(*, split: Split, seed: int = 0, hidden: Hidden = "rules", random_heading
     return pool._replace(games=pool.games._replace(mask=mask), random_heading=np.asarray(random_heading, np.float32))
 
 
+def f0_diluted(*, split: Split, seed: int = 0, learnable: float = 0.1, impossible: float = 0.45,
+               **options: Any) -> TaskPool:  # fmt: skip
+    """F0 of which only a share can be learnt from; the rest is impossible, or solved by doing nothing."""
+    pool = from_recipe(recipes.F0, "R1", 7, (40, 40), split=split, seed=seed, **options)
+    return dilute(pool, np.random.default_rng(seed), learnable=learnable, impossible=impossible)
+
+
 LONGEST_F0T = 14
 """Tasks whose shortest solution is longer are left out of F0t."""
 
@@ -219,6 +229,7 @@ PRESETS: dict[str, Preset] = {f"xland/doors-{n}-v1": _doors(n) for n in range(2,
     "xland/f0-visible-v1": Preset(
         partial(from_recipe, replace(recipes.F0, hidden="none"), "R1", 7, (40, 40)), trials=4
     ),
+    "xland/f0-diluted-v1": Preset(f0_diluted, trials=4),
     "xland/f0t-v1": Preset(f0t, trials=4),
     "xland/f1-v1": Preset(partial(from_recipe, recipes.F1, "R1", 9, (60, 100)), trials=4),
     "xland/f2-v1": Preset(partial(from_recipe, recipes.FULL, "R4", 13, (100, 200), env=XLand()), trials=4, env=XLand()),

@@ -1,0 +1,50 @@
+"""E7, memory length: what a Transformer-XL of one layer reaches back over, on four doors."""
+
+from typing import Any, NamedTuple
+
+from benchmarks import training
+from benchmarks.adaptive.arms import Exam, at_least_apart, cells, costs, equal, gain, not_worse, table, versus
+from benchmarks.common import Bar, Study
+
+TRIAL = 6
+"""Steps of a trial of doors-4."""
+SLOTS = {"0.5 T": 3, "1.2 T": 7, "4 T": 24}
+"""Slots M by trials' lengths; the horizon of one layer is M steps exactly."""
+
+
+class Preset(NamedTuple):
+    """Sizes of a run."""
+
+    budget: str
+    seeds: int
+    count: int
+    repetitions: int
+
+
+PRESETS = {
+    "smoke": Preset("2e4steps", 1, 8, 2),
+    "cpu": Preset("3e6steps", 3, 256, 16),
+    "gpu": Preset("10e6steps", 3, 1000, 16),
+}
+
+
+def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
+    """Train with each M; M < T must not adapt, M >= 2 T must."""
+    size, trials = PRESETS[preset], [1, 2, 3, 4]
+    exam = Exam("xland/doors-4-v1", trials, "success", size.count, size.repetitions, {"worlds": 64, "games": 512})
+    arms = {}
+    for name, slots in SLOTS.items():
+        what = training.order(exam.env, size.budget, curriculum="doors", trials=(1, 4), memory="transformer-xl",
+                              layers=1, slots=slots, epochs=1, rollout_length=24)  # fmt: skip
+        arms[name] = cells(study, "E7", f"M{slots}", what, exam, size.seeds)
+    short, middle, long = arms.values()
+    ratio = gain(long, 2, 1).value / max(abs(gain(short, 2, 1).value), 1e-3)
+    bars = [
+        *[equal(f"E7.flat.k{k}", gain(short, k, 1), 0.05) for k in trials[1:]],
+        not_worse("E7.zero-shot", versus(long, short, 1), 0.03),
+        Bar("E7.gain-ratio", ratio, ratio, ratio, 3.0, ratio >= 3.0 and gain(long, 2, 1).low > 0),
+        *[not_worse(f"E7.monotone.{a}", versus(x, y, 4), 0.03) for a, x, y in
+          (("1.2T", middle, short), ("4T", long, middle))],
+        at_least_apart("E7.long-over-short.k4", versus(long, short, 4), 0.05),
+    ]  # fmt: skip
+    return {"scores": table(arms, trials), "costs": costs(arms)}, bars

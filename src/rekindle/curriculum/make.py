@@ -1,0 +1,88 @@
+"""Curricula by name: what is drawn from, and how it is chosen from that."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rekindle.core.errors import ConfigError, did_you_mean
+from rekindle.core.types import Agent
+from rekindle.curriculum import mixtures
+from rekindle.curriculum.base import Curriculum, Uniform
+from rekindle.curriculum.noop import NoOpFilter
+from rekindle.curriculum.plr import PLR
+from rekindle.envs import registry
+from rekindle.envs.xland import planner, pools
+from rekindle.envs.xland.env import XLand
+from rekindle.envs.xland.level import NOOP
+from rekindle.envs.xland.pools import TaskPool
+
+CHOOSERS = ("plr", "no-op", "regret")
+NAMES = ("none", "doors", "foundation", *CHOOSERS)
+"""`none`: the environment's tasks as they are drawn. `doors`, `foundation`: mixtures that lead somewhere. The others
+choose among the environment's tasks: by what is still surprising, by a no-op filter, by the planner's true regret."""
+
+
+class Made(NamedTuple):
+    """A curriculum, and what it draws from at each share of training in [0, 1]."""
+
+    curriculum: Curriculum
+    source: Callable[[float], Any]
+
+
+def make(
+    name: str, env_id: str, agent: Agent, *, seed: int, trials: tuple[int, int], pool: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Made:  # fmt: skip
+    """A curriculum for an agent in an environment.
+
+    Args:
+        name: one of NAMES.
+        env_id: the environment.
+        agent: what is trained: its batch, discount and scale of rewards.
+        seed: of the pool.
+        trials: fewest and most trials of an episode.
+        pool: options of the environment's pool.
+        settings: of the curriculum (`plr`, `no-op`, `regret`), such as capacity or replay.
+
+    Raises:
+        ConfigError: an unknown name, one that does not lead to this environment, or settings that it does not have.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"no curriculum {name!r}; {did_you_mean(name, NAMES)}")
+    made = registry.make(env_id, **(pool or {}))
+    low, high = trials
+    if name not in CHOOSERS:
+        if settings:
+            raise ConfigError(f"the curriculum {name!r} has no settings; got {', '.join(settings)}.")
+        if name == "none":
+            tasks = jax.tree.map(jnp.asarray, made.pool(split="train", seed=seed))
+            source: Callable[[float], Any] = lambda share: tasks  # noqa: E731
+        else:
+            source = mixtures.source(name, env_id, seed=seed, **(pool or {}))
+        return Made(Uniform(partial(made.draw, min_trials=low, max_trials=high), agent.needs.batch), source)
+
+    tasks = made.pool(split="train", seed=seed)
+    if not isinstance(tasks, TaskPool):
+        raise ConfigError(f"the curriculum {name!r} chooses among numbered tasks, as xland has; {env_id} has none.")
+    common: dict[str, Any] = {"task": pools.task, "size": pools.num_tasks, "batch": agent.needs.batch,
+                              "min_trials": low, "max_trials": high, **(settings or {})}  # fmt: skip
+    try:
+        if name == "no-op":
+            curriculum: Curriculum = NoOpFilter(noop=NOOP, **common)
+        else:
+            scale = {"gamma": agent.config.gamma, "reward_scale": agent.config.reward_scale}
+            regret = {"kind": "regret", "optimum": optima(made.env.env, tasks)} if name == "regret" else {}
+            curriculum = PLR(**scale, **regret, **common)
+    except TypeError as error:
+        raise ConfigError(f"the curriculum {name!r} does not take these settings: {error}.") from None
+    tasks = jax.tree.map(jnp.asarray, tasks)
+    return Made(curriculum, lambda share: tasks)
+
+
+def optima(env: XLand, tasks: TaskPool) -> tuple[float, ...]:
+    """The planner's best reward of a trial of each task; 0 where there is no way to the goal."""
+    return tuple(float(np.float32(plan.optimum)) for plan in planner.plan_many(env, tasks))
