@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int8, Int32, Key
+from jaxtyping import Array, Bool, Int8, Int32, Key
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete
@@ -54,6 +54,8 @@ class XLand:
     """Hide what walls hide from the player."""
     relations: tuple[int, ...] = (TOUCHING, NEAR, HOLD, SEE)
     """Relations that tasks may use; the others are compiled out."""
+    reverse_order: bool = False
+    """Of two players, the second acts first on even steps instead of odd ones; steps are counted in a trial from 0."""
 
     def __post_init__(self) -> None:
         """Refuse views that are not centred on a column.
@@ -96,7 +98,9 @@ class XLand:
         """Act, fire rules, test the goal, look at the clock. Deterministic: the key is not used."""
         del key
         actions = jnp.atleast_1d(action).astype(jnp.int32)
-        scene, reached = game.advance(state.scene, params.world, params.game, actions, self.view, self.relations)
+        scene, reached = game.advance(
+            state.scene, params.world, params.game, actions, self.view, self.relations, self.second_first(state.time)
+        )
         state = State(scene, state.time + 1)
         length = jnp.asarray(params.trial_length).astype(jnp.int32)
         reward = reached.astype(jnp.float32)
@@ -110,6 +114,10 @@ class XLand:
         return state, TimeStep(
             obs, reward, terminated, truncated, terminated | truncated, obs, {"dropped": scene.dropped}
         )
+
+    def second_first(self, time: int | Int32[Array, ""]) -> bool | Bool[Array, ""]:
+        """Whether player 2 acts before player 1 in the step after `time` steps of the trial."""
+        return (time % 2 == 1) ^ self.reverse_order
 
     def observe(self, state: State, params: Task) -> Obs:
         """What each player is shown; without a player axis if there is one player."""

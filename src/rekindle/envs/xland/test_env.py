@@ -169,6 +169,16 @@ def test_everything_shown_lies_in_its_space(players):
             assert isinstance(space, Box | Discrete)
 
 
+@pytest.mark.parametrize(("waits", "reverse", "winner"), [(0, False, 0), (1, False, 1), (0, True, 1), (3, True, 0)])
+def test_players_take_turns_in_acting_first(waits, reverse, winner):
+    """Both want the cell between them: player 1 gets it on even steps of the trial, player 2 on odd ones."""
+    env, task = XLand(max_rules=2, players=2, reverse_order=reverse), make("#####\n#>.W#\n#####", players=2)
+    state, _ = reset(env, jax.random.key(0), task)
+    for name in [*["noop"] * waits, "forward"]:
+        state, _ = step(env, jax.random.key(0), state, jnp.full(2, ACTIONS.index(name), jnp.int32), task)
+    assert (state.scene.player_x == 2).tolist() == [winner == 0, winner == 1]
+
+
 def test_reward_per_step_and_time_limit():
     task = make("####\n#0.#\n#^.#\n####", "black cube", "hold black cube", steps=4)
     shown = walk(XLand(max_rules=2), task, "noop", "pick", "noop", "put")
