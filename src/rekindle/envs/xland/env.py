@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int8, Int32, Key
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Box, Discrete
+from rekindle.core.spaces import Box, Discrete, MultiDiscrete
 from rekindle.core.types import EnvSpec, Obs, TimeStep
 from rekindle.envs.xland import encode, game
 from rekindle.envs.xland.game import Scene, View
@@ -73,7 +73,7 @@ class XLand:
         size = self.view.size
         obs = {
             "view": Box((*axis, size, size, 2), 0, max(SEEN_CODES, len(COLOURS)), "int8"),
-            "heading": Discrete(4, "int8") if self.players == 1 else Box(axis, 0, 3, "int8"),
+            "heading": Discrete(4, "int8") if self.players == 1 else MultiDiscrete((4,) * self.players, "int8"),
             "hand": Box((*axis, 2), 0, max(len(SHAPES), len(COLOURS)), "int8"),
             "goal": Box((*axis, encode.GOAL_WIDTH), 0, encode.SHAPE_CODES, "int8"),
             "rules": Box((*axis, self.max_rules, encode.RULE_WIDTH), 0, encode.SHAPE_CODES, "int8", set_axis=True),
@@ -125,11 +125,12 @@ class XLand:
         hand = jnp.where(scene.hand >= 0, scene.kind[jnp.maximum(scene.hand, 0)], jnp.int8(0))
         views = jnp.stack([self.look(scene, params, p) for p in range(self.players)])
         obs = {"view": views, "heading": scene.heading, "hand": encode.thing_code(hand, jnp.zeros_like(hand))}
-        goal, rules = encode.shown_goal(params.game), encode.shown_rules(params.game)
         if self.players == 1:
-            return {**{name: value[0] for name, value in obs.items()}, "goal": goal, "rules": rules}
-        tell = {"goal": goal, "rules": rules}
-        return {**obs, **{k: jnp.broadcast_to(v, (self.players, *v.shape)) for k, v in tell.items()}}
+            told = {"goal": encode.shown_goal(params.game), "rules": encode.shown_rules(params.game)}
+            return {**{name: value[0] for name, value in obs.items()}, **told}
+        goals = jnp.stack([encode.shown_goal(params.game, p) for p in range(self.players)])
+        rules = jnp.stack([encode.shown_rules(params.game, p) for p in range(self.players)])
+        return {**obs, "goal": goals, "rules": rules}
 
     def look(self, scene: Scene, params: Task, p: int) -> Int8[Array, "V V 2"]:
         """The egocentric crop of player p."""
