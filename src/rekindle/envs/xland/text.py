@@ -95,6 +95,12 @@ def print_game(game: Game) -> str:
     return "\n".join(lines)
 
 
+def players_in(text: str) -> int:
+    """How many players a task is for: 2 if a partner starts on one of its maps, else 1."""
+    maps_of = [line.text for line in _lines(text, _KEYS) if line.key == "world"]
+    return 2 if any(char in maps.STARTS[1] for text in maps_of for char in text) else 1
+
+
 def parse_task(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_objects: int = MAX_OBJECTS) -> Task:
     """Read a whole task.
 
