@@ -21,7 +21,7 @@ from rekindle.envs.registry import Made, resolve
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import game as rules
 from rekindle.envs.xland import games as recipes
-from rekindle.envs.xland import planner, pools
+from rekindle.envs.xland import planner, pools, probes
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.game import View
 from rekindle.envs.xland.games import Hidden, Recipe, Split, sample_game, split_of
@@ -40,6 +40,7 @@ from rekindle.envs.xland.level import (
     make_game,
 )
 from rekindle.envs.xland.pools import TaskPool, make_pool
+from rekindle.envs.xland.spec import PAIR_PROBES, PROBES
 from rekindle.envs.xland.worlds import Rooms, make_world, sample_world, walled_room, world_bytes
 
 MAX_OBJECTS = 12
@@ -80,7 +81,7 @@ def pool_for(id: str, *, split: Split, seed: int, **options: Any) -> TaskPool:
     Options of all families: `random_heading`, the probability that a trial starts with a random heading (1). Of all
     but F0t: `worlds` and `games`, how many of each. Of the F families: `hidden`, what the player is not told of the
     rules. Of F0, F1, F2: `pairs`, how many of the worlds x games tasks the pool holds. F0t is shipped as one pool per
-    split, whatever the seed.
+    split, whatever the seed; a probe is one task and has no options.
     """
     return PRESETS[resolve(id, PRESETS)].pool(split=split, seed=seed, **options)
 
@@ -266,6 +267,10 @@ def _doors(n: int) -> Preset:
     return Preset(partial(doors, n), trials=n)
 
 
+def _probe(name: str) -> Preset:
+    return Preset(partial(probes.pool, name), trials=4, env=SMALL if probes.players(name) == 1 else PAIR)
+
+
 PRESETS: dict[str, Preset] = {f"xland/doors-{n}-v1": _doors(n) for n in range(2, 9)} | {
     "xland/f0-v1": Preset(partial(from_recipe, recipes.F0, "R1", 7, (40, 40)), trials=4),
     "xland/f0-visible-v1": Preset(
@@ -276,6 +281,7 @@ PRESETS: dict[str, Preset] = {f"xland/doors-{n}-v1": _doors(n) for n in range(2,
     "xland/f2-v1": Preset(partial(from_recipe, recipes.FULL, "R4", 13, (100, 200), env=XLand()), trials=4, env=XLand()),
     "xland/c2-v1": Preset(partial(from_recipe, recipes.C2, "R2", 7, (40, 40), env=PAIR), trials=4, env=PAIR),
     "xland/c2-f1-v1": Preset(partial(from_recipe, recipes.C2_F1, "R4", 9, (60, 100), env=PAIR), trials=4, env=PAIR),
+    **{f"xland/probe-{name}-v1": _probe(name) for name in (*PROBES, *PAIR_PROBES)},
 }
 
 
