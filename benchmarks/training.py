@@ -34,7 +34,7 @@ def order(
 ) -> session.Order:  # fmt: skip
     """An order for an agent with some settings changed; `pool` and `choice` as in session.Order."""
     config = config_to_json(config_from_json(agent, settings))
-    return session.Order(agent, config, env, budget, curriculum, pool or {}, choice or {}, None, *trials)
+    return session.Order(agent, config, env, budget, curriculum, pool or {}, choice or {}, {}, None, *trials)
 
 
 def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) -> Path:

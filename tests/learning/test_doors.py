@@ -9,6 +9,7 @@ from rekindle.agents.ppo import ppo
 from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
 from rekindle.train import on_policy
+from rekindle.train.worlds import Solo
 
 CHUNK, MOST = 10, 200
 """Updates between two looks, and at most (of 6,144 steps each)."""
@@ -20,8 +21,8 @@ def test_four_doors_are_tried_in_turn():
     agent = ppo.make(ppo.Config(num_envs=256, rollout_length=24))
     pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
     tasks = Uniform(partial(made.draw, min_trials=4, max_trials=4), agent.needs.batch)
-    loop = on_policy.start(agent, made.env, tasks, pool, jax.random.key(0))
-    chunk = on_policy.make_chunk(agent, made.env, tasks, updates=CHUNK)
+    loop = on_policy.start(agent, Solo(made.env), tasks, pool, jax.random.key(0))
+    chunk = on_policy.make_chunk(agent, Solo(made.env), tasks, updates=CHUNK)
     for _ in range(MOST // CHUNK):
         loop, _ = chunk(loop, pool)
         loop, values = on_policy.drain(loop)

@@ -12,6 +12,7 @@ from rekindle.core.types import Agent, Rollout
 from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
 from rekindle.train import on_policy
+from rekindle.train.worlds import Solo
 
 GAMMA = 0.9
 MEMORYLESS = ppo.Config(learning_rate=5e-3, gamma=GAMMA, reward_scale=1.0, entropy_weight=0.01, minibatches=2,
@@ -23,10 +24,10 @@ def learn(name: str, agent: Agent, *, updates: int, seed: int = 0) -> Rollout:
     made = registry.make(f"probe/{name}")
     pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
     tasks = Uniform(partial(made.draw, min_trials=made.trials, max_trials=made.trials), agent.needs.batch)
-    loop = on_policy.start(agent, made.env, tasks, pool, jax.random.key(seed))
-    loop, _ = on_policy.make_chunk(agent, made.env, tasks, updates=updates)(loop, pool)
+    loop = on_policy.start(agent, Solo(made.env), tasks, pool, jax.random.key(seed))
+    loop, _ = on_policy.make_chunk(agent, Solo(made.env), tasks, updates=updates)(loop, pool)
     proposal = tasks.propose(jax.random.key(2), (), pool)
-    _, seen = jax.jit(partial(on_policy.collect, agent, made.env))(proposal, jax.random.key(1), loop)
+    _, seen = jax.jit(partial(on_policy.collect, agent, Solo(made.env)))(proposal, jax.random.key(1), loop)
     return jax.device_get(seen)
 
 

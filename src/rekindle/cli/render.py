@@ -21,7 +21,7 @@ from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import NOOP, Task
 from rekindle.envs.xland.render import Moment, frames_of_episode
-from rekindle.envs.xland.text import parse_task
+from rekindle.envs.xland.text import parse_task, players_in
 from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.library import files
 from rekindle.report.episode import record_episode
@@ -85,7 +85,7 @@ def draw(options: Options) -> dict[str, Any]:
         moments = [Moment(jax.device_get(state.scene), task, 0, 0, 0.0)]
         files.write_bytes(options.out, _still(next(frames_of_episode(moments, cell=options.cell)), suffix))
     else:
-        moments = record_episode(env, _policy(options.policy, env), task, play_key)
+        moments = record_episode(env, [_policy(options.policy, env)] * env.spec.players, task, play_key)
         write_video(frames_of_episode(moments, cell=options.cell), options.out, options.fps)
     rewards = np.zeros(int(task.trials))
     for moment in moments:
@@ -97,9 +97,12 @@ def find_task(name: str, key: Any, seed: int) -> tuple[Trials, Task]:
     """The task in a text file, or one drawn from the held-out tasks of an environment, and what to play it in."""
     path = Path(name)
     if os.path.isfile(path):
-        task = parse_task(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        players = players_in(text)
+        task = parse_task(text, players=players)
         used = {int(task.game.goal[1]), *(int(code) for code in task.game.rules[:, 1] if code)}
-        return Trials(XLand(max_rules=task.game.rules.shape[0], relations=tuple(sorted(used)))), task
+        rules = task.game.rules.shape[0]
+        return Trials(XLand(max_rules=rules, relations=tuple(sorted(used)), players=players)), task
     if path.suffix in (".txt", ".task"):
         raise ConfigError(f"there is no file {name!r}; give a task as text, or an environment id such as xland/f0.")
     made = registry.make(name)

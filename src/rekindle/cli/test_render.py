@@ -34,6 +34,13 @@ def test_a_task_in_a_file_becomes_a_picture_or_an_episode(task, tmp_path):
     assert (tmp_path / "a.mp4").read_bytes()[4:8] == b"ftyp"
 
 
+def test_a_task_for_two_is_known_by_its_map_and_a_family_by_its_id(tmp_path):
+    (tmp_path / "task.txt").write_text(TASK.replace("#.>.0#", "#N>.0#").replace("[hidden]", "[hidden from partner]"))
+    film = draw(Options(str(tmp_path / "task.txt"), tmp_path / "a.gif", cell=16))
+    assert film["frames"] == 5 + 1 and len(film["rewards"]) == 1
+    assert draw(Options("xland/probe-pass-over-the-wall", tmp_path / "b.png", cell=16))["frames"] == 1
+
+
 def test_the_same_seed_draws_the_same_picture_of_an_environment(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 2)):
         draw(Options("xland/doors-2", tmp_path / f"{name}.png", seed=seed, cell=16))

@@ -26,8 +26,16 @@ def to_gymnasium(world: str | Made, seed: int = 0, **options: Any) -> "Gymnasium
     """One of our worlds as a Gymnasium environment; an episode is k trials of a task that `reset` draws.
 
     `options` go to `registry.make`. It does not reset by itself; for many worlds side by side, use the JAX environment.
+
+    Raises:
+        ConfigError: the world has more than one player.
     """
     made = registry.make(world, **options) if isinstance(world, str) else world
+    if made.spec.players != 1:
+        raise ConfigError(
+            f"Gymnasium's worlds have one player; {made.spec.id} has {made.spec.players}. Use the JAX environment that "
+            "rekindle.envs.registry.make returns."
+        )
     return GymnasiumEnv(made, seed)
 
 

@@ -20,9 +20,9 @@ from rekindle.envs.wrappers import Trials
 CHEAP = {"xland": {"worlds": 4, "games": 8}, "probe": {}}
 SHIPPED = ("xland/f0t-v1",)
 SAME = {f"xland/doors-{n}-v1" for n in range(3, 9)} | {
-    f"xland/{name}-v1" for name in ("f0", "f0-visible", "f0-diluted", "f1")
-}
-"""Other worlds and games for the programs of doors-2 and f0t; left out to save time."""
+    f"xland/{name}-v1" for name in ("f0", "f0-visible", "f0-diluted", "f1", "c2-f1")
+} | {id for id in registry.ids() if id.startswith("xland/probe-")}  # fmt: skip
+"""Other worlds and games for the programs of doors-2, f0t and c2; left out to save time."""
 
 
 @pytest.mark.parametrize("id", sorted(registry.ids().keys() - SAME))

@@ -71,6 +71,11 @@ def test_unknown_worlds_are_refused():
         from_gymnasium("CartPool-v1")
 
 
+def test_two_players_are_refused_in_one_sentence():
+    with pytest.raises(ConfigError, match=r"one player; xland/c2-v1 has 2\. Use the JAX environment"):
+        to_gymnasium("xland/c2", worlds=2, games=2)
+
+
 def test_a_missing_extra_names_the_mend():
     code = (
         "import sys; sys.modules['gymnasium'] = None\n"

@@ -62,22 +62,26 @@ def make_exam(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = N
     Raises:
         GoalError: it leaves out all.
     """
-    total = pools.num_tasks(pool)
-    numbers = np.random.default_rng(seed).permutation(total)[:tasks]
-    unpack = jax.jit(jax.vmap(lambda pool, i: pools.task(pool, i, 1), in_axes=(None, 0)))
-    chosen = jax.tree.map(np.asarray, unpack(jax.tree.map(jnp.asarray, pool), jnp.asarray(numbers)))
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], chosen) for i in range(len(numbers))]
+    chosen, each = choose_tasks(pool, tasks, seed)
     world = env.env
     assert isinstance(world, XLand)
     plans = planner.plan_many(world, each, cache=cache, progress=progress)
     good = np.flatnonzero([plan.solvable and plan.exact and plan.optimum_exact for plan in plans])
     if not len(good):
         raise GoalError(
-            f"the best possible reward is known for none of {len(numbers)} worlds: the goal cannot be reached in them, "
+            f"the best possible reward is known for none of {len(each)} worlds: the goal cannot be reached in them, "
             "or does not last once it is reached (a rule takes its objects)."
         )
     kept = jax.tree.map(lambda leaf: leaf[good], chosen)
-    return Exam(env, kept, np.asarray([plans[i].optimum for i in good]), len(numbers) - len(good))
+    return Exam(env, kept, np.asarray([plans[i].optimum for i in good]), len(each) - len(good))
+
+
+def choose_tasks(pool: TaskPool, tasks: int, seed: int) -> tuple[Task, list[Task]]:
+    """At most so many tasks of a pool, drawn without repetition: stacked, and one by one."""
+    numbers = np.random.default_rng(seed).permutation(pools.num_tasks(pool))[:tasks]
+    unpack = jax.jit(jax.vmap(lambda pool, i: pools.task(pool, i, 1), in_axes=(None, 0)))
+    chosen = jax.tree.map(np.asarray, unpack(jax.tree.map(jnp.asarray, pool), jnp.asarray(numbers)))
+    return chosen, [jax.tree.map(lambda leaf, i=i: leaf[i], chosen) for i in range(len(numbers))]
 
 
 def sit(exam: Exam, policy: Policy | Any, key: Key[Array, ""], *, trials: int, repetitions: int,

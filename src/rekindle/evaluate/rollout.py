@@ -1,23 +1,36 @@
-"""Rolling policies out on tasks: rewards by task, repetition and trial."""
+"""Rolling policies out on tasks: rewards and metrics by task, repetition and trial."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from rekindle.core.types import Policy
+from rekindle.core.errors import ConfigError
+from rekindle.core.types import Obs, Policy
 from rekindle.envs.base import Env
+from rekindle.envs.seats import seat_obs
 
 MAX_ROWS = 2048
 """Episodes that run side by side; more are done in turns, so that memory stays small and one program serves all."""
 
 
+class Played(NamedTuple):
+    """What episodes came to."""
+
+    reward: Float[np.ndarray, "n repetitions K"]
+    """Of each trial; where players have rewards of their own, their mean."""
+    metrics: dict[str, Float[np.ndarray, "n repetitions K ..."]]
+    """Those asked for, summed over each trial up to the step of its first reward, that step included."""
+
+
 def trial_rewards(
     env: Env,
-    policy: Policy,
+    policy: Policy | Sequence[Policy],
     tasks: PyTree,
     key: Key[Array, ""],
     *,
@@ -25,11 +38,40 @@ def trial_rewards(
     repetitions: int,
     explore: bool = True,
 ) -> Float[np.ndarray, "n repetitions K"]:
-    """Reward of every trial of `repetitions` episodes of `trials` trials for each of n stacked tasks.
+    """Reward of every trial; see `play`."""
+    return play(env, policy, tasks, key, trials=trials, repetitions=repetitions, explore=explore).reward
 
-    `env` is an environment of trials whose params have `trials` and `trial_length` (envs/wrappers.py); episodes are
-    independent: random streams differ by task and repetition. `explore` samples actions, else they are greedy.
+
+def play(
+    env: Env,
+    policy: Policy | Sequence[Policy],
+    tasks: PyTree,
+    key: Key[Array, ""],
+    *,
+    trials: int,
+    repetitions: int,
+    explore: bool = True,
+    metrics: tuple[str, ...] = (),
+) -> Played:
+    """Play `repetitions` episodes of `trials` trials of each of n stacked tasks.
+
+    Episodes are independent: random streams differ by task and repetition.
+
+    Args:
+        env: an environment of trials whose params have `trials` and `trial_length` (envs/wrappers.py).
+        policy: what acts; with several players one policy per seat, each made for `seat_spec(env.spec)` (envs/seats.py)
+            and with a memory of its own. The same policy may take several seats.
+        tasks: stacked along a first axis.
+        key: of starts and actions.
+        trials: per episode, K.
+        repetitions: episodes per task.
+        explore: sample actions, else they are greedy.
+        metrics: names of numbers in `TimeStep.metrics` to sum up.
+
+    Raises:
+        ConfigError: there are not as many policies as seats.
     """
+    seats = take_seats(env, policy)
     num_tasks = int(np.shape(tasks.trial_length)[0])
     steps = trials * int(np.max(tasks.trial_length))
     rows = num_tasks * repetitions
@@ -39,30 +81,79 @@ def trial_rewards(
     done = []
     for turn, part in enumerate(index.reshape(-1, size)):
         batch = jax.tree.map(lambda x, part=part: jnp.asarray(x)[part], tasks)
-        done.append(np.asarray(_episodes(env, policy, batch, jax.random.fold_in(key, turn), steps, trials, explore)))
-    return np.concatenate(done)[:rows].reshape(num_tasks, repetitions, trials)
+        turn_key = jax.random.fold_in(key, turn)
+        done.append(jax.device_get(_episodes(env, seats, batch, turn_key, steps, trials, explore, metrics)))
+
+    def by_task(*parts: np.ndarray) -> np.ndarray:
+        whole = np.concatenate(parts)[:rows]
+        return whole.reshape(num_tasks, repetitions, *whole.shape[1:])
+
+    return Played(*jax.tree.map(by_task, *done))
+
+
+def take_seats(env: Env, policy: Policy | Sequence[Policy]) -> tuple[Policy, ...]:
+    """One policy per seat.
+
+    Raises:
+        ConfigError: there are not as many policies as seats.
+    """
+    seats = (policy,) if isinstance(policy, Policy) else tuple(policy)
+    if len(seats) != env.spec.players:
+        raise ConfigError(f"{env.spec.id} has {env.spec.players} players and needs a policy each; got {len(seats)}.")
+    return seats
+
+
+def act_in_seats(
+    seats: tuple[Policy, ...],
+    key: Key[Array, ""],
+    carries: tuple[PyTree, ...],
+    obs: Obs,
+    start: Bool[Array, " B"],
+    *,
+    explore: bool,
+) -> tuple[Array, tuple[PyTree, ...]]:
+    """Actions `[B]`, or `[B, P]` of several players, each of which sees its own part; and their memories."""
+    if len(seats) == 1:
+        out = seats[0].act(key, carries[0], obs, start, explore=explore)
+        return out.action, (out.carry,)
+    keys = jax.random.split(key, len(seats))
+    outs = [policy.act(keys[p], carries[p], seat_obs(obs, p), start, explore=explore) for p, policy in enumerate(seats)]
+    return jnp.stack([out.action for out in outs], axis=1), tuple(out.carry for out in outs)
 
 
 @eqx.filter_jit
 def _episodes(
-    env: Env, policy: Policy, tasks: PyTree, key: Key[Array, ""], steps: int, trials: int, explore: bool
-) -> Float[Array, "rows K"]:
+    env: Env, seats: tuple[Policy, ...], tasks: PyTree, key: Key[Array, ""], steps: int, trials: int, explore: bool,
+    metrics: tuple[str, ...],
+) -> tuple[Float[Array, "rows K"], dict[str, Array]]:  # fmt: skip
     reset_key, run_key = jax.random.split(key)
     rows = tasks.trial_length.shape[0]
     state, first = jax.vmap(env.reset)(jax.random.split(reset_key, rows), tasks)
 
     def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, None]:
-        state, obs, start, carry, trial, alive, total = now
+        state, obs, start, carries, trial, alive, total, sums = now
         act_key, env_key = jax.random.split(key)
-        out = policy.act(act_key, carry, obs, start, explore=explore)
-        state, ts = jax.vmap(env.step)(jax.random.split(env_key, rows), state, out.action, tasks)
-        earned = jnp.where(alive, ts.reward, 0.0)
-        total = total + jax.nn.one_hot(trial, trials) * earned[:, None]
+        action, carries = act_in_seats(seats, act_key, carries, obs, start, explore=explore)
+        state, ts = jax.vmap(env.step)(jax.random.split(env_key, rows), state, action, tasks)
+        here = jax.nn.one_hot(trial, trials)
+        waiting = alive & (jnp.sum(total * here, axis=1) == 0)
+        sums = {name: kept + _spread(waiting, here, ts.metrics[name]) for name, kept in sums.items()}
+        reward = ts.reward if len(seats) == 1 else jnp.mean(ts.reward, axis=1)
+        earned = jnp.where(alive, reward, 0.0)
+        total = total + here * earned[:, None]
         trial = trial + (ts.trial_end & alive).astype(jnp.int32)
         alive = alive & ~ts.terminated & ~ts.truncated
-        return (state, ts.obs, jnp.zeros_like(start), out.carry, trial, alive, total), None
+        return (state, ts.obs, jnp.zeros_like(start), carries, trial, alive, total, sums), None
 
-    begin = (state, first.obs, jnp.ones(rows, bool), policy.init_carry(rows), jnp.zeros(rows, jnp.int32),
-             jnp.ones(rows, bool), jnp.zeros((rows, trials)))  # fmt: skip
+    carries = tuple(policy.init_carry(rows) for policy in seats)
+    sums = {name: jnp.zeros((rows, trials, *first.metrics[name].shape[1:])) for name in metrics}
+    begin = (state, first.obs, jnp.ones(rows, bool), carries, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool),
+             jnp.zeros((rows, trials)), sums)  # fmt: skip
     after, _ = jax.lax.scan(step, begin, jax.random.split(run_key, steps))
-    return after[-1]
+    return after[-2], after[-1]
+
+
+def _spread(flag: Bool[Array, " rows"], here: Float[Array, "rows K"], value: Array) -> Array:
+    """`value` `[rows, ...]` where the flag is set, at the trial that is played: `[rows, K, ...]`."""
+    weight = jnp.where(flag[:, None], here, 0.0).reshape(*here.shape, *(1,) * (value.ndim - 1))
+    return weight * value.astype(jnp.float32)[:, None]

@@ -1,5 +1,6 @@
 """An episode of XLand as a list of moments, to be drawn."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,22 +17,24 @@ from rekindle.envs.xland.env import State
 from rekindle.envs.xland.game import Scene
 from rekindle.envs.xland.level import Task
 from rekindle.envs.xland.render import Moment
+from rekindle.evaluate.rollout import act_in_seats, take_seats
 
 
 def record_episode(
-    env: Trials, policy: Policy, task: Task, key: Key[Array, ""], *, explore: bool = True
+    env: Trials, policy: Policy | Sequence[Policy], task: Task, key: Key[Array, ""], *, explore: bool = True
 ) -> list[Moment]:
     """Play one episode of `task.trials` trials; each trial has its opening and then one moment per step.
 
     Args:
-        env: `Trials` around an `XLand` for one player.
-        policy: what acts; a batch of one row.
+        env: `Trials` around an `XLand`.
+        policy: what acts, a batch of one row; with two players one policy per seat.
         task: the one to play.
         key: of the starts and the actions.
         explore: sample actions, else the greedy ones.
     """
     steps = int(task.trials) * int(task.trial_length)
-    opening, played = jax.device_get(_play(env, policy, jax.tree.map(jnp.asarray, task), key, steps, explore))
+    seats = take_seats(env, policy)
+    opening, played = jax.device_get(_play(env, seats, jax.tree.map(jnp.asarray, task), key, steps, explore))
     task = jax.tree.map(np.asarray, task)
     moments = [Moment(opening, task, 0, 0, 0.0)]
     for t in range(steps):
@@ -82,21 +85,24 @@ class _Step(eqx.Module):
 
 @eqx.filter_jit
 def _play(
-    env: Trials, policy: Policy, task: Task, key: Key[Array, ""], steps: int, explore: bool
+    env: Trials, seats: tuple[Policy, ...], task: Task, key: Key[Array, ""], steps: int, explore: bool
 ) -> tuple[Scene, _Step]:
     shown = replace(env, env=_Shown(env.env))
     reset_key, run_key = jax.random.split(key)
     state, first = shown.reset(reset_key, task)
 
     def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, _Step]:
-        state, obs, start, carry = now
+        state, obs, start, carries = now
         act_key, env_key = jax.random.split(key)
-        out = policy.act(act_key, carry, jax.tree.map(lambda leaf: leaf[None], obs), start, explore=explore)
-        after, ts = shown.step(env_key, state, out.action[0], task)
+        row = jax.tree.map(lambda leaf: leaf[None], obs)
+        action, carries = act_in_seats(seats, act_key, carries, row, start, explore=explore)
+        after, ts = shown.step(env_key, state, action[0], task)
         scene: Any = ts.metrics["scene"]
-        seen = _Step(scene, after.inner.scene, state.trial, state.time + 1, ts.reward, ts.trial_end, ts.terminated)
-        return (after, ts.obs, jnp.zeros_like(start), out.carry), seen
+        seen = _Step(
+            scene, after.inner.scene, state.trial, state.time + 1, jnp.mean(ts.reward), ts.trial_end, ts.terminated
+        )
+        return (after, ts.obs, jnp.zeros_like(start), carries), seen
 
-    begin = (state, first.obs, jnp.ones(1, bool), policy.init_carry(1))
+    begin = (state, first.obs, jnp.ones(1, bool), tuple(policy.init_carry(1) for policy in seats))
     _, played = jax.lax.scan(step, begin, jax.random.split(run_key, steps))
     return state.inner.scene, played

@@ -2,9 +2,11 @@ import jax
 import numpy as np
 import pytest
 
+from rekindle.core.errors import ConfigError
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import HOLD, NOOP, PICK
+from rekindle.envs.xland.render import frames_of_episode
 from rekindle.envs.xland.text import parse_task
 from rekindle.evaluate.policies import ConstantPolicy
 from rekindle.report.episode import record_episode
@@ -46,3 +48,20 @@ def test_a_terminal_trial_ends_at_its_success():
     moments = play(PICK, reward="terminal")
     assert [(m.trial, m.time) for m in moments] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert moments[-1].reward == pytest.approx(1 - 0.9 / 4)
+
+
+def test_two_policies_take_two_seats():
+    text = (
+        TASK.replace("hold yellow sphere", "hold(partner, yellow sphere)")
+        .replace("#.>0#", "#>.0W#")
+        .replace("####", "#####")
+    )
+    env = Trials(XLand(relations=(HOLD,), players=2))
+    moments = record_episode(env, [ConstantPolicy(NOOP), ConstantPolicy(PICK)], parse_task(text, players=2),
+                             jax.random.key(0))  # fmt: skip
+    assert [m.reward for m in moments] == [0, 1, 1, 1, 1] * 2
+    assert [m.scene.hand.tolist() for m in moments] == [[-1, -1], *[[-1, 0]] * 4] * 2
+    frame = next(frames_of_episode(moments[1:2], cell=16))
+    assert frame.dtype == np.uint8 and frame.shape[2] == 3
+    with pytest.raises(ConfigError, match="needs a policy each"):
+        record_episode(env, ConstantPolicy(NOOP), parse_task(text, players=2), jax.random.key(0))

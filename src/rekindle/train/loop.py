@@ -17,9 +17,9 @@ from rekindle.core.errors import ConfigError, DivergedError
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
 from rekindle.core.types import Agent, Policy
 from rekindle.curriculum.base import Curriculum
-from rekindle.envs.base import Env
 from rekindle.library.run import Run
 from rekindle.train import on_policy
+from rekindle.train.worlds import Worlds
 
 Source = Callable[[float], PyTree]
 """From the share of the budget that is spent, in [0, 1], to the environment's params: pools, mixtures, ramps."""
@@ -70,7 +70,7 @@ class Trained(NamedTuple):
 
 def train(
     agent: Agent,
-    env: Env,
+    worlds: Worlds,
     curriculum: Curriculum,
     source: Source,
     key: Key[Array, ""],
@@ -93,9 +93,9 @@ def train(
     saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
-    fresh = on_policy.make_start(agent, env, curriculum)(source(0.0), start_key, state)
+    fresh = on_policy.make_start(agent, worlds, curriculum)(source(0.0), start_key, state)
     loop, clock, evaluations = resumed(fresh, run, tag)
-    chunk = on_policy.make_chunk(agent, env, curriculum, updates=plan.chunk_updates)
+    chunk = on_policy.make_chunk(agent, worlds, curriculum, updates=plan.chunk_updates)
     per_update = curriculum.rows * agent.needs.length
     env_steps, stats = int(loop.updates) * per_update, jax.jit(curriculum.stats)
     status: Literal["done", "interrupted", "stopped"] = "done"

@@ -5,7 +5,6 @@ What surrounds it (progress, evaluation, checkpoints, Ctrl-C) is in `loop.py`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,10 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from rekindle.core.types import Agent, EnvSpec, Obs, Proposal, Rollout, TimeStep, given
+from rekindle.core.types import Agent, Obs, Proposal, Rollout, TimeStep, given
 from rekindle.curriculum.base import Curriculum
-from rekindle.envs.base import Env
-from rekindle.envs.wrappers import AutoReset, AutoResetState
+from rekindle.train.worlds import Worlds
 
 MAX_TRIALS = 16
 """Trials that are told apart in the metrics; later ones count as the last."""
@@ -36,7 +34,9 @@ class LoopState(NamedTuple):
     """Everything between two chunks. `updates` numbers the random streams."""
 
     agent: Any
-    env: AutoResetState
+    worlds: Any
+    partners: Any
+    """Co-players; () where worlds have one player."""
     obs: Obs
     start: Bool[Array, " B"]
     carry: PyTree
@@ -48,55 +48,30 @@ class LoopState(NamedTuple):
     key: Key[Array, ""]
 
 
-@dataclass(frozen=True)
-class _Proposed:
-    """An environment whose params are a proposal's entry."""
-
-    env: Env
-
-    @property
-    def spec(self) -> EnvSpec:
-        return self.env.spec
-
-    def reset(self, key: Key[Array, ""], params: Proposal) -> tuple[Any, TimeStep]:
-        return self.env.reset(key, params.task)
-
-    def step(self, key: Key[Array, ""], state: Any, action: Array, params: Proposal) -> tuple[Any, TimeStep]:
-        return self.env.step(key, state, action, params.task)
-
-
-def worlds(env: Env) -> AutoReset:
-    """A row: the next episode plays one of the alternatives that are proposed at that moment."""
-
-    def choose(key: Key[Array, ""], proposal: Proposal, _: Any) -> Proposal:
-        chosen = jax.random.randint(key, (), 0, proposal.number.shape[0])
-        return jax.tree.map(lambda leaf: leaf[chosen], proposal)
-
-    return AutoReset(_Proposed(env), choose)
-
-
 def start(
-    agent: Agent, env: Env, curriculum: Curriculum, source: PyTree, key: Key[Array, ""], *, state: Any = None
+    agent: Agent, worlds: Worlds, curriculum: Curriculum, source: PyTree, key: Key[Array, ""], *, state: Any = None
 ) -> LoopState:
     """The state before the first update; `state` continues from a trained agent instead of fresh weights."""
     init_key, propose_key, reset_key, run_key = jax.random.split(key, 4)
     rows = curriculum.rows
-    fresh = agent.init(init_key, env.spec) if state is None else state
+    fresh = agent.init(init_key, worlds.spec) if state is None else state
     progress = curriculum.init(source)
     proposal = curriculum.propose(propose_key, progress, source)
-    env_state, first = jax.vmap(worlds(env).reset)(jax.random.split(reset_key, rows), proposal)
+    partners = worlds.gather(agent, fresh)
+    began, obs = worlds.reset(reset_key, proposal, partners)
     zeros = jnp.zeros(MAX_TRIALS)
     counts = TrialCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zeros, zeros, zeros)
     ones = jnp.ones(rows, bool)
     carry = agent.init_carry(fresh, rows)
-    return own(
-        LoopState(fresh, env_state, first.obs, ones, carry, counts, progress, jnp.zeros(()), jnp.int32(0), run_key)
-    )
+    return own(LoopState(fresh, began, partners, obs, ones, carry, counts, progress, jnp.zeros(()), jnp.int32(0),
+                         run_key))  # fmt: skip
 
 
-def make_start(agent: Agent, env: Env, curriculum: Curriculum) -> Callable[[PyTree, Key[Array, ""], Any], LoopState]:
+def make_start(
+    agent: Agent, worlds: Worlds, curriculum: Curriculum
+) -> Callable[[PyTree, Key[Array, ""], Any], LoopState]:
     """`start` compiled as one program, from source, key and state; hundreds of small ones take ten times as long."""
-    return jax.jit(lambda source, key, state: start(agent, env, curriculum, source, key, state=state))
+    return jax.jit(lambda source, key, state: start(agent, worlds, curriculum, source, key, state=state))
 
 
 def own(loop: LoopState) -> LoopState:
@@ -105,20 +80,18 @@ def own(loop: LoopState) -> LoopState:
 
 
 def collect(
-    agent: Agent, env: Env, proposal: Proposal, key: Key[Array, ""], loop: LoopState
+    agent: Agent, worlds: Worlds, proposal: Proposal, key: Key[Array, ""], loop: LoopState
 ) -> tuple[LoopState, Rollout]:
     """`needs.length` steps of every world; an episode that ends is followed by one of the row's proposed tasks."""
-    world = worlds(env)
     steps_key, last_key = jax.random.split(key)
     loop = loop._replace(carry=agent.refresh(loop.agent, loop.carry))
 
     def step(now: LoopState, key: Key[Array, ""]) -> tuple[LoopState, tuple]:
         act_key, value_key, env_key = jax.random.split(key, 3)
         out = agent.act(act_key, now.agent, now.carry, now.obs, now.start, explore=True)
-        played = now.env.params
+        played = worlds.played(now.worlds)
         action = jnp.where(played.forced >= 0, played.forced.astype(out.action.dtype), out.action)
-        env_keys = jax.random.split(env_key, now.start.shape[0])
-        env_state, ts = jax.vmap(world.step)(env_keys, now.env, action, proposal)
+        state, ts = worlds.step(env_key, now.worlds, action, proposal, now.partners)
         no = jnp.zeros_like(now.start)
 
         def cut_value() -> Float[Array, " B"]:
@@ -129,7 +102,7 @@ def collect(
         kept = (now.obs, action, ts.reward, now.start, ts.terminated, ts.truncated, ts.trial_end | ended, final_value,
                 out.extras, played.number, played.learn, played.forced)  # fmt: skip
         counts = count(now.counts, ts, ended, played.learn)
-        return now._replace(env=env_state, obs=ts.obs, start=ended, carry=out.carry, counts=counts), kept
+        return now._replace(worlds=state, obs=ts.obs, start=ended, carry=out.carry, counts=counts), kept
 
     after, kept = jax.lax.scan(step, loop, jax.random.split(steps_key, agent.needs.length))
     obs, action, reward, begun, terminated, truncated, trial_end, final_value, extras, number, learn, forced = kept
@@ -159,7 +132,7 @@ def count(counts: TrialCounts, ts: TimeStep, ended: Bool[Array, " B"], learn: Bo
 
 
 def chunk(
-    agent: Agent, env: Env, curriculum: Curriculum, updates: int, loop: LoopState, source: PyTree
+    agent: Agent, worlds: Worlds, curriculum: Curriculum, updates: int, loop: LoopState, source: PyTree
 ) -> tuple[LoopState, Any]:
     """`updates` updates on tasks that the curriculum proposes from `source`; metrics are means over them."""
     batch = agent.needs.batch
@@ -167,7 +140,7 @@ def chunk(
     def one(loop: LoopState, _: None) -> tuple[LoopState, tuple[Any, Array]]:
         propose_key, rollout_key, update_key = jax.random.split(jax.random.fold_in(loop.key, loop.updates), 3)
         proposal = curriculum.propose(propose_key, loop.curriculum, source)
-        loop, rollout = collect(agent, env, proposal, rollout_key, loop)
+        loop, rollout = collect(agent, worlds, proposal, rollout_key, loop)
         loop = loop._replace(curriculum=curriculum.report(loop.curriculum, rollout))
         mine = rollout if curriculum.rows == batch else rollout.rows(slice(0, batch))
 
@@ -183,7 +156,8 @@ def chunk(
                 jnp.any(mine.learn), learn, lambda: (loop.agent, nothing, jnp.float32(0))
             )
         learnt = loop.learnt + jnp.sum(mine.learn.astype(jnp.float32)) / 1000
-        return loop._replace(agent=state, updates=loop.updates + 1, learnt=learnt), (metrics, done)
+        partners = worlds.grow(agent, state, loop.partners, learnt)
+        return loop._replace(agent=state, partners=partners, updates=loop.updates + 1, learnt=learnt), (metrics, done)
 
     loop, (metrics, done) = jax.lax.scan(one, loop, None, length=updates)
     return loop, jax.tree.map(lambda x: jnp.sum(x) / jnp.maximum(jnp.sum(done), 1), metrics)
@@ -192,9 +166,9 @@ def chunk(
 Chunk = Callable[[LoopState, PyTree], tuple[LoopState, Any]]
 
 
-def make_chunk(agent: Agent, env: Env, curriculum: Curriculum, *, updates: int) -> Chunk:
+def make_chunk(agent: Agent, worlds: Worlds, curriculum: Curriculum, *, updates: int) -> Chunk:
     """`chunk` compiled once; it takes over the memory of the state it is given."""
-    return jax.jit(partial(chunk, agent, env, curriculum, updates), donate_argnums=0)
+    return jax.jit(partial(chunk, agent, worlds, curriculum, updates), donate_argnums=0)
 
 
 def drain(loop: LoopState) -> tuple[LoopState, dict[str, float]]:

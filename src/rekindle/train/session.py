@@ -14,11 +14,13 @@ from rekindle.core.errors import LibraryError
 from rekindle.core.types import Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
+from rekindle.envs.seats import seat_spec
 from rekindle.library.artefact import save_policy
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.train.loop import Plan, Progress, Trained, train
+from rekindle.train.worlds import Pairs, Solo
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Order:
     """Options of the environment's pool, such as the number of games."""
     choice: dict[str, Any] = field(default_factory=dict)
     """Settings of the curriculum, such as the size of its archive."""
+    partners: dict[str, Any] = field(default_factory=dict)
+    """Settings of the pool of co-players, in worlds for two."""
     init: str | None = None
     """A run whose policy training goes on from."""
     min_trials: int = 1
@@ -101,7 +105,7 @@ def _carry_out(
     key = jax.random.key(seed)
     state = None
     if order.init is not None:
-        parent = load(library.find(order.init).fetch("policy"), env_spec=made.spec)
+        parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
     tasks, source = make_curriculum(order.curriculum, order.env, agent, seed=seed,
@@ -111,19 +115,9 @@ def _carry_out(
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / (tasks.rows * agent.needs.length)))
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
-    trained = train(
-        agent,
-        made.env,
-        tasks,
-        source,
-        key,
-        plan,
-        run=run,
-        state=state,
-        show=show,
-        evaluate=evaluate,
-    )
-    save_policy(run.path / "policy", **export(agent, trained.state, made.spec), provenance={"run": run.id})
+    worlds = Solo(made.env) if made.spec.players == 1 else Pairs(made.env, agent, **order.partners)
+    trained = train(agent, worlds, tasks, source, key, plan, run=run, state=state, show=show, evaluate=evaluate)
+    save_policy(run.path / "policy", **export(agent, trained.state, worlds.spec), provenance={"run": run.id})
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
     return trained

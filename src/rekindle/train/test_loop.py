@@ -18,6 +18,7 @@ from rekindle.envs import registry
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train.loop import Plan, spent, train
+from rekindle.train.worlds import Solo
 
 STEPS = 8 * 12 * 6
 AGENT = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8))
@@ -28,7 +29,7 @@ def world():
     made = registry.make("probe/bandit-trials")
     tasks = Uniform(partial(made.draw, min_trials=1, max_trials=4), AGENT.needs.batch)
     pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
-    return made.env, tasks, lambda share: pool
+    return Solo(made.env), tasks, lambda share: pool
 
 
 def a_run(folder) -> Run:

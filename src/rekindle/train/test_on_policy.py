@@ -11,10 +11,11 @@ from rekindle.core.types import Proposal, TimeStep
 from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
 from rekindle.train import on_policy
+from rekindle.train.worlds import Solo
 
 CONFIG = ppo.Config(num_envs=4, rollout_length=25, minibatches=2, epochs=1, hidden=8, width=8)
 MADE = registry.make("probe/identity")
-ENV = MADE.env
+ENV = Solo(MADE.env)
 AGENT = ppo.make(CONFIG)
 TASKS = Uniform(partial(MADE.draw, min_trials=1, max_trials=3), CONFIG.num_envs)
 
@@ -53,7 +54,7 @@ def test_the_same_seed_is_the_same_thousand_steps_bit_for_bit(pool, chunk):
     first = thousand(0)
     assert differing(first, thousand(0)) == []
     other = differing(first, thousand(1))
-    assert any(name.startswith("agent.net") for name in other) and any(name.startswith("env") for name in other)
+    assert any(name.startswith("agent.net") for name in other) and any(name.startswith("worlds") for name in other)
 
 
 def test_a_checkpoint_resumes_bit_for_bit(pool, chunk):

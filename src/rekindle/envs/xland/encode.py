@@ -3,12 +3,15 @@
 A thing is (shape, colour): (0, 0) nothing; shapes 1..4 with colours 1..3; (5, 0) me, (6, 0) partner; the hidden object
 number n is (6 + n, 3 + n). A relation is 1..4, or 4 + n for the hidden relation number n. Negation is 0, 1, or 2 where
 it is hidden. A wholly hidden rule is a 2 followed by zeros; an empty row is all zeros.
+
+Of two players each is told by a mask of its own, and from its own point of view: the reader is `me`, whoever else
+plays is `partner`. So one network can take either seat.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int8
 
-from rekindle.envs.xland.level import MAX_PLACEHOLDERS, ME, RELATIONS, Game
+from rekindle.envs.xland.level import MAX_PLACEHOLDERS, ME, PARTNER, RELATIONS, Game
 
 HIDDEN = 2
 RULE_WIDTH = 12
@@ -29,20 +32,26 @@ def thing_code(code: Int8[Array, "*n"], placeholder: Int8[Array, "*n"]) -> Int8[
     return jnp.stack([shape, colour], axis=-1).astype(jnp.int8)
 
 
-def shown_goal(game: Game) -> Int8[Array, " 6"]:
-    """The goal, which is never hidden: negation, relation, shape and colour of a, of b."""
+def read_by(player: int, codes: Int8[Array, "*n"]) -> Int8[Array, "*n"]:
+    """Argument codes from the point of view of player 0 or 1."""
+    return jnp.where(codes >= ME, ME + PARTNER - codes, codes) if player else codes
+
+
+def shown_goal(game: Game, player: int = 0) -> Int8[Array, " 6"]:
+    """The goal, which is never hidden: negation, relation, shape and colour of a, of b; told to player 0 or 1."""
     goal = jnp.asarray(game.goal)
-    things = thing_code(goal[2:4], jnp.zeros(2, jnp.int8))
+    things = thing_code(read_by(player, goal[2:4]), jnp.zeros(2, jnp.int8))
     return jnp.concatenate([goal[:2], things.ravel()])
 
 
-def shown_rules(game: Game) -> Int8[Array, "R 12"]:
-    """The rules with the hidden parts masked: negation, relation, a, b, then three spawns."""
+def shown_rules(game: Game, player: int = 0) -> Int8[Array, "R 12"]:
+    """The rules with what player 0 or 1 is not told masked: negation, relation, a, b, then three spawns."""
     rules, mask = jnp.asarray(game.rules), jnp.asarray(game.mask)
+    mask = mask[player] if mask.ndim == 3 else mask
     hidden = mask[:, 1] > 0
     negation = jnp.where(hidden, HIDDEN, rules[:, 0])
     relation = jnp.where(hidden, len(RELATIONS) + mask[:, 1], rules[:, 1])
-    things = thing_code(rules[:, 2:], mask[:, 2:]).reshape(rules.shape[0], -1)
+    things = thing_code(read_by(player, rules[:, 2:]), mask[:, 2:]).reshape(rules.shape[0], -1)
     shown = jnp.concatenate([jnp.stack([negation, relation], axis=1).astype(jnp.int8), things], axis=1)
     secret = jnp.zeros_like(shown).at[:, 0].set(HIDDEN)
     shown = jnp.where(mask[:, :1] > 0, secret, shown)

@@ -5,10 +5,10 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int8, Int32, Key
+from jaxtyping import Array, Bool, Int8, Int32, Key
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Box, Discrete
+from rekindle.core.spaces import Box, Discrete, MultiDiscrete
 from rekindle.core.types import EnvSpec, Obs, TimeStep
 from rekindle.envs.xland import encode, game
 from rekindle.envs.xland.game import Scene, View
@@ -54,6 +54,8 @@ class XLand:
     """Hide what walls hide from the player."""
     relations: tuple[int, ...] = (TOUCHING, NEAR, HOLD, SEE)
     """Relations that tasks may use; the others are compiled out."""
+    reverse_order: bool = False
+    """Of two players, the second acts first on even steps instead of odd ones; steps are counted in a trial from 0."""
 
     def __post_init__(self) -> None:
         """Refuse views that are not centred on a column.
@@ -71,7 +73,7 @@ class XLand:
         size = self.view.size
         obs = {
             "view": Box((*axis, size, size, 2), 0, max(SEEN_CODES, len(COLOURS)), "int8"),
-            "heading": Discrete(4, "int8") if self.players == 1 else Box(axis, 0, 3, "int8"),
+            "heading": Discrete(4, "int8") if self.players == 1 else MultiDiscrete((4,) * self.players, "int8"),
             "hand": Box((*axis, 2), 0, max(len(SHAPES), len(COLOURS)), "int8"),
             "goal": Box((*axis, encode.GOAL_WIDTH), 0, encode.SHAPE_CODES, "int8"),
             "rules": Box((*axis, self.max_rules, encode.RULE_WIDTH), 0, encode.SHAPE_CODES, "int8", set_axis=True),
@@ -96,7 +98,9 @@ class XLand:
         """Act, fire rules, test the goal, look at the clock. Deterministic: the key is not used."""
         del key
         actions = jnp.atleast_1d(action).astype(jnp.int32)
-        scene, reached = game.advance(state.scene, params.world, params.game, actions, self.view, self.relations)
+        scene, reached = game.advance(
+            state.scene, params.world, params.game, actions, self.view, self.relations, self.second_first(state.time)
+        )
         state = State(scene, state.time + 1)
         length = jnp.asarray(params.trial_length).astype(jnp.int32)
         reward = reached.astype(jnp.float32)
@@ -111,17 +115,22 @@ class XLand:
             obs, reward, terminated, truncated, terminated | truncated, obs, {"dropped": scene.dropped}
         )
 
+    def second_first(self, time: int | Int32[Array, ""]) -> bool | Bool[Array, ""]:
+        """Whether player 2 acts before player 1 in the step after `time` steps of the trial."""
+        return (time % 2 == 1) ^ self.reverse_order
+
     def observe(self, state: State, params: Task) -> Obs:
         """What each player is shown; without a player axis if there is one player."""
         scene = state.scene
         hand = jnp.where(scene.hand >= 0, scene.kind[jnp.maximum(scene.hand, 0)], jnp.int8(0))
         views = jnp.stack([self.look(scene, params, p) for p in range(self.players)])
         obs = {"view": views, "heading": scene.heading, "hand": encode.thing_code(hand, jnp.zeros_like(hand))}
-        goal, rules = encode.shown_goal(params.game), encode.shown_rules(params.game)
         if self.players == 1:
-            return {**{name: value[0] for name, value in obs.items()}, "goal": goal, "rules": rules}
-        tell = {"goal": goal, "rules": rules}
-        return {**obs, **{k: jnp.broadcast_to(v, (self.players, *v.shape)) for k, v in tell.items()}}
+            told = {"goal": encode.shown_goal(params.game), "rules": encode.shown_rules(params.game)}
+            return {**{name: value[0] for name, value in obs.items()}, **told}
+        goals = jnp.stack([encode.shown_goal(params.game, p) for p in range(self.players)])
+        rules = jnp.stack([encode.shown_rules(params.game, p) for p in range(self.players)])
+        return {**obs, "goal": goals, "rules": rules}
 
     def look(self, scene: Scene, params: Task, p: int) -> Int8[Array, "V V 2"]:
         """The egocentric crop of player p."""

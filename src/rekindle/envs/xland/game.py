@@ -86,11 +86,38 @@ def opening(world: World, game: Game, layout: Int32[Array, ""], heading: Int8[Ar
 
 
 def advance(scene: Scene, world: World, game: Game, actions: Int32[Array, " P"], view: View,
-            relations: tuple[int, ...]) -> tuple[Scene, Bool[Array, ""]]:  # fmt: skip
-    """One step: act, fire rules, test the goal. `relations` lists (statically) the relation codes tasks may use."""
-    for p in range(scene.heading.shape[0]):
-        scene = act(scene, world, actions[p], p)
+            relations: tuple[int, ...], second_first: bool | Bool[Array, ""] = False
+            ) -> tuple[Scene, Bool[Array, ""]]:  # fmt: skip
+    """One step: act, fire rules, test the goal.
+
+    Args:
+        scene: before the step.
+        world: its terrain and gates.
+        game: its rules and goal.
+        actions: one per player.
+        view: the crop, which bounds what a player sees.
+        relations: lists (statically) the relation codes tasks may use.
+        second_first: player 2 acts before player 1; without effect where there is one player.
+    """
+    scene = act_all(scene, world, actions, second_first)
     return apply_rules(scene, world, game, view, relations)
+
+
+def act_all(scene: Scene, world: World, actions: Int32[Array, " P"], second_first: bool | Bool[Array, ""]) -> Scene:
+    """Every player acts, one after the other. Where player 2 comes first, the two change places for that long."""
+    if scene.heading.shape[0] == 1:
+        return act(scene, world, actions[0], 0)
+    scene = _change_places(scene, second_first)
+    first, second = jnp.where(second_first, actions[::-1], actions)
+    scene = act(act(scene, world, first, 0), world, second, 1)
+    return _change_places(scene, second_first)
+
+
+def _change_places(scene: Scene, change: bool | Bool[Array, ""]) -> Scene:
+    """The same scene with the numbers of the two players exchanged, if so."""
+    players = (scene.player_y, scene.player_x, scene.heading, scene.hand)
+    y, x, heading, hand = (jnp.where(change, leaf[::-1], leaf) for leaf in players)
+    return scene._replace(player_y=y, player_x=x, heading=heading, hand=hand)
 
 
 def act(scene: Scene, world: World, action: Int32[Array, ""], p: int) -> Scene:

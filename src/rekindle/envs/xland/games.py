@@ -8,10 +8,13 @@ the goal, so that firing its rules in order yields the goal's objects. What the 
 - A dead end never asks for what the chain or the goal asks for, and never punishes merely walking up to one of their
   objects: such tasks could not be solved at all.
 - Negated goals are mostly true before anyone acts; a recipe has to ask for them.
+- For two players, each reference to player 1 becomes one to player 2 with probability 1/2, and each player's mask is
+  drawn by itself. Goal and reward are shared. What one player could do, the two can: any player may fire any rule that
+  names none, and whoever is named acts.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,6 +25,7 @@ from rekindle.envs.xland.level import (
     ME,
     NEAR,
     NUM_TYPES,
+    PARTNER,
     SEE,
     TOUCHING,
     Game,
@@ -56,6 +60,7 @@ class Recipe:
     """Probability that a game has frozen objects at all."""
     frozen_types: float = 0.2
     """Probability that an initial type is frozen in such a game, unless it has to be moved."""
+    players: int = 1
     max_rules: int = 16
     max_objects: int = 20
 
@@ -66,6 +71,9 @@ F1 = Recipe(relations=(TOUCHING, NEAR, HOLD), chain=(1, 2), dead_ends=(0, 2), di
             max_rules=4, max_objects=12)  # fmt: skip
 FULL = Recipe()
 """The paper's ranges for one player; with `negation=0.5` also its negated goals."""
+C2 = replace(F0, players=2, frozen_games=0.5)
+C2_F1 = replace(F1, players=2, frozen_games=0.5)
+"""F0 and F1 for two players, with the paper's share of frozen objects, which it has in games for two only."""
 
 
 class Drawn(NamedTuple):
@@ -115,7 +123,10 @@ def _sample(rng: np.random.Generator, recipe: Recipe) -> Drawn:
         max_objects=recipe.max_objects,
         frozen=_frozen(rng, recipe, critical, objects),
     )
-    game = game._replace(mask=hide(rng, np.asarray(game.rules), recipe.hidden))
+    if recipe.players == 2:
+        game = _shared_out(rng, game)
+    masks = [hide(rng, np.asarray(game.rules), recipe.hidden) for _ in range(recipe.players)]
+    game = game._replace(mask=masks[0] if recipe.players == 1 else np.stack(masks))
     return Drawn(game, tuple(order.index(i) for i in range(len(chain))), len(dead_ends), len(distractors))
 
 
@@ -168,6 +179,15 @@ def _frozen(rng: np.random.Generator, recipe: Recipe, critical: list[Condition],
     return [slot for slot, kind in enumerate(objects) if kind in frozen]
 
 
+def _shared_out(rng: np.random.Generator, game: Game) -> Game:
+    """The game with each reference to player 1, in its goal and rules, turned into one to player 2 or left."""
+    goal, rules = (
+        np.where((codes == ME) & (rng.random(codes.shape) < 0.5), np.int8(PARTNER), codes)
+        for codes in (np.asarray(game.goal), np.asarray(game.rules))
+    )
+    return game._replace(goal=goal, rules=rules)
+
+
 def hide(rng: np.random.Generator, rules: np.ndarray, hidden: Hidden) -> np.ndarray:
     """A mask as `Game.mask` wants it; placeholders are numbered in order of appearance, alike in all rules."""
     mask = np.zeros_like(rules)
@@ -182,7 +202,7 @@ def hide(rng: np.random.Generator, rules: np.ndarray, hidden: Hidden) -> np.ndar
     elif mechanism == "relation":
         mask[rows, 1] = _placeholders(rng, rules[rows, 1] + (rules[rows, 0] << 3))
     elif mechanism == "object":
-        kinds = np.where(rules[rows, 2:] == ME, 0, rules[rows, 2:])
+        kinds = np.where(rules[rows, 2:] >= ME, 0, rules[rows, 2:])
         mask[rows, 2:] = _placeholders(rng, kinds)
     return mask
 
@@ -197,16 +217,24 @@ def _placeholders(rng: np.random.Generator, codes: np.ndarray) -> np.ndarray:
 def canonical(game: Game) -> bytes:
     """Goal and rules, rule order aside: what decides whether two games are the same for the held-out split.
 
-    The order of a condition's arguments and that of the spawns is put aside, too.
+    The order of a condition's arguments and that of the spawns is put aside, too; in a game for two players also who of
+    them is player 1, for an agent takes either seat.
     """
     goal, rules = np.asarray(game.goal), np.asarray(game.rules)
-    rows = sorted(_ordered(rule).tobytes() for rule in rules if rule[1] > 0)
-    return b"|".join([_ordered(goal).tobytes(), *rows])
+    if np.ndim(game.mask) == 2:
+        return _encoded(goal, rules)
+    seats = (np.where(codes >= ME, ME + PARTNER - codes, codes) for codes in (goal, rules))
+    return min(_encoded(goal, rules), _encoded(*seats))
 
 
 def split_of(data: bytes) -> Split:
     """The side on which an encoded game or world falls; the same for ever, whatever the pool or the seed."""
     return "test" if hashlib.sha256(data).digest()[0] % TEST_SHARE == 0 else "train"
+
+
+def _encoded(goal: np.ndarray, rules: np.ndarray) -> bytes:
+    rows = sorted(_ordered(rule).tobytes() for rule in rules if rule[1] > 0)
+    return b"|".join([_ordered(goal).tobytes(), *rows])
 
 
 def _ordered(condition: np.ndarray) -> np.ndarray:

@@ -49,14 +49,15 @@ class Game(NamedTuple):
 
     A rule row with relation 0 is empty. `mask` says what the player is not told: column 0 the whole rule (1), column 1
     its relation and negation, columns 2.. an object. Entries in columns 1.. are the number of the placeholder that is
-    shown instead, counted from 1; 0 means shown.
+    shown instead, counted from 1; 0 means shown. In a game for two players it has one table for each; a table without
+    that axis holds for both.
     """
 
     goal: Int8[ArrayLike, " 4"]
     rules: Int8[ArrayLike, "R 7"]
     objects: Int8[ArrayLike, " N"]
     frozen: Bool[ArrayLike, " N"]
-    mask: Int8[ArrayLike, "R 7"]
+    mask: Int8[ArrayLike, "*players R 7"]
 
 
 class Task(NamedTuple):

@@ -21,19 +21,35 @@ from rekindle.envs.registry import Made, resolve
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import game as rules
 from rekindle.envs.xland import games as recipes
-from rekindle.envs.xland import planner, pools
+from rekindle.envs.xland import planner, pools, probes
 from rekindle.envs.xland.diluted import dilute
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.game import View
 from rekindle.envs.xland.games import Hidden, Recipe, Split, sample_game, split_of
-from rekindle.envs.xland.level import HOLD, ME, NEAR, NOOP, NUM_TYPES, TOUCHING, Game, World, make_game
+from rekindle.envs.xland.level import (
+    FLOOR,
+    GATE,
+    HOLD,
+    ME,
+    NEAR,
+    NOOP,
+    NUM_TYPES,
+    SEE,
+    TOUCHING,
+    Game,
+    World,
+    make_game,
+)
 from rekindle.envs.xland.pools import TaskPool, make_pool
+from rekindle.envs.xland.spec import PAIR_PROBES, PROBES
 from rekindle.envs.xland.worlds import Rooms, make_world, sample_world, walled_room, world_bytes
 
 MAX_OBJECTS = 12
 MAX_RULES = 4
 SMALL = XLand(max_rules=MAX_RULES, view=View(9, "centre"), relations=(NEAR, HOLD, TOUCHING))
 """The static sizes of all small families, so that one agent can act in all."""
+PAIR = replace(SMALL, players=2)
+"""The same for two players: each seat shows and takes what a player alone is shown and takes."""
 DATA = Path(__file__).parent / "data"
 
 
@@ -66,7 +82,7 @@ def pool_for(id: str, *, split: Split, seed: int, **options: Any) -> TaskPool:
     Options of all families: `random_heading`, the probability that a trial starts with a random heading (1). Of all
     but F0t: `worlds` and `games`, how many of each. Of the F families: `hidden`, what the player is not told of the
     rules. Of F0, F1, F2: `pairs`, how many of the worlds x games tasks the pool holds. F0t is shipped as one pool per
-    split, whatever the seed.
+    split, whatever the seed; a probe is one task and has no options.
     """
     return PRESETS[resolve(id, PRESETS)].pool(split=split, seed=seed, **options)
 
@@ -128,11 +144,12 @@ def from_recipe(recipe: Recipe, rooms: Rooms, size: int, trial_length: tuple[int
                 random_heading: float = 1.0, env: XLand = SMALL) -> TaskPool:  # fmt: skip
     """Random worlds with random games, paired at random; `trial_length` is uniform, in steps, inclusive.
 
-    Only pairs in which nothing happens by itself are kept: doing nothing neither earns a reward nor fires a rule.
+    Only pairs in which nothing happens by itself are kept: doing nothing neither earns a reward nor fires a rule. Nor
+    may frozen objects part the room.
     """
     rng = np.random.default_rng(seed)
     recipe = replace(recipe, hidden=hidden or recipe.hidden)
-    some_worlds = [_world(rng, rooms, size, recipe.max_objects, split) for _ in range(worlds)]
+    some_worlds = [_world(rng, rooms, size, recipe, split) for _ in range(worlds)]
     some_games = [sample_game(rng, recipe, split=split).game for _ in range(games)]
     wanted = min(pairs, worlds * games)
     offered = rng.choice(worlds * games, size=min(2 * wanted, worlds * games), replace=False)
@@ -143,7 +160,7 @@ def from_recipe(recipe: Recipe, rooms: Rooms, size: int, trial_length: tuple[int
         trial_length=rng.integers(*trial_length, size=len(offered), endpoint=True),
         random_heading=random_heading,
     )
-    return keep(pool, np.flatnonzero(quiet(env, pool))[:wanted])
+    return keep(pool, np.flatnonzero(quiet(env, pool) & joined(pool))[:wanted])
 
 
 def keep(pool: TaskPool, numbers: np.ndarray) -> TaskPool:
@@ -154,31 +171,67 @@ def keep(pool: TaskPool, numbers: np.ndarray) -> TaskPool:
 def quiet(env: XLand, pool: TaskPool, *, batch: int = 8192) -> Bool[np.ndarray, " n"]:
     """For each pair: whether doing nothing, with any initial heading, neither earns a reward nor fires a rule."""
     layouts, total = pool.worlds.places.shape[1], pool.pairs.shape[0]
-    calm = np.ones((total, layouts, 4), bool)
+    headings = 4 if SEE in env.relations else 1  # which only sight depends on
+    calm = np.ones((total, layouts, *(headings,) * env.players), bool)
     starts = np.argwhere(calm)
     for first in range(0, len(starts), batch):
         some = starts[first : first + batch]
-        pair, layout, heading = np.pad(some, ((0, batch - len(some)), (0, 0)), mode="edge").T
+        padded = np.pad(some, ((0, batch - len(some)), (0, 0)), mode="edge")
+        pair, layout, heading = padded[:, 0], padded[:, 1], padded[:, 2:]
         world = jax.tree.map(lambda leaf, i=pair: leaf[pool.pairs[i, 0]], pool.worlds)
         game = jax.tree.map(lambda leaf, i=pair: leaf[pool.pairs[i, 1]], pool.games)
         good = _nothing_happens(env)(world, game, layout.astype(np.int32), heading.astype(np.int8))
         calm[tuple(some.T)] = np.asarray(good)[: len(some)]
-    return np.asarray(calm.all(axis=(1, 2)))
+    return np.asarray(calm.reshape(total, -1).all(axis=1))
+
+
+def joined(pool: TaskPool) -> Bool[np.ndarray, " n"]:
+    """For each pair: whether players can reach every cell, through gates but not across frozen objects."""
+    whole = np.ones((pool.pairs.shape[0], pool.worlds.places.shape[1]), bool)
+    frozen = np.asarray(pool.games.frozen)
+    affected = np.asarray(frozen[pool.pairs[:, 1]].any(axis=1))
+    for pair, layout in np.argwhere(whole & affected[:, None]).tolist():
+        world, game = pool.pairs[pair].tolist()
+        stuck = pool.worlds.places[world, layout][frozen[game]]
+        whole[pair, layout] = _is_joined(pool.worlds.terrain[world].tobytes(), pool.worlds.terrain.shape[2],
+                                         stuck.tobytes())  # fmt: skip
+    return np.asarray(whole.all(axis=1))
+
+
+@lru_cache(maxsize=4096)
+def _is_joined(terrain: bytes, width: int, stuck: bytes) -> bool:
+    """Whether the floor and the gates hang together without the cells `stuck`, `[n, 2]`."""
+    grid = np.frombuffer(terrain, np.int8).reshape(-1, width)
+    ways = np.isin(grid, (FLOOR, GATE))
+    y, x = np.frombuffer(stuck, np.int8).reshape(-1, 2).T
+    ways[y, x] = False
+    reached = np.zeros_like(ways)
+    reached[tuple(np.argwhere(ways)[0])] = True
+    while True:
+        grown = reached.copy()
+        grown[1:] |= reached[:-1]
+        grown[:-1] |= reached[1:]
+        grown[:, 1:] |= reached[:, :-1]
+        grown[:, :-1] |= reached[:, 1:]
+        grown &= ways
+        if (grown == reached).all():
+            return bool((reached == ways).all())
+        reached = grown
 
 
 @lru_cache(maxsize=8)
 def _nothing_happens(env: XLand) -> Callable[..., Array]:
     def one(world: World, game: Game, layout: Array, heading: Array) -> Array:
-        scene = rules.opening(world, game, layout, heading[None])
-        after, goal = rules.advance(scene, world, game, jnp.full(1, NOOP), env.view, env.relations)
+        scene = rules.opening(world, game, layout, heading)
+        after, goal = rules.advance(scene, world, game, jnp.full(env.players, NOOP), env.view, env.relations)
         return ~goal & jnp.all(after.kind == scene.kind) & (after.dropped == 0)
 
     return jax.jit(jax.vmap(one))
 
 
-def _world(rng: np.random.Generator, rooms: Rooms, size: int, max_objects: int, split: Split) -> World:
+def _world(rng: np.random.Generator, rooms: Rooms, size: int, recipe: Recipe, split: Split) -> World:
     while True:
-        world = sample_world(rng, rooms, size, max_objects=max_objects)
+        world = sample_world(rng, rooms, size, max_objects=recipe.max_objects, players=recipe.players)
         if split_of(world_bytes(world)) == split:
             return world
 
@@ -224,6 +277,10 @@ def _doors(n: int) -> Preset:
     return Preset(partial(doors, n), trials=n)
 
 
+def _probe(name: str) -> Preset:
+    return Preset(partial(probes.pool, name), trials=4, env=SMALL if probes.players(name) == 1 else PAIR)
+
+
 PRESETS: dict[str, Preset] = {f"xland/doors-{n}-v1": _doors(n) for n in range(2, 9)} | {
     "xland/f0-v1": Preset(partial(from_recipe, recipes.F0, "R1", 7, (40, 40)), trials=4),
     "xland/f0-visible-v1": Preset(
@@ -233,6 +290,9 @@ PRESETS: dict[str, Preset] = {f"xland/doors-{n}-v1": _doors(n) for n in range(2,
     "xland/f0t-v1": Preset(f0t, trials=4),
     "xland/f1-v1": Preset(partial(from_recipe, recipes.F1, "R1", 9, (60, 100)), trials=4),
     "xland/f2-v1": Preset(partial(from_recipe, recipes.FULL, "R4", 13, (100, 200), env=XLand()), trials=4, env=XLand()),
+    "xland/c2-v1": Preset(partial(from_recipe, recipes.C2, "R2", 7, (40, 40), env=PAIR), trials=4, env=PAIR),
+    "xland/c2-f1-v1": Preset(partial(from_recipe, recipes.C2_F1, "R4", 9, (60, 100), env=PAIR), trials=4, env=PAIR),
+    **{f"xland/probe-{name}-v1": _probe(name) for name in (*PROBES, *PAIR_PROBES)},
 }
 
 

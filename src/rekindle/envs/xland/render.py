@@ -98,8 +98,9 @@ def _even(pixels: int) -> int:
 
 
 def _told(game: Game) -> panel.Shown:
-    """What the player is told, from the same function that makes its observation."""
+    """What the player (of two, player 1) is told, from the same function that makes its observation."""
     goal, rules, mask = (np.asarray(v, np.int8) for v in (game.goal, game.rules, game.mask))
+    mask = mask[0] if mask.ndim == 3 else mask
     return _told_bytes(goal.tobytes(), rules.tobytes(), mask.tobytes(), rules.shape)
 
 

@@ -117,3 +117,67 @@ def test_shown_parts_do_reach_the_first_observation():
         changed = game.rules.copy()
         changed[0, column] = value
         assert rules(WORLD._replace(game=game._replace(rules=changed))) != base
+
+
+@pytest.mark.parametrize(
+    ("goal", "first", "second"),
+    [
+        ("hold black cube", [0, 3, *ME_CODE, *BLACK_CUBE], [0, 3, 6, 0, *BLACK_CUBE]),
+        ("not hold(partner, black cube)", [1, 3, 6, 0, *BLACK_CUBE], [1, 3, *ME_CODE, *BLACK_CUBE]),
+        ("near(me, partner)", [0, 2, *ME_CODE, 6, 0], [0, 2, 6, 0, *ME_CODE]),
+        ("near(black cube, purple wall)", [0, 2, *BLACK_CUBE, *PURPLE_WALL], [0, 2, *BLACK_CUBE, *PURPLE_WALL]),
+    ],
+)
+def test_whoever_reads_is_me(goal, first, second):
+    game = parse_game(f"goal: {goal}\nrule: {goal} -> purple wall", players=2, max_rules=1)
+    for player, code in enumerate((first, second)):
+        assert shown_goal(game, player).tolist() == code
+        assert shown_rules(game, player).tolist() == [[*code, *PURPLE_WALL, *NOTHING, *NOTHING]]
+
+
+def test_each_player_is_told_by_its_own_mask():
+    rule = "near?1/2(me, black cube?0/3) -> purple wall?1/0"
+    game = parse_game(f"goal: hold black cube\nrule: {rule}", players=2, max_rules=1)
+    assert shown_rules(game, 0).tolist() == [[2, 5, *ME_CODE, *BLACK_CUBE, 7, 4, *NOTHING, *NOTHING]]
+    assert shown_rules(game, 1).tolist() == [[2, 6, 6, 0, 9, 6, *PURPLE_WALL, *NOTHING, *NOTHING]]
+    secret = parse_game("goal: hold black cube\nrule: [hidden from me] hold black cube -> nothing", players=2)
+    assert shown_rules(secret, 0)[0].tolist() == [2] + [0] * 11
+    assert shown_rules(secret, 1)[0].tolist() == [0, 3, 6, 0, *BLACK_CUBE, *[0] * 6]
+
+
+PAIR_WORLD = parse_task("goal: hold black cube\nobjects: black cube\nworld:\n#####\n#0.^#\n#N..#\n#####", max_rules=4,
+                        players=2)  # fmt: skip
+PAIR = XLand(max_rules=4, players=2)
+reset_pair = jax.jit(PAIR.reset)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(pairs_that_differ_in_hidden_parts(), st.integers(0, 1))
+def test_what_is_hidden_from_one_player_reaches_only_the_other(pair, player):
+    """The other player's mask is empty: it sees every difference, and nothing of that reaches the first."""
+    rules, other, mask = pair
+    both = np.zeros((2, 4, 7), np.int8)
+    both[player] = mask
+    first, second = (
+        reset_pair(jax.random.key(0), PAIR_WORLD._replace(game=PAIR_WORLD.game._replace(rules=r, mask=both)))[1].obs
+        for r in (rules, other)
+    )
+    assert all((first[name][player] == second[name][player]).all() for name in first)
+    told = [obs["rules"][1 - player] for obs in (first, second)]
+    assert bool((told[0] == told[1]).all()) == np.array_equal(rules, other)
+
+
+def test_the_seats_are_alike():
+    """Exchange the players, in the world and in the game, and each sees what the other saw."""
+    lines = [
+        "goal: {hold}black cube{end}",
+        "rule: near(me, black cube) -> yellow wall",
+        "objects: black cube",
+        "world:",
+    ]
+    text = "\n".join(lines).format(hold="hold(partner, ", end=")") + "\n#####\n#0.^#\n#W..#\n#####"
+    mirrored = (
+        "\n".join(lines).format(hold="hold ", end="").replace("(me,", "(partner,") + "\n#####\n#0.N#\n#<..#\n#####"
+    )
+    one, two = (reset_pair(jax.random.key(0), parse_task(t, max_rules=4, players=2))[1].obs for t in (text, mirrored))
+    assert all((one[name] == two[name][::-1]).all() for name in one)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Box, Discrete
+from rekindle.core.spaces import Box, Discrete, MultiDiscrete
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.game import View
 from rekindle.envs.xland.level import ACTIONS, Task
@@ -164,9 +164,19 @@ def test_everything_shown_lies_in_its_space(players):
         for name, space in env.spec.obs.items():
             value = np.asarray(now.obs[name])
             assert value.shape == space.shape and value.dtype == space.dtype, name
-            low, high = (space.low, space.high) if isinstance(space, Box) else (0, space.n - 1)
+            low, high = (space.low, space.high) if isinstance(space, Box) else (0, 3)
             assert low <= value.min() and value.max() <= high, name
-            assert isinstance(space, Box | Discrete)
+            assert isinstance(space, Box) or space in (Discrete(4, "int8"), MultiDiscrete((4, 4), "int8"))
+
+
+@pytest.mark.parametrize(("waits", "reverse", "winner"), [(0, False, 0), (1, False, 1), (0, True, 1), (3, True, 0)])
+def test_players_take_turns_in_acting_first(waits, reverse, winner):
+    """Both want the cell between them: player 1 gets it on even steps of the trial, player 2 on odd ones."""
+    env, task = XLand(max_rules=2, players=2, reverse_order=reverse), make("#####\n#>.W#\n#####", players=2)
+    state, _ = reset(env, jax.random.key(0), task)
+    for name in [*["noop"] * waits, "forward"]:
+        state, _ = step(env, jax.random.key(0), state, jnp.full(2, ACTIONS.index(name), jnp.int32), task)
+    assert (state.scene.player_x == 2).tolist() == [winner == 0, winner == 1]
 
 
 def test_reward_per_step_and_time_limit():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rekindle.envs.xland import games, planner, pools, presets
-from rekindle.envs.xland.games import F0, F1, FULL, sample_game
-from rekindle.envs.xland.level import FORWARD, HOLD, ME, NEAR, PICK
+from rekindle.envs.xland.games import C2, C2_F1, F0, F1, FULL, sample_game
+from rekindle.envs.xland.level import FORWARD, HOLD, ME, NEAR, PARTNER, PICK
 from rekindle.envs.xland.worlds import sample_world
 
 N = 3000
@@ -24,7 +24,7 @@ def assert_uniform(values, low, high, expected=None):
     assert np.abs(counts[low:] - len(values) * share).max() < 3.5 * np.sqrt(len(values) * share * (1 - share))
 
 
-@pytest.mark.parametrize("recipe", [F0, F1, FULL], ids=["f0", "f1", "full"])
+@pytest.mark.parametrize("recipe", [F0, F1, FULL, C2, C2_F1], ids=["f0", "f1", "full", "c2", "c2-f1"])
 def test_lengths_distractors_and_dead_ends_are_uniform(recipe):
     drawn = draw(recipe)
     assert_uniform([len(d.chain) for d in drawn], *recipe.chain)
@@ -90,6 +90,58 @@ def test_frozen_things_need_not_move():
     assert not any(drawn.game.frozen.any() for drawn in draw(FULL, 50))
 
 
+TWO = replace(FULL, players=2, frozen_games=0.5)
+
+
+def test_two_players_share_a_game_of_one():
+    """With every reference turned back, it is a game that one player's chain solves."""
+    named = []
+    for drawn in draw(TWO, 1000):
+        game = drawn.game
+        conditions = np.concatenate([game.goal[None, 2:], game.rules[:, 2:4]])
+        named += conditions[conditions >= ME].tolist()
+        assert not (game.rules[:, 4:] >= ME).any() and game.mask.shape == (2, 16, 7)
+        have = game.objects[game.objects > 0].tolist()
+        for rule in game.rules[list(drawn.chain)].tolist():
+            for kind in rule[2:4]:
+                if kind < ME:
+                    have.remove(kind)
+            have += [kind for kind in rule[4:] if kind]
+        assert set(game.goal[2:].tolist()) - {ME, PARTNER} <= set(have)
+    share = np.mean(np.asarray(named) == PARTNER)
+    assert len(named) > 1500 and abs(share - 0.5) < 3.5 * np.sqrt(0.25 / len(named))
+
+
+def test_each_of_two_players_is_told_by_a_mask_drawn_for_it():
+    masks = [d.game.mask[:, 0, 0] for d in draw(TWO, 4 * N) if (d.game.rules[:, 1] > 0).sum() == 1]
+    hidden, n = np.asarray(masks) > 0, len(masks)
+    for share, seen in ((1 / 6, hidden[:, 0]), (1 / 6, hidden[:, 1]), (1 / 36, hidden.all(axis=1))):
+        assert abs(seen.mean() - share) < 3.5 * np.sqrt(share * (1 - share) / n)
+    for drawn in draw(TWO, 200):
+        assert not drawn.game.mask[:, drawn.game.rules[:, 1] == 0].any()
+        assert not drawn.game.mask[:, drawn.game.rules >= ME].any(), "players are never hidden"
+
+
+def test_half_of_the_games_for_two_freeze_a_fifth_of_the_types():
+    drawn = [d for d in draw(C2, 2 * N) if d.distractors]
+    frozen = []
+    for d in drawn:
+        critical = {*d.game.goal[2:].tolist(), *d.game.rules[list(d.chain), 2:].ravel().tolist()}
+        slot = next(i for i, kind in enumerate(d.game.objects.tolist()) if kind and kind not in critical)
+        frozen.append(bool(d.game.frozen[slot]))
+    share = 0.5 * 0.2
+    assert abs(np.mean(frozen) - share) < 3.5 * np.sqrt(share * (1 - share) / len(frozen))
+
+
+def test_the_split_does_not_depend_on_the_seats():
+    for drawn in draw(TWO, 50):
+        seats = [np.where(codes >= ME, ME + PARTNER - codes, codes) for codes in (drawn.game.goal, drawn.game.rules)]
+        other = drawn.game._replace(goal=seats[0], rules=seats[1])
+        assert games.canonical(drawn.game) == games.canonical(other)
+    alone = draw(FULL, 1)[0].game
+    assert games.canonical(alone._replace(mask=np.stack([alone.mask] * 2))) == games.canonical(alone)
+
+
 def test_the_split_does_not_depend_on_the_order_of_rules_or_arguments():
     game = draw(FULL, 1)[0].game
     swapped = game.rules[::-1].copy()
@@ -116,6 +168,19 @@ def test_chains_can_be_solved_and_few_are_blocked_by_geometry():
     plans = planner.plan_many(presets.SMALL, pool_of(alone, 64, seed=0)[1], max_states=30_000)
     blocked = np.mean([not found.solvable for found in plans if found.exact])
     assert blocked <= 0.02, f"{blocked:.0%} of the chains are blocked by geometry"
+
+
+def test_chains_for_two_can_be_solved_by_two():
+    """Joint search in the smallest room."""
+    recipe = replace(C2, chain=(1, 1), dead_ends=(0, 0), distractors=(0, 0), frozen_games=0.0, max_objects=5)
+    rng = np.random.default_rng(0)
+    drawn = [sample_game(rng, recipe).game for _ in range(12)]
+    worlds = [sample_world(rng, "R1", 5, max_objects=5, players=2) for _ in drawn]
+    pairs = np.stack([np.arange(12)] * 2, axis=1)
+    pool = pools.make_pool(worlds, drawn, trial_length=20, pairs=pairs, random_heading=0.0)
+    plans = planner.plan_many(presets.PAIR, pool, max_states=30_000)
+    assert any((game.goal == PARTNER).any() or (game.rules == PARTNER).any() for game in drawn)
+    assert sum(found.solvable for found in plans) >= 11 and all(found.exact for found in plans if found.solvable)
 
 
 def test_dead_ends_make_some_situations_unsolvable():

@@ -56,9 +56,10 @@ class Oracle:
         self.open = {gate for gate, is_open in zip(self.gates, scene.gate_open, strict=True) if is_open}
         self.dropped = int(scene.dropped)
 
-    def step(self, actions: list[int]) -> bool:
+    def step(self, actions: list[int], second_first: bool) -> bool:
         """Players act, rules fire, the goal is tested."""
-        for player, action in zip(self.players, actions, strict=True):
+        turns = list(zip(self.players, actions, strict=True))
+        for player, action in reversed(turns) if second_first else turns:
             self.act(player, action)
         fired = 0
         for rule in self.rules:
@@ -234,8 +235,13 @@ def clear(opaque: frozenset[Cell], start: Cell, end: Cell) -> bool:
 
 SIDE, SLOTS, RULES, GATES = 8, 20, 5, 2
 ROWS, STEPS = 512, 50
-CASES = ((1, "bottom", False), (1, "centre", True), (2, "bottom", True), (2, "centre", False))
-"""Players, anchor of the view, whether there are walls and gates inside: 4 x 512 x 50 transitions."""
+CASES = (
+    (1, "bottom", False, False),
+    (1, "centre", True, False),
+    (2, "bottom", True, False),
+    (2, "centre", False, True),
+)
+"""Players, anchor of the view, walls and gates inside, order of action reversed: 4 x 512 x 50 transitions."""
 
 
 def random_terrain(rng: np.random.Generator, walled: bool) -> np.ndarray:
@@ -289,24 +295,27 @@ def random_rule(rng: np.random.Generator, palette: np.ndarray, players: int) -> 
 
 def compare(case: int, seen: Counter) -> None:
     """Run one case both ways, step by step; name the first difference."""
-    players, anchor, walled = CASES[case]
+    players, anchor, walled, reverse = CASES[case]
     rng = np.random.default_rng(case)
     view = fast.View(5, anchor)
     rows = [random_case(rng, players, walled) for _ in range(ROWS)]
     actions = rng.choice(7, (ROWS, STEPS, players), p=[0.38, 0.12, 0.12, 0.15, 0.15, 0.06, 0.02])
 
     def run(world: World, game: Game, scene: fast.Scene, actions: jax.Array) -> tuple:
-        def step(scene: fast.Scene, actions: jax.Array) -> tuple:
-            scene, goal = fast.advance(scene, world, game, actions, view, (1, 2, 3, 4))
+        def step(scene: fast.Scene, now: tuple) -> tuple:
+            scene, goal = fast.advance(scene, world, game, now[0], view, (1, 2, 3, 4), (now[1] % 2 == 1) != reverse)
             return scene, (scene, goal)
 
-        return jax.lax.scan(step, scene, actions)[1]
+        return jax.lax.scan(step, scene, (actions, jnp.arange(STEPS)))[1]
 
     worlds, games, scenes = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
     after, goals = jax.device_get(jax.jit(jax.vmap(run))(worlds, games, scenes, jnp.asarray(actions, jnp.int32)))
     for row, (world, game, scene) in enumerate(rows):
         oracle = Oracle(world, game, scene, view, seen)
-        history = [(oracle.step(list(now)), *oracle.scene()) for now in actions[row]]
+        turns = [(t % 2 == 1) != reverse for t in range(STEPS)]
+        history = [
+            (oracle.step(list(now), turn), *oracle.scene()) for now, turn in zip(actions[row], turns, strict=True)
+        ]
         for name, ours, theirs in zip(("goal", *fast.Scene._fields), zip(*history, strict=True),
                                       (goals[row], *(leaf[row] for leaf in after)), strict=True):  # fmt: skip
             wrong = [t for t in range(STEPS) if not np.array_equal(ours[t], theirs[t])]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from rekindle.envs.xland import planner
 from rekindle.envs.xland.ascii import world_from_ascii
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import ACTIONS, NOOP, Task
-from rekindle.envs.xland.presets import SMALL
+from rekindle.envs.xland.presets import PAIR, SMALL
 from rekindle.envs.xland.text import parse_game
 
 CORRIDOR = """
@@ -27,9 +29,9 @@ GATED = """
 """
 
 
-def task(drawing, game, *, length=20, random_heading=0.0):
-    world = world_from_ascii(drawing.strip("\n"), max_objects=12)
-    rules = parse_game(game, max_rules=4, max_objects=12)
+def task(drawing, game, *, length=20, random_heading=0.0, players=1):
+    world = world_from_ascii(drawing.strip("\n"), max_objects=12, players=players)
+    rules = parse_game(game, max_rules=4, max_objects=12, players=players)
     return Task(world, rules, np.int16(length), np.int16(1), np.float32(random_heading))
 
 
@@ -40,11 +42,12 @@ def game(goal, *rules, objects="black cube"):
 def replay(env, params, heading, actions):
     params = jax.tree.map(np.asarray, params)
     state, _ = env.reset(jax.random.key(0), params)
-    state = state._replace(scene=state.scene._replace(heading=jax.numpy.full((1,), heading, jax.numpy.int8)))
+    if heading is not None:
+        state = state._replace(scene=state.scene._replace(heading=jax.numpy.full((1,), heading, jax.numpy.int8)))
     step, rewards = jax.jit(env.step), []
     for action in actions:
-        state, now = step(jax.random.key(0), state, jax.numpy.int32(action), params)
-        rewards.append(float(now.reward))
+        state, now = step(jax.random.key(0), state, jax.numpy.asarray(action, jax.numpy.int32), params)
+        rewards.append(np.asarray(now.reward))
     return rewards
 
 
@@ -127,6 +130,56 @@ def test_results_are_kept_in_memory_and_on_disk(tmp_path, monkeypatch):
     assert planner.plan(SMALL, params._replace(trials=np.int16(3)), cache=tmp_path) == first
 
 
-def test_two_players_are_refused():
-    with pytest.raises(ConfigError, match="players=2"):
-        planner.plan(XLand(players=2), task(CORRIDOR, game("hold black cube")))
+FACING = """
+#######
+#>...W#
+##0####
+#######
+"""
+
+
+def pair(drawing, goal, *rules, objects="black cube", **options):
+    return task(drawing, game(goal, *rules, objects=objects), players=2, **options)
+
+
+def test_two_players_are_planned_for_together_and_alone():
+    """The object lies behind a corner: the nearer player takes it, alone or with the other's leave."""
+    params = pair(FACING, "hold black cube")
+    together = planner.plan(PAIR, params)
+    alone = [planner.plan(PAIR, params, acting=(p,)) for p in (0, 1)]
+    assert (together.solvable, together.exact, together.steps) == (True, True, 3)
+    assert together.actions[-1][0] == ACTIONS.index("pick")
+    assert alone[0].steps == 3 and all(joint[1] == NOOP for joint in alone[0].actions)
+    assert not alone[1].solvable and alone[1].exact and "in the hands of me" in alone[1].reason
+    rewards = replay(PAIR, params, None, together.actions)
+    assert [r.tolist() for r in rewards] == [[0, 0], [0, 0], [1, 1]]
+
+
+def test_some_goals_take_both():
+    rules = ("hold black cube -> yellow cube", "hold(partner, purple cube) -> black wall")
+    params = pair(
+        "#######\n#>0.1W#\n#######", "near(yellow cube, black wall)", *rules, objects="black cube, purple cube"
+    )
+    together = planner.plan(PAIR, params)
+    assert together.exact and together.steps == 3, "both take, one comes nearer while the other puts, and puts"
+    assert not any(planner.plan(PAIR, params, acting=(p,)).solvable for p in (0, 1))
+
+
+@pytest.mark.parametrize(("reverse", "steps"), [(False, 2), (True, 1)])
+def test_the_order_of_action_is_part_of_the_plan(reverse, steps):
+    """Player 2 has to leave the cell that player 1 wants to enter; in the same step only if player 2 acts first."""
+    params = pair("######\n#>S0##\n##.###\n######", "touching(me, black cube)")
+    found = planner.plan(replace(PAIR, reverse_order=reverse), params)
+    assert found.exact and found.steps == steps
+
+
+def test_two_players_start_with_every_pair_of_headings():
+    found = planner.plan(PAIR, pair(FACING, "hold black cube", random_heading=1.0), acting=(0,))
+    assert len(found.per_start) == 16 and found.per_start[:4] == (4,) * 4 and found.per_start[4:8] == (3,) * 4
+
+
+def test_only_players_that_there_are_can_act():
+    with pytest.raises(ConfigError, match=r"from 0 to 0; got \(1,\)"):
+        planner.plan(SMALL, task(CORRIDOR, game("hold black cube")), acting=(1,))
+    with pytest.raises(ConfigError, match=r"got \(\)"):
+        planner.plan(PAIR, pair(FACING, "hold black cube"), acting=())

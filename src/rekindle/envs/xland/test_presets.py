@@ -5,8 +5,9 @@ import pytest
 from rekindle.core.errors import ConfigError
 from rekindle.envs.xland import pools, presets
 from rekindle.envs.xland.games import F0, canonical, split_of
-from rekindle.envs.xland.level import HOLD, ME, World
+from rekindle.envs.xland.level import HOLD, ME, PARTNER, World
 from rekindle.envs.xland.planner import plan_many
+from rekindle.envs.xland.text import parse_task
 from rekindle.envs.xland.worlds import world_bytes
 
 
@@ -79,6 +80,45 @@ def test_in_a_drawn_pair_nothing_happens_by_itself():
     task = pools.task(everything, int(near), 1)
     found = plan_many(presets.SMALL, [task._replace(trial_length=np.int16(1))])[0]
     assert found.per_start == (1, 1, 1, 1), "already there, whatever one does"
+
+
+def test_f2_is_the_full_recipe_in_four_rooms():
+    pool = presets.pool_for("xland/f2", split="train", seed=0, worlds=16, games=64)
+    assert pool.worlds.terrain.shape == (16, 13, 13) and pool.worlds.gates.shape[1] == 4
+    assert pool.games.rules.shape == (64, 16, 7) and pool.worlds.places.shape[2] == 20
+    assert pool.trial_length.min() >= 100 and pool.trial_length.max() <= 200 and np.ptp(pool.trial_length) > 80
+    assert set(pool.games.goal[:, 1].tolist()) == {1, 2, 3, 4}
+    rules = (pool.games.rules[:, :, 1] > 0).sum(axis=1)
+    assert rules.min() >= 1 and rules.max() <= 6 and len(set(rules.tolist())) >= 5
+
+
+@pytest.mark.parametrize(
+    ("id", "size", "gates", "times"), [("xland/c2", 7, 1, (40, 40)), ("xland/c2-f1", 9, 4, (60, 100))]
+)
+def test_two_players_have_rooms_with_gates_and_each_its_own_start(id, size, gates, times):
+    pool = presets.pool_for(id, split="test", seed=0, worlds=16, games=128, pairs=512)
+    assert pool.worlds.terrain.shape == (16, size, size) and pool.worlds.gates.shape == (16, gates, 2)
+    assert pool.worlds.start.shape == (16, 1, 2, 2) and pool.games.mask.shape == (128, 2, 4, 7)
+    assert times[0] <= pool.trial_length.min() and pool.trial_length.max() <= times[1]
+    assert (pool.games.rules[..., 2:4] == PARTNER).any() and (pool.games.goal == PARTNER).any()
+    share = np.asarray(pool.games.frozen).any(axis=1).mean()
+    assert 0.1 < share < 0.5
+    different = (pool.games.mask[:, 0] != pool.games.mask[:, 1]).any()
+    assert different == (id == "xland/c2-f1"), "F0 hides all rules from both"
+    assert all(split_of(canonical(game)) == "test" for game in rows(pool.games))
+    assert presets.joined(pool).all() and presets.quiet(presets.PAIR, pool).all()
+
+
+def test_frozen_objects_may_not_part_the_room():
+    def pool(*frozen):
+        text = "goal: hold black cube\nobjects: {}\nworld:\n######\n#01.2#\n#@3+P#\n######"
+        kinds = ["black cube", "purple cube", "black wall", "purple wall"]
+        named = ", ".join(kind + " [frozen]" * (i in frozen) for i, kind in enumerate(kinds))
+        task = parse_task(text.format(named), players=2)
+        return pools.make_pool([task.world], [task.game], trial_length=9, pairs=np.zeros((1, 2)))
+
+    joined = {frozen: bool(presets.joined(pool(*frozen))[0]) for frozen in ((), (0,), (1,), (3,), (1, 3), (0, 3))}
+    assert joined == {(): True, (0,): True, (1,): True, (3,): True, (1, 3): False, (0, 3): False}
 
 
 @pytest.mark.parametrize("hidden", ["rules", "none", "random"])

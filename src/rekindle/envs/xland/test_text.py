@@ -85,9 +85,11 @@ def random_task(world: World, rows: list[np.ndarray], goal: list[int], seed: int
     rng = np.random.default_rng(seed)
     kinds = rng.integers(0, 13, rng.integers(num_places(world) + 1)).tolist()
     frozen = [i for i, kind in enumerate(kinds) if kind and rng.random() < 0.5]
-    mask = np.zeros((4, 7), np.int8)
-    mask[: len(rows)] = rng.integers(0, 17, (len(rows), 7)) * (rng.random((len(rows), 7)) < 0.5)
-    mask[:, 0] = mask[:, 0] > 0
+    tables = [np.zeros((4, 7), np.int8) for _ in range(world.start.shape[1])]
+    for mask in tables:
+        mask[: len(rows)] = rng.integers(0, 17, (len(rows), 7)) * (rng.random((len(rows), 7)) < 0.5)
+        mask[:, 0] = mask[:, 0] > 0
+    mask = np.stack(tables) if len(tables) > 1 else tables[0]
     game = make_game(goal, [row.tolist() for row in rows], kinds, max_rules=4, frozen=frozen, mask=mask)
     trials, steps = rng.integers(1, 32_768, 2).astype(np.int16)
     return Task(world, game, steps, trials, np.float32(rng.random()))
@@ -307,7 +309,8 @@ def test_task_survives_printing(seed, rows, goal):
     world = random_world(seed)
     task = random_task(world, rows, goal, seed)
     text, players = print_task(task), world.start.shape[1]
-    assert_same(parse_game(print_game(task.game), players=2, max_rules=4), task.game)
+    if players == 2:
+        assert_same(parse_game(print_game(task.game), players=2, max_rules=4), task.game)
     if players == 1 and "partner" in text:
         with pytest.raises(GoalError, match="no partner"):
             parse_task(text, max_rules=4)
@@ -315,6 +318,42 @@ def test_task_survives_printing(seed, rows, goal):
         again = parse_task(text, players=players, max_rules=4)
         assert_same(again, task)
         assert print_task(again) == text
+
+
+@pytest.mark.parametrize(
+    ("rule", "first", "second", "canonical"),
+    [
+        ("hold?1 black cube -> nothing", [0, 1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0], None),
+        ("hold?1/0 black cube -> nothing", [0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0], None),
+        ("near(black cube?2/3, partner) -> black wall?0/3", [0, 0, 2, 0, 0, 0, 0], [0, 0, 3, 0, 3, 0, 0], None),
+        ("[hidden] hold black cube -> nothing", [1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], None),
+        ("[ hidden from  Me ] hold black cube -> nothing", [1] + [0] * 6, [0] * 7,
+         "[hidden from me] hold black cube -> nothing"),
+        ("[hidden from partner] hold black cube?4 -> nothing", [0, 0, 0, 4, 0, 0, 0], [1, 0, 0, 4, 0, 0, 0], None),
+    ],
+)  # fmt: skip
+def test_each_player_has_a_mask(rule, first, second, canonical):
+    game = parse_game(f"goal: hold black cube\nrule: {rule}", players=2, max_rules=1)
+    assert game.mask.tolist() == [[first], [second]]
+    assert print_game(game).splitlines()[1] == f"rule: {canonical or rule}"
+
+
+@pytest.mark.parametrize(
+    ("rule", "players", "message"),
+    [
+        ("hold?0/0 black cube -> nothing", 2, r"'0' as word 5 .*expected a number from 0 to 16 other than 0"),
+        ("hold?2/2 black cube -> nothing", 2, r"'2' as word 5 .*from 0 to 16 other than 2"),
+        ("hold?2/17 black cube -> nothing", 2, r"'17' as word 5 .*other than 2"),
+        ("hold?0 black cube -> nothing", 2, r"'0' as word 3 .*expected a number from 1 to 16"),
+        ("hold?1/2 black cube -> nothing", 1, r"'/' as word 4"),
+        ("[hidden from partner] hold black cube -> nothing", 1, r"'\[hidden from partner\]' as word 1"),
+        ("[hidden from all] hold black cube -> nothing", 2, r"'\[hidden from all\]' as word 1"),
+    ],
+)
+def test_wrong_masks_say_what_and_where(rule, players, message):
+    with pytest.raises(GoalError, match=message) as error:
+        parse_game(f"goal: hold black cube\nrule: {rule}", players=players)
+    assert one_sentence(error)
 
 
 TASK = """goal: hold yellow sphere

@@ -43,6 +43,16 @@ def test_start_and_objects_are_on_different_floor_cells_in_every_layout():
     assert len({layout.tobytes() for layout in cells}) == 5
 
 
+def test_two_players_start_on_different_floor_cells():
+    world = sample_world(np.random.default_rng(1), "R2", 7, max_objects=12, layouts=5, players=2)
+    assert world.places.shape == (5, 12, 2) and world.start.shape == (5, 2, 2) and world.heading.shape == (2,)
+    cells = np.concatenate([world.start, world.places], axis=1)
+    assert (world.terrain[cells[..., 0], cells[..., 1]] == FLOOR).all()
+    assert all(len({tuple(cell) for cell in layout.tolist()}) == 14 for layout in cells)
+    with pytest.raises(ConfigError, match="20 floor cells; 19 objects and 2 players"):
+        sample_world(np.random.default_rng(1), "R2", 7, max_objects=19, players=2)
+
+
 def test_rooms_that_do_not_fit_are_refused():
     rng = np.random.default_rng(0)
     with pytest.raises(ConfigError, match="odd; got 8"):

@@ -16,7 +16,8 @@ A task, of which all lines but `goal` and `world` may be missing and `rule` and 
     ######
 
 The player is shown relation 1 of itself and object 2 where the first rule has `?1` and `?2`, and of the second rule
-only that it exists.
+only that it exists. Where two players are told different things it says so: `?1/0` and `[hidden from me]` hide from
+player 1 only, `?0/2` and `[hidden from partner]` from player 2.
 """
 
 import re
@@ -53,7 +54,7 @@ def parse_goal(text: str, *, players: int = 1) -> np.ndarray:
 
 def print_goal(goal: np.ndarray) -> str:
     """The canonical words of a goal; `parse_goal` inverts it."""
-    return _print_condition(goal, np.zeros(4, np.int8))
+    return _print_condition(goal, [[0, 0]] * 4)
 
 
 def parse_rule(text: str, *, players: int = 1) -> np.ndarray:
@@ -67,12 +68,13 @@ def parse_rule(text: str, *, players: int = 1) -> np.ndarray:
 
 
 def print_rule(rule: np.ndarray, mask: np.ndarray | None = None) -> str:
-    """The canonical words of a rule; with a mask, what is hidden carries the number of its placeholder."""
+    """The canonical words of a rule; with a mask (of one player or of two), what is hidden carries its placeholder."""
     mask = np.zeros(4 + MAX_SPAWNS, np.int8) if mask is None else mask
-    last = np.max(np.flatnonzero((rule[4:] > 0) | (mask[4:] > 0)), initial=0)
-    spawns = [_print_thing(code, number) for code, number in zip(rule[4:], mask[4:], strict=True)][: last + 1]
-    secret = "[hidden] " if mask[0] else ""
-    return f"{secret}{_print_condition(rule, mask)} -> {', '.join(spawns)}"
+    pairs = np.broadcast_to(mask, (2, 4 + MAX_SPAWNS)).T.tolist()
+    last = np.max(np.flatnonzero((rule[4:] > 0) | np.any(pairs[4:], axis=1)), initial=0)
+    spawns = [_print_thing(code, numbers) for code, numbers in zip(rule[4:], pairs[4:], strict=True)][: last + 1]
+    first, second = pairs[0]
+    return f"{_SECRETS[first > 0, second > 0]}{_print_condition(rule, pairs)} -> {', '.join(spawns)}"
 
 
 def parse_game(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_objects: int = MAX_OBJECTS) -> Game:
@@ -83,13 +85,20 @@ def parse_game(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_o
 def print_game(game: Game) -> str:
     """One line per goal and rule, and one with the objects in slot order; empty rules are left out."""
     used = np.asarray(game.rules)[:, 1] > 0
-    rules = zip(np.asarray(game.rules)[used], np.asarray(game.mask)[used], strict=True)
+    masks = np.moveaxis(np.asarray(game.mask), -2, 0)
+    rules = zip(np.asarray(game.rules)[used], masks[used], strict=True)
     lines = [f"goal: {print_goal(np.asarray(game.goal))}", *(f"rule: {print_rule(rule, mask)}" for rule, mask in rules)]
     kinds = np.trim_zeros(np.asarray(game.objects), "b")
     if kinds.size:
-        named = [_print_thing(kind, 0) + " [frozen]" * bool(game.frozen[i]) for i, kind in enumerate(kinds)]
+        named = [_print_thing(kind, [0, 0]) + " [frozen]" * bool(game.frozen[i]) for i, kind in enumerate(kinds)]
         lines.append(f"objects: {', '.join(named)}")
     return "\n".join(lines)
+
+
+def players_in(text: str) -> int:
+    """How many players a task is for: 2 if a partner starts on one of its maps, else 1."""
+    maps_of = [line.text for line in _lines(text, _KEYS) if line.key == "world"]
+    return 2 if any(char in maps.STARTS[1] for text in maps_of for char in text) else 1
 
 
 def parse_task(text: str, *, players: int = 1, max_rules: int = MAX_RULES, max_objects: int = MAX_OBJECTS) -> Task:
@@ -132,19 +141,28 @@ def print_task(task: Task) -> str:
     return "\n".join([print_game(task.game), *clock, *layouts]) + "\n"
 
 
-def _print_condition(row: np.ndarray, mask: np.ndarray) -> str:
+_SECRETS = {(False, False): "", (True, True): "[hidden] ",
+            (True, False): "[hidden from me] ", (False, True): "[hidden from partner] "}  # fmt: skip
+"""By whether a rule is hidden from player 1, and from player 2."""
+
+
+def _print_condition(row: np.ndarray, mask: list[list[int]]) -> str:
     a, b = (_print_thing(row[i], mask[i]) for i in (2, 3))
-    relation = RELATIONS[int(row[1]) - 1] + _print_number(mask[1])
-    short = row[1] == HOLD and row[2] == ME and not mask[2]
+    relation = RELATIONS[int(row[1]) - 1] + _print_numbers(mask[1])
+    short = row[1] == HOLD and row[2] == ME and not any(mask[2])
     return "not " * bool(row[0]) + (f"{relation} {b}" if short else f"{relation}({a}, {b})")
 
 
-def _print_thing(code: IntLike, number: IntLike) -> str:
-    return (type_name(code) if code else "nothing") + _print_number(number)
+def _print_thing(code: IntLike, numbers: list[int]) -> str:
+    return (type_name(code) if code else "nothing") + _print_numbers(numbers)
 
 
-def _print_number(number: IntLike) -> str:
-    return f"?{int(number)}" if number else ""
+def _print_numbers(numbers: list[int]) -> str:
+    """The placeholders of the two players (of one, twice the same)."""
+    first, second = numbers
+    if first != second:
+        return f"?{first}/{second}"
+    return f"?{first}" if first else ""
 
 
 class _Line(NamedTuple):
@@ -191,12 +209,13 @@ def _game(lines: list[_Line], players: int, max_rules: int, max_objects: int) ->
             kinds, frozen = Words("objects", line.text, players).objects()
     if len(kinds) > max_objects:
         raise GoalError(f"there is room for {max_objects} objects; got {len(kinds)}.")
-    mask = np.zeros((max_rules, 4 + MAX_SPAWNS), np.int8)
+    mask = np.zeros((players, max_rules, 4 + MAX_SPAWNS), np.int8)
     for r, (_, hidden) in enumerate(pairs):
-        mask[r] = hidden
+        mask[:, r] = hidden
     rules = [rule.tolist() for rule, _ in pairs]
     goal = parse_goal(goals[0], players=players).tolist()
-    return make_game(goal, rules, kinds, max_rules=max_rules, max_objects=max_objects, frozen=frozen, mask=mask)
+    return make_game(goal, rules, kinds, max_rules=max_rules, max_objects=max_objects, frozen=frozen,
+                     mask=mask[0] if players == 1 else mask)  # fmt: skip
 
 
 def _number(lines: list[_Line], key: str, default: str, low: int, high: int) -> float:

@@ -18,7 +18,11 @@ from rekindle.envs.xland.level import (
     object_type,
 )
 
+Numbers = tuple[int, int]
+"""What stands in a mask for player 1 and for player 2."""
 PLAYERS = {"me": ME, "partner": PARTNER}
+SECRETS: dict[str, Numbers] = {"[hidden]": (1, 1), "[hiddenfromme]": (1, 0), "[hiddenfrompartner]": (0, 1)}
+_WORD = re.compile(r"->|\[\s*\w+(?:\s+from\s+\w+)?\s*\]|\w+|\S")
 _EXAMPLES = {"goal": ("goal", "hold yellow sphere"), "rule": ("rule", "hold black cube -> yellow sphere"),
              "objects": ("objects line", "black cube, nothing")}  # fmt: skip
 
@@ -30,7 +34,7 @@ class Words:
         self.shown = f"the {what} {quoted(' '.join(text.split()), 120)}"
         self.players, self.may_hide = players, may_hide
         body = text.rstrip(" \t\r\n.")
-        self.words = [(m.group(), m.start() + 1) for m in re.finditer(r"->|\[\s*\w+\s*\]|\w+|\S", body.lower())]
+        self.words = [(m.group(), m.start() + 1) for m in _WORD.finditer(body.lower())]
         self.at = 0
         if not self.words:
             named, example = _EXAMPLES[what]
@@ -69,17 +73,16 @@ class Words:
             raise self.error("expected nothing more")
 
     def rule(self) -> tuple[np.ndarray, np.ndarray]:
-        """A rule row and its mask row."""
+        """A rule row and its mask row, or its mask rows where there are two players."""
         if "->" not in (word for word, _ in self.words):
             raise GoalError(f"{self.shown} has no '->' between its condition and its spawns.")
-        row, mask = np.zeros((2, 4 + MAX_SPAWNS), np.int8)
-        secret = self.may_hide and re.sub(r"\s", "", self.word()) == "[hidden]"
-        self.at += secret
-        row[:4], mask[:4] = self.condition()
-        mask[0] = secret
+        row, mask = np.zeros(4 + MAX_SPAWNS, np.int8), np.zeros((4 + MAX_SPAWNS, 2), np.int8)
+        told = mask[:, 0] if self.players == 1 else mask.T
+        mask[0] = self.secret()
+        row[:4], mask[1:4] = self.condition()
         self.need("'->'", ("->",))
         if self.word() == "nothing" and not self.word(1):
-            return row, mask
+            return row, told
         for s in range(MAX_SPAWNS):
             ended = s > 0 and not row[3 + s]
             row[4 + s], mask[4 + s] = self.thing(("nothing",) if self.may_hide else (), only=ended)
@@ -89,10 +92,18 @@ class Words:
             self.at -= 1
             raise self.error(f"a rule has at most {MAX_SPAWNS} spawns")
         self.end()
-        return row, mask
+        return row, told
 
-    def condition(self) -> tuple[list[int], list[int]]:
-        """`["not"] pred` as `[not, relation, a, b]` and the placeholders of its parts."""
+    def secret(self) -> Numbers:
+        """Whether the rule is hidden wholly, from each player."""
+        mark = re.sub(r"\s", "", self.word())
+        if not self.may_hide or mark not in (SECRETS if self.players > 1 else ("[hidden]",)):
+            return 0, 0
+        self.at += 1
+        return SECRETS[mark]
+
+    def condition(self) -> tuple[list[int], list[Numbers]]:
+        """`["not"] pred` as `[not, relation, a, b]` and the placeholders of relation, a and b."""
         negated = self.skip("not")
         if negated:
             relation = self.need("a relation", RELATIONS)
@@ -101,16 +112,16 @@ class Words:
         code, hidden = RELATIONS.index(relation) + 1, self.placeholder()
         if code == HOLD and self.word() != "(":
             b, hidden_b = self.thing()
-            return [int(negated), code, ME, b], [0, hidden, 0, hidden_b]
+            return [int(negated), code, ME, b], [hidden, (0, 0), hidden_b]
         self.need("'('", ("(",))
         a, hidden_a = self.thing(tuple(PLAYERS), only=code == HOLD)
         self.need("','", (",",))
         b, hidden_b = self.thing(() if code == HOLD else tuple(PLAYERS))
         self.need("')'", (")",))
-        return [int(negated), code, a, b], [0, hidden, hidden_a, hidden_b]
+        return [int(negated), code, a, b], [hidden, hidden_a, hidden_b]
 
-    def thing(self, others: tuple[str, ...] = (), *, only: bool = False) -> tuple[int, int]:
-        """An object, or one of the other words (or these only), and its placeholder."""
+    def thing(self, others: tuple[str, ...] = (), *, only: bool = False) -> tuple[int, Numbers]:
+        """An object, or one of the other words (or these only), and its placeholders."""
         if self.word() == "partner" and "partner" in others and self.players < 2:
             raise self.error("there is no partner in a one-player world")
         what = " or ".join(([] if only else ["a colour"]) + [repr(o) for o in others if o in ("me", "nothing")])
@@ -121,11 +132,22 @@ class Words:
         code = object_type(first, self.need(f"a shape after {first!r}", SHAPES))
         return code, self.placeholder()
 
-    def placeholder(self) -> int:
-        """`?n`, or 0 without one."""
+    def placeholder(self) -> Numbers:
+        """`?n` for every player, `?n/m` for each its own; 0 is none."""
         if not self.may_hide or not self.skip("?"):
-            return 0
-        return int(self.need(f"a number from 1 to {MAX_PLACEHOLDERS}", tuple(map(str, range(1, MAX_PLACEHOLDERS + 1)))))
+            return 0, 0
+        each = self.players > 1 and self.word(1) == "/"
+        first = self.number(0 if each else 1)
+        if not each:
+            return first, first
+        self.skip("/")
+        return first, self.number(0, other_than=first)
+
+    def number(self, low: int, other_than: int | None = None) -> int:
+        """A placeholder's number."""
+        known = [str(n) for n in range(low, MAX_PLACEHOLDERS + 1) if n != other_than]
+        other = "" if other_than is None else f" other than {other_than}"
+        return int(self.need(f"a number from {low} to {MAX_PLACEHOLDERS}{other}", tuple(known)))
 
     def objects(self) -> tuple[list[int], list[int]]:
         """The types in slot order, and which slots are frozen."""

@@ -1,5 +1,6 @@
-"""Worlds at random: rooms with gates between them, and where the objects and the player start."""
+"""Worlds at random: rooms with gates between them, and where the objects and the players start."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from typing import Literal
@@ -14,8 +15,9 @@ GRIDS: dict[Rooms, tuple[int, int]] = {"R1": (1, 1), "R2": (1, 2), "R4": (2, 2),
 """Rooms one below the other and side by side."""
 
 
-def sample_world(rng: np.random.Generator, rooms: Rooms, size: int, *, max_objects: int, layouts: int = 1) -> World:
-    """A square of rooms; start and object places are different floor cells drawn at random, in each of the layouts.
+def sample_world(rng: np.random.Generator, rooms: Rooms, size: int, *, max_objects: int, layouts: int = 1,
+                 players: int = 1) -> World:  # fmt: skip
+    """A square of rooms; starts and object places are different floor cells drawn at random, in each of the layouts.
 
     Between neighbouring rooms there is one gate, at a random place, open with probability 1/2.
 
@@ -24,12 +26,14 @@ def sample_world(rng: np.random.Generator, rooms: Rooms, size: int, *, max_objec
     """
     terrain, gates = rooms_with_gates(rng, rooms, size)
     floor = np.argwhere(terrain == FLOOR)
-    if len(floor) <= max_objects:
+    if len(floor) < max_objects + players:
+        who = "a player" if players == 1 else f"{players} players"
         raise ConfigError(
-            f"{rooms} of size {size} has {len(floor)} floor cells; {max_objects} objects and a player need more room."
+            f"{rooms} of size {size} has {len(floor)} floor cells; {max_objects} objects and {who} need more room."
         )
-    cells = np.stack([floor[rng.permutation(len(floor))[: max_objects + 1]] for _ in range(layouts)])
-    world = make_world(terrain, cells[:, 1:], cells[:, 0], heading=int(rng.integers(4)), max_objects=max_objects)
+    cells = np.stack([floor[rng.permutation(len(floor))[: max_objects + players]] for _ in range(layouts)])
+    heading = [int(rng.integers(4)) for _ in range(players)]
+    world = make_world(terrain, cells[:, players:], cells[:, :players], heading=heading, max_objects=max_objects)
     return world._replace(gates=gates, gate_open=rng.random(len(gates)) < 0.5)
 
 
@@ -62,18 +66,27 @@ def walled_room(size: int) -> np.ndarray:
     return terrain
 
 
-def make_world(terrain: np.ndarray, places: np.ndarray, start: tuple[int, int] | np.ndarray, *, heading: int,
-               max_objects: int) -> World:  # fmt: skip
-    """A world of one player and no gates: `places` is `[n, 2]` or `[M, n, 2]`, padded to `max_objects` slots."""
+def make_world(terrain: np.ndarray, places: np.ndarray, start: tuple[int, int] | np.ndarray, *,
+               heading: int | Sequence[int], max_objects: int) -> World:  # fmt: skip
+    """A world without gates.
+
+    Args:
+        terrain: `[H, W]`.
+        places: of the objects, `[n, 2]` or `[M, n, 2]`, padded to `max_objects` slots.
+        start: of one player `[2]` or `[M, 2]`, of several `[P, 2]` or `[M, P, 2]`.
+        heading: of each player; a number if there is one.
+        max_objects: slots, N.
+    """
+    headings = np.atleast_1d(np.asarray(heading, np.int8))
     places = np.asarray(places, np.int8).reshape((-1, *np.shape(places)[-2:]))
-    start = np.asarray(start, np.int8).reshape((-1, 1, 2))
+    start = np.asarray(start, np.int8).reshape((-1, len(headings), 2))
     padded = np.zeros((places.shape[0], max_objects, 2), np.int8)
     padded[:, : places.shape[1]] = places
     return World(
         terrain=terrain,
         places=padded,
         start=start,
-        heading=np.asarray([heading], np.int8),
+        heading=headings,
         gates=np.zeros((0, 2), np.int8),
         gate_open=np.zeros(0, bool),
         sight=_sight(terrain.tobytes(), terrain.shape[1]),

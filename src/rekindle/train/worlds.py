@@ -1,0 +1,261 @@
+"""Worlds side by side, as the on-policy loop steps them: one seat for the learner, the other, if any, for co-players.
+
+Fictitious self-play (AdA, Adaptive Agents Team 2023, 2301.07608, section 3.4, App. D.5): the pool of co-players starts
+with one that acts at random and gains frozen copies of the learner. Rows are shared out evenly among the pool, which is
+a uniform draw without its noise; the learner's seat is drawn for every episode.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
+
+from rekindle.core.errors import ConfigError
+from rekindle.core.types import Agent, EnvSpec, Obs, Proposal, TimeStep
+from rekindle.envs.base import Env
+from rekindle.envs.seats import seat_spec
+from rekindle.envs.wrappers import AutoReset, AutoResetState
+
+
+class Worlds(Protocol):
+    """Rows of environments that look like environments for one player; observations have a row axis."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What the learner sees and does."""
+        ...
+
+    def gather(self, agent: Agent, state: Any) -> Any:
+        """The co-players at the beginning; `()` where there are none."""
+        ...
+
+    def reset(self, key: Key[Array, ""], proposal: Proposal, partners: Any) -> tuple[Any, Obs]:
+        """The first episodes."""
+        ...
+
+    def step(
+        self, key: Key[Array, ""], state: Any, action: Array, proposal: Proposal, partners: Any
+    ) -> tuple[Any, TimeStep]:
+        """One step of every row; an episode that ended is followed by one of the row's proposed tasks."""
+        ...
+
+    def played(self, state: Any) -> Proposal:
+        """What each row is playing, leaves `[rows, ...]`."""
+        ...
+
+    def grow(self, agent: Agent, state: Any, partners: Any, learnt: Float[Array, ""]) -> Any:
+        """The co-players after an update; `learnt` counts thousands of steps."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    """An environment whose params are a proposal's entry."""
+
+    env: Env
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self.env.spec
+
+    def reset(self, key: Key[Array, ""], params: Proposal) -> tuple[Any, TimeStep]:
+        return self.env.reset(key, params.task)
+
+    def step(self, key: Key[Array, ""], state: Any, action: Array, params: Proposal) -> tuple[Any, TimeStep]:
+        return self.env.step(key, state, action, params.task)
+
+
+def rows_of(env: Env) -> AutoReset:
+    """A row: the next episode plays one of the alternatives that are proposed at that moment."""
+
+    def choose(key: Key[Array, ""], proposal: Proposal, _: Any) -> Proposal:
+        chosen = jax.random.randint(key, (), 0, proposal.number.shape[0])
+        return jax.tree.map(lambda leaf: leaf[chosen], proposal)
+
+    return AutoReset(_Proposed(env), choose)
+
+
+@dataclass(frozen=True)
+class Solo:
+    """One player per world."""
+
+    env: Env
+
+    def __post_init__(self) -> None:
+        """Refuse worlds for more."""
+        if self.env.spec.players != 1:
+            raise ConfigError(f"{self.env.spec.id} has {self.env.spec.players} players and needs co-players.")
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The environment's."""
+        return self.env.spec
+
+    def gather(self, agent: Agent, state: Any) -> Any:
+        """None."""
+        del agent, state
+        return ()
+
+    def reset(self, key: Key[Array, ""], proposal: Proposal, partners: Any) -> tuple[AutoResetState, Obs]:
+        """The first episodes."""
+        del partners
+        keys = jax.random.split(key, proposal.number.shape[0])
+        state, first = jax.vmap(rows_of(self.env).reset)(keys, proposal)
+        return state, first.obs
+
+    def step(
+        self, key: Key[Array, ""], state: AutoResetState, action: Array, proposal: Proposal, partners: Any
+    ) -> tuple[AutoResetState, TimeStep]:
+        """One step of every row."""
+        del partners
+        keys = jax.random.split(key, proposal.number.shape[0])
+        return jax.vmap(rows_of(self.env).step)(keys, state, action, proposal)
+
+    def played(self, state: AutoResetState) -> Proposal:
+        """What each row is playing."""
+        return state.params
+
+    def grow(self, agent: Agent, state: Any, partners: Any, learnt: Float[Array, ""]) -> Any:
+        """None."""
+        del agent, state, learnt
+        return partners
+
+
+class Partners(NamedTuple):
+    """The pool of co-players. Slot 0 acts at random, whatever it holds."""
+
+    policies: PyTree
+    """Arrays of the frozen policies, stacked along a first axis S."""
+    filled: Int32[Array, ""]
+    """Slots in use."""
+    count: Int32[Array, ""]
+    """Copies that were made, including those that were replaced."""
+
+
+class PairState(NamedTuple):
+    """The worlds, and what the co-players see and remember."""
+
+    inner: AutoResetState
+    obs: Obs
+    start: Bool[Array, " B"]
+    carry: PyTree
+    """Leaves `[S, B / S, ...]`."""
+    seat: Int32[Array, " B"]
+    """The learner's."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two players per world, the other one from a pool; row r plays beside number r modulo the size of the pool."""
+
+    env: Env
+    agent: Agent
+    slots: int = 4
+    """Size of the pool, the random player included; the oldest copy makes way for the newest."""
+    copy_every: float = 250.0
+    """Thousands of learnt steps between two copies (AdA: 500 million frames of 100 billion)."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.env.spec.players != 2:
+            raise ConfigError(
+                f"co-players need a world for two; {self.env.spec.id} has {self.env.spec.players} players."
+            )
+        if self.slots < 2 or self.copy_every <= 0:
+            raise ConfigError(
+                f"a pool of co-players needs at least 2 slots and a positive copy_every; got {self.slots} and "
+                f"{self.copy_every}."
+            )
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What one seat sees."""
+        return seat_spec(self.env.spec)
+
+    def gather(self, agent: Agent, state: Any) -> Partners:
+        """The random player alone; the other slots wait."""
+        arrays = eqx.filter(agent.policy(state), eqx.is_array)
+        stacked = jax.tree.map(lambda x: jnp.repeat(x[None], self.slots, axis=0), arrays)
+        return Partners(stacked, jnp.int32(1), jnp.int32(0))
+
+    def reset(self, key: Key[Array, ""], proposal: Proposal, partners: Partners) -> tuple[PairState, Obs]:
+        """The first episodes.
+
+        Raises:
+            ConfigError: the rows cannot be shared out evenly.
+        """
+        rows = proposal.number.shape[0]
+        if rows % self.slots:
+            raise ConfigError(f"rows must be a multiple of the pool's {self.slots} co-players; got {rows}.")
+        reset_key, seat_key = jax.random.split(key)
+        inner, first = jax.vmap(rows_of(self.env).reset)(jax.random.split(reset_key, rows), proposal)
+        seat = jax.random.randint(seat_key, (rows,), 0, 2)
+        policy = self._policies(partners)
+        carry = jax.vmap(lambda one: one.init_carry(rows // self.slots))(policy)
+        state = PairState(inner, sit(first.obs, 1 - seat), jnp.ones(rows, bool), carry, seat)
+        return state, sit(first.obs, seat)
+
+    def step(
+        self, key: Key[Array, ""], state: PairState, action: Array, proposal: Proposal, partners: Partners
+    ) -> tuple[PairState, TimeStep]:
+        """The co-players act on what they saw, then all worlds step."""
+        rows = action.shape[0]
+        act_key, random_key, env_key, seat_key = jax.random.split(key, 4)
+        keys = jax.random.split(act_key, self.slots)
+
+        def act(policy: Any, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Array) -> tuple[Array, PyTree]:
+            out = policy.act(key, carry, obs, start, explore=True)
+            return out.action, out.carry
+
+        theirs, carry = eqx.filter_vmap(act)(self._policies(partners), keys, state.carry, self._share(state.obs),
+                                             self._share(state.start))  # fmt: skip
+        theirs = theirs.swapaxes(0, 1).reshape(rows)
+        anything = jax.random.randint(random_key, (rows,), 0, self.env.spec.action.n)  # pyright: ignore
+        slot = jnp.arange(rows, dtype=jnp.int32) % self.slots % partners.filled
+        theirs = jnp.where(slot == 0, anything, theirs).astype(action.dtype)
+        joint = jnp.where((state.seat == 0)[:, None], jnp.stack([action, theirs], 1), jnp.stack([theirs, action], 1))
+        inner, ts = jax.vmap(rows_of(self.env).step)(jax.random.split(env_key, rows), state.inner, joint, proposal)
+        ended = ts.terminated | ts.truncated
+        seat = jnp.where(ended, jax.random.randint(seat_key, (rows,), 0, 2), state.seat)
+        after = PairState(inner, sit(ts.obs, 1 - seat), ended, carry, seat)
+        mine = ts._replace(
+            obs=sit(ts.obs, seat), final_obs=sit(ts.final_obs, state.seat), reward=sit(ts.reward, state.seat)
+        )
+        return after, mine
+
+    def played(self, state: PairState) -> Proposal:
+        """What each row is playing."""
+        return state.inner.params
+
+    def grow(self, agent: Agent, state: Any, partners: Partners, learnt: Float[Array, ""]) -> Partners:
+        """Copies the learner into the pool when it is time."""
+        due = learnt >= (partners.count + 1).astype(jnp.float32) * self.copy_every
+        at = 1 + partners.count % (self.slots - 1)
+        arrays = eqx.filter(agent.policy(state), eqx.is_array)
+        policies = jax.tree.map(
+            lambda all, one: all.at[at].set(jnp.where(due, one, all[at])), partners.policies, arrays
+        )
+        filled = jnp.minimum(partners.filled + due.astype(jnp.int32), self.slots)
+        return Partners(policies, filled, partners.count + due.astype(jnp.int32))
+
+    def _policies(self, partners: Partners) -> Any:
+        """The policies that the S groups of rows play beside, stacked; while the pool fills, some several times."""
+        static = eqx.filter(self._like(), eqx.is_array, inverse=True)
+        used = jnp.arange(self.slots, dtype=jnp.int32) % partners.filled
+        return eqx.combine(jax.tree.map(lambda x: x[used], partners.policies), static)
+
+    def _like(self) -> Any:
+        return eqx.filter_eval_shape(lambda: self.agent.policy(self.agent.init(jax.random.key(0), self.spec)))
+
+    def _share(self, rows: PyTree) -> PyTree:
+        """Leaves `[B, ...]` as `[S, B / S, ...]`: row r goes to group r modulo S."""
+        return jax.tree.map(lambda x: x.reshape(-1, self.slots, *x.shape[1:]).swapaxes(0, 1), rows)
+
+
+def sit(leaves: PyTree, seat: Int32[Array, " B"]) -> PyTree:
+    """What each row's player in a seat has, of leaves `[B, P, ...]`."""
+    rows = jnp.arange(seat.shape[0])
+    return jax.tree.map(lambda x: x[rows, seat], leaves)
