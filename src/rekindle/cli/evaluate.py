@@ -89,15 +89,28 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
             raise
         rows = result.summaries()
         save(run, result, rows)
+    most = trained_trials(options.agent, library)
     tasks = registry.make(options.tasks).spec.id
     counted = f"{options.count - left_out} tasks, {options.repetitions} repetitions, {left_out} left out"
-    show(rows, f"{tasks}: {counted}")
+    show(rows, f"{tasks}: {counted}", most)
     live.stage("done", run.location)
     if json:
         cli.emit_json({"run": run.id, "tasks": tasks, "kind": kind_of(tasks), "normaliser": "planner",
                        "left_out": left_out, "env_steps": result.env_steps, "path": run.location,
-                       "rows": [row.to_json() for row in rows]})  # fmt: skip
+                       "trained_trials": most,
+                       "rows": [row.to_json() | {"extrapolated": is_beyond(row, most)} for row in rows]})  # fmt: skip
     return 0
+
+
+def trained_trials(agent: str, library: Library) -> int | None:
+    """Most trials per episode that an agent was trained with; None if that is not known."""
+    if os.path.isfile(Path(agent) / "policy.json"):
+        return None
+    manifest = library.find(agent).manifest
+    most = manifest.config.get("max_trials")
+    if most is None and manifest.kind == "train" and manifest.env_id in registry.ids():
+        most = registry.make(manifest.env_id).trials
+    return most if isinstance(most, int) else None
 
 
 def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int, Adaptation]:
@@ -167,14 +180,21 @@ def save(run: Run, result: Adaptation, rows: list[Summary]) -> None:
     run.finish("done", env_steps=result.env_steps)
 
 
-def show(rows: list[Summary], title: str) -> None:
-    """The table."""
-    table = Table(title=title)
+def is_beyond(row: Summary, most: int | None) -> bool:
+    """Whether a score is an extrapolation: with more trials than were trained."""
+    return most is not None and row.trials > most
+
+
+def show(rows: list[Summary], title: str, most: int | None) -> None:
+    """The table; numbers of trials beyond what was trained are marked."""
+    beyond = most is not None and any(is_beyond(row, most) for row in rows)
+    note = f"* more trials than the {most} it was trained with: extrapolation" if beyond else None
+    table = Table(title=title, caption=note)
     for column in ("policy", "k", "mean", "95 % interval", "median", "20th percentile", "share >= 0.8", "share > 0"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for row in rows:
         interval = f"{row.mean.low:.3f} to {row.mean.high:.3f}"
-        table.add_row(row.policy, str(row.trials), f"{row.mean.value:.3f}", interval,
+        table.add_row(row.policy, f"{row.trials}{'*' * is_beyond(row, most)}", f"{row.mean.value:.3f}", interval,
                       f"{row.median.value:.3f}", f"{row.percentile_20.value:.3f}", f"{row.share_mastered.value:.2f}",
                       f"{row.share_above_0.value:.2f}")  # fmt: skip
     cli.console().print(table)

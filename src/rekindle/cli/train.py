@@ -43,6 +43,8 @@ class Options:
     those among them that are worth it: by prioritised level replay, AdA's no-op filter, or the planner's regret."""
     init: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
     """Go on from this agent of the library, with its settings unless --set says otherwise."""
+    partner: Annotated[str | None, tyro.conf.arg(metavar="AGENT")] = None
+    """In worlds for two: an agent of the library that is among the co-players from the beginning."""
     trials: str | None = None
     """Trials per episode, a number or a range such as 1-4; by default 1 up to the environment's own number."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -80,12 +82,22 @@ def run(argv: list[str]) -> int:
         max_trials=high,
         checkpoint_seconds=options.checkpoint_every,
         log=options.log,
+        partners=partners(options.partner, env),
     )
     code = 0
     for seed in range(options.seed, options.seed + options.seeds):
         name = f"{options.algorithm}-{env.split('/')[1]}"
         code = max(code, carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json))
     return code
+
+
+def partners(which: str | None, env: str) -> dict[str, str]:
+    """Settings of the pool of co-players."""
+    if which is None:
+        return {}
+    if registry.make(env).spec.players < 2:
+        raise ConfigError(f"--partner is for worlds for two, such as xland/c2; {env} has one player.")
+    return {"begin_with": which}
 
 
 def carry_out(run: Run, library: Library, *, json: bool) -> int:

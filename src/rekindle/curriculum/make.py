@@ -15,6 +15,7 @@ from rekindle.curriculum.base import Curriculum, Uniform
 from rekindle.curriculum.noop import NoOpFilter
 from rekindle.curriculum.plr import PLR
 from rekindle.envs import registry
+from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import planner, pools
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import NOOP
@@ -35,7 +36,7 @@ class Made(NamedTuple):
 
 def make(
     name: str, env_id: str, agent: Agent, *, seed: int, trials: tuple[int, int], pool: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None, groups: int = 1,
 ) -> Made:  # fmt: skip
     """A curriculum for an agent in an environment.
 
@@ -46,6 +47,7 @@ def make(
         seed: of the pool.
         trials: fewest and most trials of an episode.
         pool: options of the environment's pool.
+        groups: of co-players, in worlds for two.
         settings: of the curriculum (`plr`, `no-op`, `regret`), such as capacity or replay.
 
     Raises:
@@ -75,8 +77,11 @@ def make(
             curriculum: Curriculum = NoOpFilter(noop=NOOP, **common)
         else:
             scale = {"gamma": agent.config.gamma, "reward_scale": agent.config.reward_scale}
-            regret = {"kind": "regret", "optimum": optima(made.env.env, tasks)} if name == "regret" else {}
-            curriculum = PLR(**scale, **regret, **common)
+            regret: dict[str, Any] = {}
+            if name == "regret":
+                assert isinstance(made.env, Trials) and isinstance(made.env.env, XLand)
+                regret = {"kind": "regret", "optimum": optima(made.env.env, tasks)}
+            curriculum = PLR(groups=groups, **scale, **regret, **common)
     except TypeError as error:
         raise ConfigError(f"the curriculum {name!r} does not take these settings: {error}.") from None
     tasks = jax.tree.map(jnp.asarray, tasks)

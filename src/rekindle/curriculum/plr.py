@@ -106,6 +106,8 @@ class PLR:
     """The trials of an episode that its fitness is of."""
     optimum: tuple[float, ...] | None = None
     """For `regret`: the best possible reward of a trial of every task (the planner's)."""
+    groups: int = 1
+    """Of co-players: row r plays beside number r modulo groups, and an entry of the archive is a task with one."""
     decay: float = 0.999
     """Of the rolling statistics, per evaluated episode."""
 
@@ -120,8 +122,8 @@ class PLR:
                 f"PLR: replay must lie in (0, 1), staleness in [0, 1] and fill in (0, 1]; got {self.replay}, "
                 f"{self.staleness}, {self.fill}."
             )
-        if min(self.capacity, self.train_trials) < 1 or self.temperature <= 0:
-            raise ConfigError("PLR: capacity, train_trials and temperature must be above 0.")
+        if min(self.capacity, self.train_trials, self.groups) < 1 or self.temperature <= 0:
+            raise ConfigError("PLR: capacity, train_trials, groups and temperature must be above 0.")
 
     @property
     def rows(self) -> int:
@@ -165,14 +167,18 @@ class PLR:
         Until the archive is filled, all rows evaluate.
         """
         new_key, old_key, trials_key = jax.random.split(key, 3)
-        number = jax.random.randint(new_key, (self.rows,), 0, self.size(source))
-        trains = (jnp.arange(self.rows) < self.batch) & (jnp.sum(state.archive.number >= 0) >= self.needed)
+        row = jnp.arange(self.rows, dtype=jnp.int32)
+        group = row % self.groups
+        number = jax.random.randint(new_key, (self.rows,), 0, self.size(source)) * self.groups + group
+        mine = (state.archive.number[None] >= 0) & (state.archive.number[None] % self.groups == group[:, None])
+        filled = jnp.sum(state.archive.number >= 0) >= self.needed
+        trains = (row < self.batch) & filled & jnp.any(mine, axis=1)
         log_p = jnp.log(self.probabilities(state.archive, state.draws))
-        drawn = state.archive.number[jax.random.categorical(old_key, log_p, shape=(self.rows,))]
+        drawn = state.archive.number[jax.random.categorical(old_key, jnp.where(mine, log_p[None], -jnp.inf))]
         again = (state.left > 0) & (state.task >= 0)
         number = jnp.where(trains, jnp.where(again, state.task, drawn), number)
         trials = jax.random.randint(trials_key, (self.rows,), self.min_trials, self.max_trials + 1)
-        tasks = jax.vmap(self.task, in_axes=(None, 0, 0))(source, number, trials)
+        tasks = jax.vmap(self.task, in_axes=(None, 0, 0))(source, number // self.groups, trials)
         return jax.tree.map(lambda x: x[:, None], offer(tasks, learn=trains, number=number))
 
     def probabilities(self, archive: Archive, now: Float[Array, ""]) -> Float[Array, " N"]:
@@ -200,7 +206,7 @@ class PLR:
             tally = tally._replace(steps=tally.steps + 1, total=tally.total + f, reward=tally.reward + reward)
             value = tally.total / tally.steps
             if self.optimum is not None:
-                value = jnp.asarray(self.optimum)[jnp.maximum(tally.number, 0)] - tally.reward
+                value = jnp.asarray(self.optimum)[jnp.maximum(tally.number, 0) // self.groups] - tally.reward
             trials = tally.trials + 1
             closed = Tally(
                 tally.number, tally.learn, trials, jnp.zeros_like(f), jnp.zeros_like(f), jnp.zeros_like(f),

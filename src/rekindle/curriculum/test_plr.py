@@ -95,6 +95,19 @@ def test_rows_train_only_once_the_archive_is_filled_and_then_for_so_many_trials(
     assert len(set(map(int, many))) > 1
 
 
+def test_entries_of_an_archive_belong_to_their_co_player():
+    """With two co-players an entry is a task beside one of them, and only rows beside that one train on it."""
+    curriculum = plr(groups=2, fill=0.5, train_trials=1)
+    state = curriculum.init(POOL)
+    first = curriculum.propose(jax.random.key(0), state, POOL)
+    assert (first.number[:, 0] % 2).tolist() == [0, 1] * 4
+    np.testing.assert_array_equal(first.task["id"][:, 0], first.number[:, 0] // 2)
+    state = report(curriculum, state, episodes(first.number[:, 0], np.arange(8.0)))
+    for i in range(5):
+        number = curriculum.propose(jax.random.key(i), state, POOL).number[:4, 0]
+        assert (number % 2).tolist() == [0, 1, 0, 1] and set(number.tolist()) <= set(state.archive.number.tolist())
+
+
 def test_stale_tasks_come_back_within_a_bound():
     """With N tasks and a share s for staleness, each is drawn soon: its weight grows by s / (sum of ages) each draw."""
     curriculum = plr(capacity=10, staleness=0.2, temperature=0.1, train_trials=1, fill=1.0)

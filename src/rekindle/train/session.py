@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import LibraryError
-from rekindle.core.types import Policy
+from rekindle.core.types import Agent, Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
@@ -108,16 +108,31 @@ def _carry_out(
         parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
-    tasks, source = make_curriculum(order.curriculum, order.env, agent, seed=seed,
-                                    trials=(min(order.min_trials, most), most), pool=order.pool,
-                                    settings=order.choice)  # fmt: skip
+    worlds = Solo(made.env) if made.spec.players == 1 else pairs(made, agent, order, library, key)
+    groups = worlds.slots if isinstance(worlds, Pairs) else 1
+    tasks, source = make_curriculum(order.curriculum, order.env, agent, seed=seed, groups=groups, pool=order.pool,
+                                    trials=(min(order.min_trials, most), most), settings=order.choice)  # fmt: skip
     updates = order.chunk_updates
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / (tasks.rows * agent.needs.length)))
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
-    worlds = Solo(made.env) if made.spec.players == 1 else Pairs(made.env, agent, **order.partners)
     trained = train(agent, worlds, tasks, source, key, plan, run=run, state=state, show=show, evaluate=evaluate)
     save_policy(run.path / "policy", **export(agent, trained.state, worlds.spec), provenance={"run": run.id})
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
     return trained
+
+
+def pairs(made: registry.Made, agent: Agent, order: Order, library: Library, key: Key[Array, ""]) -> Pairs:
+    """Worlds for two; the pool of co-players may begin with an agent of the library.
+
+    Raises:
+        CheckpointError: that agent was made for another world, or has another network than the learner.
+    """
+    settings = dict(order.partners)
+    which = settings.pop("begin_with", None)
+    if which is None:
+        return Pairs(made.env, agent, **settings)
+    partner = load(library.find(which).fetch("policy"), env_spec=seat_spec(made.spec))
+    state = partner.state_for(agent, jax.random.fold_in(key, 2))
+    return Pairs(made.env, agent, first=agent.policy(state), **settings)

@@ -6,7 +6,7 @@ a uniform draw without its noise; the learner's seat is drawn for every episode.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from rekindle.envs.seats import seat_spec
 from rekindle.envs.wrappers import AutoReset, AutoResetState
 
 
+@runtime_checkable
 class Worlds(Protocol):
     """Rows of environments that look like environments for one player; observations have a row axis."""
 
@@ -131,7 +132,7 @@ class Partners(NamedTuple):
     """Arrays of the frozen policies, stacked along a first axis S."""
     filled: Int32[Array, ""]
     """Slots in use."""
-    count: Int32[Array, ""]
+    copies: Int32[Array, ""]
     """Copies that were made, including those that were replaced."""
 
 
@@ -158,11 +159,14 @@ class Pairs:
     copy_every: float = 250.0
     """Thousands of learnt steps between two copies (AdA: 500 million frames of 100 billion)."""
 
+    first: Any = None
+    """A policy of the agent's kind that is in the pool from the beginning."""
+
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         if self.env.spec.players != 2:
             raise ConfigError(
-                f"co-players need a world for two; {self.env.spec.id} has {self.env.spec.players} players."
+                f"co-players need a world for two; the players of {self.env.spec.id} are {self.env.spec.players}."
             )
         if self.slots < 2 or self.copy_every <= 0:
             raise ConfigError(
@@ -176,10 +180,13 @@ class Pairs:
         return seat_spec(self.env.spec)
 
     def gather(self, agent: Agent, state: Any) -> Partners:
-        """The random player alone; the other slots wait."""
+        """The random player, and the one to begin with if there is one; the other slots wait."""
         arrays = eqx.filter(agent.policy(state), eqx.is_array)
+        if self.first is not None:
+            arrays = eqx.filter(self.first, eqx.is_array)
+        known = 0 if self.first is None else 1
         stacked = jax.tree.map(lambda x: jnp.repeat(x[None], self.slots, axis=0), arrays)
-        return Partners(stacked, jnp.int32(1), jnp.int32(0))
+        return Partners(stacked, jnp.int32(1 + known), jnp.int32(known))
 
     def reset(self, key: Key[Array, ""], proposal: Proposal, partners: Partners) -> tuple[PairState, Obs]:
         """The first episodes.
@@ -232,14 +239,14 @@ class Pairs:
 
     def grow(self, agent: Agent, state: Any, partners: Partners, learnt: Float[Array, ""]) -> Partners:
         """Copies the learner into the pool when it is time."""
-        due = learnt >= (partners.count + 1).astype(jnp.float32) * self.copy_every
-        at = 1 + partners.count % (self.slots - 1)
+        due = learnt >= (partners.copies + 1).astype(jnp.float32) * self.copy_every
+        at = 1 + partners.copies % (self.slots - 1)
         arrays = eqx.filter(agent.policy(state), eqx.is_array)
         policies = jax.tree.map(
             lambda all, one: all.at[at].set(jnp.where(due, one, all[at])), partners.policies, arrays
         )
         filled = jnp.minimum(partners.filled + due.astype(jnp.int32), self.slots)
-        return Partners(policies, filled, partners.count + due.astype(jnp.int32))
+        return Partners(policies, filled, partners.copies + due.astype(jnp.int32))
 
     def _policies(self, partners: Partners) -> Any:
         """The policies that the S groups of rows play beside, stacked; while the pool fills, some several times."""

@@ -362,7 +362,8 @@ def loss(config: Config, net: Net, rollout: Rollout, target: Targets) -> tuple[F
         wanted = target.improved[jnp.minimum(ahead.later, rollout.reward.shape[0] - 1)]
         policy_losses.append(masked_mean(categorical.kl(wanted, net.policy(model.hidden)), ahead.has_policy))
 
-    reward_loss, value_loss, policy_model_loss = (sum(x) / len(x) for x in (reward_losses, value_losses, policy_losses))
+    parts = (reward_losses, value_losses, policy_losses)
+    reward_loss, value_loss, policy_model_loss = (jnp.mean(jnp.stack(part)) for part in parts)
     total = (
         policy_loss
         + config.improvement_weight * improvement_loss
