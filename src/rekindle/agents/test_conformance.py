@@ -10,7 +10,8 @@ from rekindle.core.types import EnvSpec
 from rekindle.envs import registry as envs
 
 FLAT = EnvSpec("test/flat", 1, {"x": Box((3,), -1, 1), "n": Discrete(3)}, Discrete(3))
-SMALL = {"ppo": {"num_envs": 4, "minibatches": 2, "rollout_length": 5, "hidden": 8, "width": 8, "epochs": 1}}
+TINY = {"num_envs": 4, "minibatches": 2, "rollout_length": 5, "hidden": 8, "width": 8, "epochs": 1}
+SMALL = {"ppo": TINY, "muesli": {**TINY, "bins": 11, "unroll": 2}}
 
 
 def small(name: str = "ppo", **settings):
@@ -28,6 +29,11 @@ def test_conforms(name, env):
         check_agent(small(name), FLAT)
     else:  # random codes make a crowded world, of values far from 0: smaller steps
         check_agent(small(name, learning_rate=1e-4), envs.make(env).spec)
+
+
+@pytest.mark.parametrize("memory", ["transformer-xl", "gru+attention", "skip"])
+def test_every_memory_conforms(memory):
+    check_agent(small(memory=memory, slots=3, heads=2), FLAT)
 
 
 GOOD = small()

@@ -1,8 +1,9 @@
-"""Five probe MDPs, an identity task, and a bandit that pays only those who explore for the sake of later trials.
+"""Five probe MDPs, an identity task, a chain, and a bandit that pays only who explores for the sake of later trials.
 
 If `constant` fails, the value loss or the optimiser is wrong; `observation`: what the network sees; `discount`: the
 returns; `action`: the policy loss; `both`: advantages that go to the wrong row; `identity`: the same at every step of
-an episode. `bandit-trials` fails if returns are cut at trial borders or if memory does not live through them.
+an episode; `chain`: values of states that are far from the reward. `bandit-trials` fails if returns are cut at trial
+borders or if memory does not live through them.
 The five are those of Rejax's tests; the identity task is that of Stable-Baselines3's.
 """
 
@@ -29,6 +30,10 @@ To try it costs 0.1 on average, and 0.3 * 4 + 0.7 * 3 * 0.4 = 2.04 over the tria
 """
 
 
+CHAIN = 5
+"""States of the chain: action 1 leads to the last, where it pays 1 a step; action 0 leads back."""
+
+
 class Task(NamedTuple):
     """An episode of a probe."""
 
@@ -50,6 +55,8 @@ class Problem(NamedTuple):
 
     pays: Callable[[Moment, Array, Task], Array]
     """Reward of an action in a state, as a number or a truth value."""
+    moves: Callable[[Moment, Array], Array] | None = None
+    """The next cue; drawn at random where this is not given, else the first is 0."""
     cues: int = 1
     actions: int = 2
     length: int = 1
@@ -64,6 +71,10 @@ def _bandit(now: Moment, action: Array, task: Task) -> Array:
     return jnp.where(action == 0, SAFE, jnp.asarray(task.secret).astype(jnp.float32))
 
 
+def _walk(now: Moment, action: Array) -> Array:
+    return jnp.clip(now.cue + 2 * action.astype(jnp.int32) - 1, 0, CHAIN - 1)
+
+
 PROBLEMS: dict[str, Problem] = {
     "probe/constant-v1": Problem(lambda now, action, task: jnp.float32(1)),
     "probe/observation-v1": Problem(lambda now, action, task: 2 * now.cue - 1, cues=2),
@@ -71,6 +82,9 @@ PROBLEMS: dict[str, Problem] = {
     "probe/action-v1": Problem(lambda now, action, task: 2 * action - 1),
     "probe/both-v1": Problem(lambda now, action, task: 2 * (action == now.cue).astype(jnp.int32) - 1, cues=2),
     "probe/identity-v1": Problem(lambda now, action, task: action == now.cue, cues=4, actions=4, length=4),
+    "probe/chain-v1": Problem(
+        lambda now, action, task: (now.cue == CHAIN - 1) & (action == 1), moves=_walk, cues=CHAIN, length=2 * CHAIN
+    ),
     "probe/bandit-trials-v1": Problem(_bandit, trials=4),
 }
 
@@ -79,8 +93,8 @@ PROBLEMS: dict[str, Problem] = {
 class Probe:
     """One trial of a probe, ended by time-out.
 
-    Observation: `cue`, an integer drawn uniformly at every step. Action: an integer. Reward: the problem's; in
-    `discount` it is 1 at the last step only. State: the cue and the clock. Params: a `Task`.
+    Observation: `cue`, an integer drawn uniformly at every step, or where one is in the chain. Action: an integer.
+    Reward: the problem's; in `discount` it is 1 at the last step only. State: the cue and the clock. Params: a `Task`.
     """
 
     id: str
@@ -99,14 +113,15 @@ class Probe:
     def reset(self, key: Key[Array, ""], params: Task) -> tuple[Moment, TimeStep]:
         """The first cue."""
         del params
-        now = Moment(self._cue(key), jnp.int32(0))
+        now = Moment(self._cue(key) if self.problem.moves is None else jnp.int32(0), jnp.int32(0))
         no = jnp.zeros((), bool)
         return now, TimeStep({"cue": now.cue}, jnp.float32(0), no, no, no, {"cue": now.cue}, {})
 
     def step(self, key: Key[Array, ""], state: Moment, action: Array, params: Task) -> tuple[Moment, TimeStep]:
         """Pay, and show the next cue."""
         reward = jnp.asarray(self.problem.pays(state, action, params)).astype(jnp.float32)
-        now = Moment(self._cue(key), state.time + 1)
+        moves = self.problem.moves
+        now = Moment(self._cue(key) if moves is None else moves(state, action), state.time + 1)
         over = now.time >= jnp.asarray(params.trial_length).astype(jnp.int32)
         no, obs = jnp.zeros((), bool), {"cue": now.cue}
         return now, TimeStep(obs, reward, no, over, over, obs, {})

@@ -1,4 +1,4 @@
 """The ids of this folder's environments."""
 
-PROBLEMS = ("constant", "observation", "discount", "action", "both", "identity", "bandit-trials")
+PROBLEMS = ("constant", "observation", "discount", "action", "both", "identity", "chain", "bandit-trials")
 ENVS = {f"probe/{name}-v1": "rekindle.envs.probe.probe:make" for name in PROBLEMS}
