@@ -21,7 +21,7 @@ from rekindle.core.losses import clipped_policy_gradient, clipped_value_error
 from rekindle.core.returns import generalized_advantage
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update, given
-from rekindle.networks.encoders import FlatEncoder, TaskGridEncoder, TypeMemory, make_encoder
+from rekindle.networks.encoders import Encoder, TaskGridEncoder, TypeMemory, make_encoder
 from rekindle.networks.gru import GRU
 from rekindle.networks.linear import Linear
 
@@ -97,7 +97,7 @@ class Carry(NamedTuple):
 class Net(eqx.Module):
     """Encoder, memory, a joint layer on what is seen and remembered, and two linear heads."""
 
-    encoder: FlatEncoder | TaskGridEncoder
+    encoder: Encoder
     memory: GRU | None
     types: TypeMemory | None
     joint: Linear
