@@ -78,7 +78,7 @@ def make(
 
 
 def pool_for(
-    name: str, size: int, *, split: Split = "train", seed: int = 42, count: int | None = None,
+    name: str, size: int, *, split: Split = "train", seed: int = 42, count: int | None = None, repeats: bool = False,
     trial_length: int | None = None
 ) -> RulesetPool:  # fmt: skip
     """A pool of rulesets, all from one side of the held-out split.
@@ -89,6 +89,7 @@ def pool_for(
         split: train or test.
         seed: of the draws.
         count: how many rulesets; see `make_rulesets`.
+        repeats: let equal rulesets occur; see `make_rulesets`.
         trial_length: steps per trial.
 
     Raises:
@@ -97,4 +98,6 @@ def pool_for(
     length = 3 * size * size if trial_length is None else trial_length
     if not 1 <= length <= np.iinfo(np.int16).max:
         raise ConfigError(f"trial_length must lie in 1..{np.iinfo(np.int16).max} steps; got {length!r}.")
-    return RulesetPool(make_rulesets(name, split=split, seed=seed, count=count), np.asarray(length, np.int16))
+    return RulesetPool(
+        make_rulesets(name, split=split, seed=seed, count=count, repeats=repeats), np.asarray(length, np.int16)
+    )

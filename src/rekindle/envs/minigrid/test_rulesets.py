@@ -34,6 +34,15 @@ def test_a_pool_holds_different_rulesets_of_its_side(name):
         np.testing.assert_array_equal((pool.rules[..., 0] > 0).sum(1), pool.num_rules)
 
 
+def test_repeats_leave_the_kinds_of_goals_as_the_recipe_draws_them():
+    """Holding a thing is one goal in eleven; without repeats it is at most 60 of all."""
+    shares = [
+        (make_rulesets("trivial-21k", split="train", count=9000, repeats=repeats).goals[:, 0] == 1).mean()
+        for repeats in (True, False)
+    ]
+    assert abs(shares[0] - 1 / 11) < 3 * np.sqrt(1 / 11 * 10 / 11 / 9000) + 0.01 and shares[1] <= 60 / 9000
+
+
 def test_the_same_arguments_give_the_same_pool_and_other_seeds_others():
     one, same, other = (make_rulesets("small-1m", split="train", seed=seed, count=50) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))

@@ -1,0 +1,1 @@
+"""Adaptation in context: the experiments of the adaptive agent."""
