@@ -1,9 +1,9 @@
 """E13: our copy of XLand-MiniGrid's world trains as theirs does; the same agent, the same rulesets, both worlds.
 
-The setting is the small one of their meta-learning baseline: R1-9x9, trivial rulesets, neither goal nor rules shown, 256
-worlds, episodes of 736 steps with 16 per update, 2M steps; scored by the return summed over three trials. Differs: the
-learning rate is constant (theirs falls linearly), and rulesets are drawn by their recipe with repeats. Without repeats
-98 % of the goals are to put two things together, and 2M steps teach nothing in either world.
+The setting is the small one of their meta-learning baseline: R1-9x9, trivial rulesets, neither goal nor rules shown,
+256 worlds, episodes of 736 steps with 16 per update, 2M steps; scored by the return summed over three trials. Differs:
+the learning rate is constant (theirs falls linearly), and rulesets are drawn by their recipe with repeats. Without
+repeats 98 % of the goals are to put two things together, and 2M steps teach nothing in either world.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ CONFIG = ppo.Config(
     learning_rate=1e-3, gamma=0.99, lambda_=0.95, clip=0.2, value_weight=0.5, entropy_weight=0.01, max_grad_norm=0.5,
     reward_scale=1.0, epochs=1, minibatches=16, num_envs=256, rollout_length=16, memory="gru", hidden=32, width=64,
 )  # fmt: skip
-"""Theirs, but for the width: their encoder's 256 features go straight into the memory, and their heads have 16 units."""
+"""Theirs, but for the width: there the encoder's 256 features go straight into the memory, and heads have 16 units."""
 
 
 class Preset(NamedTuple):

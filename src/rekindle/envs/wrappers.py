@@ -1,4 +1,4 @@
-"""What changes an environment without knowing it: trials that make an episode, with RL^2 inputs, and automatic resets."""
+"""What changes an environment without knowing it: trials that make an episode, inputs of RL^2, automatic resets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -123,8 +123,8 @@ class StreamState(NamedTuple):
 class Stream:
     """An episode is a fixed number of steps of one task, however many trials that makes; their ends count for nothing.
 
-    As XLand-MiniGrid's meta-learning baseline has it: a trial that ends inside is followed by the next in the same step,
-    marked by `trial_end` only; after `length` steps comes `truncated`, since the agent is not told its horizon. Adds
+    As XLand-MiniGrid's meta-learning baseline has it: where a trial ends inside, the next begins in the same step, and
+    only `trial_end` tells; after `length` steps comes `truncated`, since the agent does not know its horizon. Adds
     `prev_action` (the number of actions where there is none) and `prev_reward`.
     """
 
