@@ -1,14 +1,17 @@
 """E13: our copy of XLand-MiniGrid's world trains as theirs does; the same agent, the same rulesets, both worlds.
 
 The setting is the small one of their meta-learning baseline: R1-9x9, trivial rulesets, neither goal nor rules shown,
-256 worlds, episodes of 736 steps with 16 per update, 2M steps; scored by the return summed over three trials. Differs:
-the learning rate is constant (theirs falls linearly), and rulesets are drawn by their recipe with repeats. Without
-repeats 98 % of the goals are to put two things together, and 2M steps teach nothing in either world.
+256 worlds, episodes of 736 steps with 16 per update, 2M steps; scored by the return summed over three trials. Rulesets
+are drawn by their recipe with repeats: without, 98 % of the goals are to put two things together, and 2M steps teach
+nothing in either world.
 """
 
-from functools import partial
+import time
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,13 +19,12 @@ from jaxtyping import Array, Float, Key
 
 from benchmarks.common import Bar, Study, at_least, within
 from rekindle.agents.ppo import ppo
-from rekindle.core.budget import Budget
 from rekindle.core.types import ActOutput, Extras, Obs, Policy
 from rekindle.envs import registry
 from rekindle.envs.base import Env
 from rekindle.envs.minigrid.rulesets import RulesetPool, draw
 from rekindle.envs.wrappers import AutoReset, Stream
-from rekindle.train.loop import Plan, train
+from rekindle.train import on_policy
 
 EPISODE, TRIALS = 736, 3
 ARMS = ("ours", "theirs")
@@ -71,30 +73,41 @@ def run(study: Study, preset_name: str) -> tuple[dict[str, Any], list[Bar]]:
 def compute(arm: str, seed: int, preset: Preset) -> dict[str, Any]:
     """Train one arm with one seed; returns summed over three trials, mean over tasks."""
     made = registry.make("minigrid/x-trivial")
-    world = world_of(arm)
     pools = {split: jax.tree.map(jnp.asarray, made.pool(split=split, repeats=True)) for split in ("train", "test")}
-    env = AutoReset(Stream(world, EPISODE), lambda key, pool, task: draw(key, pool, min_trials=1, max_trials=1))
-    curve: list[tuple[int, float]] = []
-    rates: list[float] = []
-
-    def show(now: Any) -> None:
-        rates.append(now.steps_per_s)
-        curve.append((now.env_steps, now.metrics.get("trial/reward", 0.0)))
-
+    start, chunk, score = programs(arm, preset.tasks)
     train_key, score_key = jax.random.split(jax.random.key(seed))
-    trained = train(ppo.make(CONFIG), env, lambda share: pools["train"], train_key,
-                    Plan(Budget(env_steps=preset.steps)), show=show)  # fmt: skip
-    policy = ppo.make(CONFIG).policy(trained.state)
-    run = jax.jit(partial(summed_returns, Stream(world, TRIALS * 243), preset.tasks))
-    scores = {split: float(run(policy, pool, score_key).mean()) for split, pool in pools.items()}
-    random = float(run(Uniform(6), pools["train"], score_key).mean())
-    return {
-        **scores,
-        "random": random,
-        "steps_per_s": float(np.median(rates)),
-        "wall_s": trained.wall_s,
-        "curve": curve,
-    }
+    begin = time.perf_counter()
+    loop = start(pools["train"], train_key, None)
+    episodes = max(round(preset.steps / (CONFIG.num_envs * EPISODE)), 1)
+    curve: list[float] = []
+    rates: list[float] = []
+    for number in range(episodes):
+        before = time.perf_counter()
+        rate = jnp.float32(CONFIG.learning_rate * (1 - number / episodes))
+        loop, values = on_policy.drain(chunk(rate, loop, pools["train"]))
+        rates.append(CONFIG.num_envs * EPISODE / (time.perf_counter() - before))
+        curve.append(values["trial/reward"])
+    wall_s = time.perf_counter() - begin
+    policy = ppo.make(CONFIG).policy(loop.agent)
+    scores = {split: float(score(policy, pool, score_key).mean()) for split, pool in pools.items()}
+    random = float(score(Uniform(6), pools["train"], score_key).mean())
+    return {**scores, "random": random, "steps_per_s": float(np.median(rates)), "wall_s": wall_s, "curve": curve}
+
+
+@cache
+def programs(arm: str, tasks: int) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """Start, one episode of training, and scoring; compiled once for all seeds."""
+    world = world_of(arm)
+    env = AutoReset(Stream(world, EPISODE), lambda key, pool, task: draw(key, pool, min_trials=1, max_trials=1))
+    start = on_policy.make_start(ppo.make(CONFIG), env)
+    chunk = jax.jit(partial(episode, env), donate_argnums=1)
+    return start, chunk, jax.jit(partial(summed_returns, Stream(world, TRIALS * 243), tasks))
+
+
+def episode(env: Env, learning_rate: Array, loop: on_policy.LoopState, pool: RulesetPool) -> on_policy.LoopState:
+    """All updates of one episode of every world; theirs lowers the learning rate linearly, episode by episode, too."""
+    config = eqx.tree_at(lambda c: c.learning_rate, CONFIG, learning_rate)
+    return on_policy.chunk(ppo.make(config), env, EPISODE // CONFIG.rollout_length, loop, pool)[0]
 
 
 def world_of(arm: str) -> Env:
