@@ -10,8 +10,8 @@ from benchmarks.training_speed import arms
 from benchmarks.training_speed.arms import ARMS, Arm, Ours
 from rekindle.core.errors import ConfigError
 
-US = "ppo-gru/xland"
-BARS = {"a": ("ppo-gru/xminigrid", 2.0), "b": ("sb3-lstm/gymnasium", 20.0)}
+US = "ppo-gru-on-xland"
+BARS = {"a": ("ppo-gru-on-xminigrid", 2.0), "b": ("sb3-lstm-on-gymnasium", 20.0)}
 """S2.x: the arm to be beaten, and how many times as fast ours has to be."""
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     rivals = [arm for arm in preset.arms if arm.name != US and study.only in (None, arm.name)]
     table, profile, bars = list[dict[str, Any]](), dict[str, dict[str, Any]](), list[Bar]()
     for arm in rivals:
-        cell = study.cell(arm.name.replace("/", "-on-"), partial(measure, preset, (ours, arm)))
+        cell = study.cell(arm.name, partial(measure, preset, (ours, arm)))
         table.append(row(arm, cell))
         profile |= {name: {"arm": name, **costs} for name, costs in cell["profile"].items()}
         study.say("  " + ", ".join(f"{k} {v:.4g}" for k, v in table[-1].items() if isinstance(v, float)))

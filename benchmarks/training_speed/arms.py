@@ -44,13 +44,13 @@ class Arm(NamedTuple):
 
 GRU = {"memory": "gru", "hidden": 64, "width": 64}
 ARMS = (
-    Arm("ppo-gru/xland", "ppo", "xland", GRU),
-    Arm("ppo-gru/minigrid", "ppo", "minigrid", GRU),
-    Arm("ppo-gru/xminigrid", "ppo", "xminigrid", GRU),
-    Arm("sb3-lstm/gymnasium", "sb3", "gymnasium", {}),
-    Arm("ppo-transformer-xl/xland", "ppo", "xland", {"memory": "transformer-xl"}),
-    Arm("muesli-gru/xland", "muesli", "xland", {"memory": "gru"}),
-    Arm("muesli-transformer-xl/xland", "muesli", "xland", {"memory": "transformer-xl"}),
+    Arm("ppo-gru-on-xland", "ppo", "xland", GRU),
+    Arm("ppo-gru-on-minigrid", "ppo", "minigrid", GRU),
+    Arm("ppo-gru-on-xminigrid", "ppo", "xminigrid", GRU),
+    Arm("sb3-lstm-on-gymnasium", "sb3", "gymnasium", {}),
+    Arm("ppo-transformer-xl-on-xland", "ppo", "xland", {"memory": "transformer-xl"}),
+    Arm("muesli-gru-on-xland", "muesli", "xland", {"memory": "gru"}),
+    Arm("muesli-transformer-xl-on-xland", "muesli", "xland", {"memory": "transformer-xl"}),
 )
 
 
@@ -194,6 +194,7 @@ class Sb3:
 
     def __post_init__(self) -> None:
         import torch
+        from gymnasium.wrappers import FlattenObservation
         from sb3_contrib import RecurrentPPO
         from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -201,10 +202,13 @@ class Sb3:
 
         begin = time.perf_counter()
         made, _ = worlds()
-        envs = DummyVecEnv([partial(GymnasiumEnv, made, seed) for seed in range(self.num_envs)])
+        flat = [
+            partial(lambda seed: FlattenObservation(GymnasiumEnv(made, seed)), seed) for seed in range(self.num_envs)
+        ]
+        envs = DummyVecEnv(flat)
         steps = self.num_envs * self.length
         self.model = RecurrentPPO(
-            "MultiInputLstmPolicy",
+            "MlpLstmPolicy",
             envs,
             n_steps=self.length,
             batch_size=steps // 4,
