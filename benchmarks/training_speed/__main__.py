@@ -36,8 +36,10 @@ def measure(preset: Preset, rivals: tuple[Arm, ...]) -> dict[str, Any]:
     """Time some arms turn by turn, each after one repetition that does not count."""
     ready: dict[str, arms.Timed] = {}
     missing: dict[str, str] = {}
-    for arm in rivals:
+    for arm in sorted(rivals, key=lambda arm: arm.name == US):  # a rival that is missing costs nothing
         try:
+            if missing:
+                break
             ready[arm.name] = arms.timed(arm, preset.num_envs)
         except (ConfigError, ImportError) as error:
             missing[arm.name] = str(error)

@@ -200,6 +200,9 @@ class Sb3:
 
         from rekindle.envs.gymnasium import GymnasiumEnv
 
+        torch.set_num_threads(
+            1
+        )  # its matrices are small; with more threads beside JAX's it takes up to 20 times as long
         begin = time.perf_counter()
         made, _ = worlds()
         flat = [
