@@ -7,7 +7,7 @@ was interrupted goes on where it stopped.
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.adaptive import e2, e3, e4, e7, e8, learners
+from benchmarks.adaptive import e2, e3, e4, e6, e7, e8, e13, learners
 from benchmarks.common import Bar, Study
 
 EXPERIMENTS: dict[str, Callable[[Study, str], tuple[dict[str, Any], list[Bar]]]] = {
@@ -15,8 +15,10 @@ EXPERIMENTS: dict[str, Callable[[Study, str], tuple[dict[str, Any], list[Bar]]]]
     "E2": e2.run,
     "E3": e3.run,
     "E4": e4.run,
+    "E6": e6.run,
     "E7": e7.run,
     "E8": e8.run,
+    "E13": e13.run,
 }
 SEEDS = 3
 

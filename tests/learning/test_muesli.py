@@ -27,7 +27,7 @@ def test_values_converge_to_returns(name):
 
 
 def test_explores_for_the_sake_of_later_trials():
-    config = muesli.Config(learning_rate=2e-3, reward_scale=1.0, num_envs=128, rollout_length=16, memory="gru", hidden=16,
-                           width=16, bins=21, entropy_weight=0.3)  # fmt: skip
+    config = muesli.Config(learning_rate=2e-3, reward_scale=1.0, num_envs=128, rollout_length=16, memory="gru",
+                           hidden=16, width=16, bins=21, entropy_weight=0.3)  # fmt: skip
     seen = learn("bandit-trials", muesli.make(config), updates=200)
     assert tried_first(seen) > 0.75

@@ -17,12 +17,13 @@ from rekindle.envs.probe.probe import Task
 from rekindle.envs.registry import Made
 from rekindle.envs.wrappers import Trials
 
-CHEAP = {"xland": {"worlds": 4, "games": 8}, "probe": {}}
+CHEAP = {"xland": {"worlds": 4, "games": 8}, "probe": {}, "minigrid": {"count": 8, "trial_length": 20}}
 SHIPPED = ("xland/f0t-v1",)
 SAME = {f"xland/doors-{n}-v1" for n in range(3, 9)} | {
     f"xland/{name}-v1" for name in ("f0", "f0-visible", "f0-diluted", "f1", "c2-f1")
-} | {id for id in registry.ids() if id.startswith("xland/probe-")}  # fmt: skip
-"""Other worlds and games for the programs of doors-2, f0t and c2; left out to save time."""
+} | {f"minigrid/x-{name}-v1" for name in ("trivial", "high")}  # fmt: skip
+SAME |= {id for id in registry.ids() if id.startswith("xland/probe-")}
+"""Other worlds and games for the programs of doors-2, f0t, c2, x-small and x-medium; left out to save time."""
 
 
 @pytest.mark.parametrize("id", sorted(registry.ids().keys() - SAME))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rekindle.core.spaces import Box
-from rekindle.envs.wrappers import AutoReset, Trials
+from rekindle.envs.probe import probe
+from rekindle.envs.wrappers import AutoReset, Stream, Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import ACTIONS, HOLD, NEAR, Task
 from rekindle.envs.xland.text import parse_task
@@ -217,3 +218,18 @@ def test_rows_do_not_touch_each_other(rolled):
             state, now = step(keys[t, row], state, jnp.asarray(actions[t, row]), source)
             then = jax.tree.map(lambda leaf, t=t, row=row: leaf[t + 1, row], (states, shown))
             assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), (state, now), then)), t
+
+
+def test_a_stream_is_a_fixed_number_of_steps_whatever_ends_inside():
+    env = Stream(probe.Probe("probe/discount-v1"), 7)  # trials of three steps
+    params = probe.Task(np.int16(1), np.int16(3), np.asarray(False))
+    state, first = env.reset(jax.random.key(0), params)
+    assert first.obs["prev_action"] == 2 and first.obs["prev_reward"] == 0
+    seen = []
+    for t in range(7):
+        state, now = jax.jit(env.step)(jax.random.key(t + 1), state, jnp.int32(1), params)
+        seen.append(now)
+    assert [bool(s.trial_end) for s in seen] == [False, False, True, False, False, True, True]
+    assert [bool(s.truncated) for s in seen] == [False] * 6 + [True] and not any(s.terminated for s in seen)
+    assert [float(s.obs["prev_reward"]) for s in seen] == [0, 0, 1, 0, 0, 1, 0]
+    assert set(first.obs) == set(env.spec.obs) and seen[0].obs["prev_action"] == 1

@@ -1,4 +1,4 @@
-"""What changes an environment without knowing it: k trials per episode with RL^2 inputs, and automatic resets."""
+"""What changes an environment without knowing it: trials that make an episode, inputs of RL^2, automatic resets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -110,6 +110,64 @@ class Trials:
         timing = jnp.concatenate([one_hot, flags[:1], steps, flags[1:], share[None]])
         told = jnp.broadcast_to(timing, (*reward.shape, *timing.shape))
         return {**obs, "prev_action": action.astype(jnp.int32), "prev_reward": reward, "trial": told}
+
+
+class StreamState(NamedTuple):
+    """The inner state and the steps of the episode."""
+
+    inner: Any
+    time: Int32[Array, ""]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An episode is a fixed number of steps of one task, however many trials that makes; their ends count for nothing.
+
+    As XLand-MiniGrid's meta-learning baseline has it: where a trial ends inside, the next begins in the same step, and
+    only `trial_end` tells; after `length` steps comes `truncated`, since the agent does not know its horizon. Adds
+    `prev_action` (the number of actions where there is none) and `prev_reward`.
+    """
+
+    env: Env
+    length: int
+    """Steps of an episode."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The inner spec with the two inputs added."""
+        inner = self.env.spec
+        added = {
+            "prev_action": Discrete(_num_actions(inner) + 1),
+            "prev_reward": Box((), -float("inf"), float("inf")),
+        }
+        return replace(inner, obs={**inner.obs, **added})
+
+    def reset(self, key: Key[Array, ""], params: Any) -> tuple[StreamState, TimeStep]:
+        """The first trial's first step."""
+        inner, first = self.env.reset(key, params)
+        obs = self._add(first.obs, jnp.int32(_num_actions(self.env.spec)), first.reward)
+        return StreamState(inner, jnp.int32(0)), first._replace(obs=obs, final_obs=obs)
+
+    def step(self, key: Key[Array, ""], state: StreamState, action: Array, params: Any) -> tuple[StreamState, TimeStep]:
+        """Step the inner environment; start its next trial where one ended."""
+        step_key, reset_key = jax.random.split(key)
+        inner, now = self.env.step(step_key, state.inner, action, params)
+        ended = now.terminated | now.truncated
+        inner, obs = rarely(ended, self._next_trial, (inner, now.obs), reset_key, params)
+        obs, final_obs = (self._add(seen, action, now.reward) for seen in (obs, now.obs))
+        time = state.time + 1
+        truncated = time >= self.length
+        no = jnp.zeros_like(truncated)
+        ends = {"terminated": no, "truncated": truncated, "trial_end": ended | truncated}
+        return StreamState(inner, time), now._replace(obs=obs, final_obs=final_obs, **ends)
+
+    def _next_trial(self, ended: tuple[Any, Obs], key: Key[Array, ""], params: Any) -> tuple[Any, Obs]:
+        del ended
+        fresh, first = self.env.reset(key, params)
+        return fresh, first.obs
+
+    def _add(self, obs: Obs, action: Array, reward: Array) -> Obs:
+        return {**obs, "prev_action": action.astype(jnp.int32), "prev_reward": reward}
 
 
 class AutoResetState(NamedTuple):

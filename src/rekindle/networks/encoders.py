@@ -1,6 +1,6 @@
-"""From observations to vectors: any flat observation, and grids with a task told in symbols.
+"""From observations to vectors: any flat observation, grids with a task told in symbols, and grids of coloured tiles.
 
-`make_encoder` chooses by what the spec holds. Both take observations with any leading axes.
+`make_encoder` chooses by what the spec holds. All take observations with any leading axes.
 """
 
 import math
@@ -8,7 +8,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Space
@@ -115,7 +115,8 @@ class TaskGridEncoder(eqx.Module):
         h = jax.nn.relu(self.node_in(marks(seen_nodes(view), goal_node, hand_node, goal_words)))
         known = self._pass_messages(flat["rules"], h) + self.identity[None]
 
-        ground = self.ground[jnp.where(view[..., 1] > 0, 0, view[..., 0].astype(jnp.int32))]
+        bare = jnp.where(view[..., 1] > 0, 0, view[..., 0].astype(jnp.int32))
+        ground = jax.nn.one_hot(bare, SEEN_PLAYER + 1).reshape(-1, SEEN_PLAYER + 1) @ self.ground
         cells = look_up(known, seen_nodes(view)) + ground.reshape(known.shape[0], -1)
         seen = jax.nn.relu(self.cells(cells))
         topic = look_up(known, jnp.concatenate([goal_node, hand_node[:, None]], axis=-1))
@@ -126,14 +127,13 @@ class TaskGridEncoder(eqx.Module):
     def _pass_messages(self, rules: Array, h: Float[Array, "B nodes d"]) -> Float[Array, "B nodes d"]:
         """Along the rules, from goal to inputs and back."""
         things = rules[..., 2:]
-        edges = one_node(node(things[..., 0::2], things[..., 1::2]))  # [B, R, 5, nodes]
+        edges = node(things[..., 0::2], things[..., 1::2])  # [B, R, 5]
         words = jnp.concatenate([jax.nn.one_hot(rules[..., 0], 3), one_relation(rules[..., 1])], axis=-1)
         there = jnp.any(rules != 0, axis=-1)[..., None]
         for _ in range(self.rounds):
-            ends = jnp.einsum("brsn,bnd->brsd", edges, h).reshape(*rules.shape[:2], -1)
+            ends = look_up(h, edges).reshape(*rules.shape[:2], -1)
             message = self.rule_out(jax.nn.relu(self.rule_in(jnp.concatenate([ends, words], axis=-1))))
-            message = jnp.where(there, message, 0.0).reshape(*rules.shape[:2], 5, -1)
-            h = jax.nn.relu(h + jnp.einsum("brsn,brsd->bnd", edges, message))
+            h = jax.nn.relu(add_at(h, edges, jnp.where(there, message, 0.0)))
         return h
 
 
@@ -204,6 +204,13 @@ def look_up(table: Float[Array, "B nodes d"], index: Int[Array, "B *n"]) -> Floa
     return jax.vmap(lambda rows, i: rows[i.ravel()].ravel())(padded, index)
 
 
+def add_at(table: Float[Array, "B nodes d"], index: Int[Array, "B *n"], x: Array) -> Float[Array, "B nodes d"]:
+    """Adds a row of x for every index to each sample's own table; those for nothing are dropped."""
+    batch, _, d = table.shape
+    add = jax.vmap(lambda rows, i, new: rows.at[i].add(new, mode="drop"))
+    return add(table, index.reshape(batch, -1), x.reshape(batch, -1, d))
+
+
 def seen_nodes(view: Int[Array, "*n V V 2"]) -> Int[Array, "*n V V"]:
     """The node of what lies on each cell."""
     shape, colour = view[..., 0].astype(jnp.int32), view[..., 1]
@@ -228,11 +235,86 @@ def one_relation(code: Int[Array, "*n"]) -> Float[Array, "*n relations"]:
     return jax.nn.one_hot(jnp.minimum(code.astype(jnp.int32), RELATIONS - 1), RELATIONS)
 
 
+TILES, TILE_COLOURS = 13, 12
+RULE_KINDS, GOAL_KINDS = 12, 15
+"""How many there are in the MiniGrid world."""
+
+
+class TileEncoder(eqx.Module):
+    """An egocentric grid of coloured tiles, read by three small convolutions, with whatever else is shown.
+
+    Tile and colour of a cell are embedded and put side by side; 2x2 convolutions without padding follow (fewer where
+    the view is smaller than 4); their last maps, flattened, meet the other inputs in one layer. As in XLand-MiniGrid's
+    baseline, but for that layer, which makes every encoder here equally wide. Where the task is shown, goal and rules
+    use the same embeddings; a layer reads each rule and their sum goes on, so their number and order mean nothing.
+    Differs: a goal's place counts as the tile and colour of those numbers.
+    """
+
+    tile: Float[Array, "tiles d"]
+    colour: Float[Array, "colours d"]
+    convolutions: tuple[Linear, ...]
+    rule: Linear | None
+    out: Linear
+    flat: tuple[tuple[str, Space], ...] = eqx.field(static=True)
+
+    def __init__(self, key: Key[Array, ""], spec: EnvSpec, width: int, *, d: int = 16,
+                 channels: tuple[int, ...] = (16, 32, 64)):  # fmt: skip
+        keys = jax.random.split(key, 4 + len(channels))
+        self.tile = jax.random.normal(keys[0], (TILES, d))
+        self.colour = jax.random.normal(keys[1], (TILE_COLOURS, d))
+        view = spec.obs["tiles"]
+        assert isinstance(view, Box)
+        side, maps, layers = view.shape[0], 2 * d, list[Linear]()
+        for layer_key, deeper in zip(keys[4:], channels[: side - 1], strict=False):
+            layers.append(Linear(layer_key, 4 * maps, deeper))
+            side, maps = side - 1, deeper
+        self.convolutions = tuple(layers)
+        self.flat = tuple((n, s) for n, s in sorted(spec.obs.items()) if n not in ("tiles", "goal", "rules"))
+        size = side * side * maps + sum(_flat_size(n, s) for n, s in self.flat)
+        self.rule = Linear(keys[2], RULE_KINDS + 6 * d, 2 * d) if "rules" in spec.obs else None
+        size += GOAL_KINDS + 6 * d if self.rule is not None else 0
+        self.out = Linear(keys[3], size, width)
+
+    def __call__(self, obs: Obs) -> tuple[Float[Array, "*axes D"], None]:
+        """Vectors of the given width; it knows no types."""
+        axes = obs["tiles"].shape[:-3]
+        seen = self._embed(obs["tiles"])
+        for layer in self.convolutions:
+            corners = [seen[..., :-1, :-1, :], seen[..., :-1, 1:, :], seen[..., 1:, :-1, :], seen[..., 1:, 1:, :]]
+            seen = jax.nn.relu(layer(jnp.concatenate(corners, axis=-1)))
+        parts = [seen.reshape(*axes, -1), *(_flatten(obs[n], s) for n, s in self.flat)]
+        if self.rule is not None:
+            parts += [self._things(obs["goal"], GOAL_KINDS), self._rules(self.rule, obs["rules"])]
+        return jax.nn.relu(self.out(jnp.concatenate(parts, axis=-1))), None
+
+    def _embed(self, cells: Integer[Array, "*n 2"]) -> Float[Array, "*n d"]:
+        """Side by side; as products with one-hot numbers, since gathers are slow to differentiate."""
+        tables = (self.tile, self.colour)
+        hot = [jax.nn.one_hot(jnp.minimum(cells[..., i], len(table) - 1), len(table)) for i, table in enumerate(tables)]
+        return jnp.concatenate([x @ table for x, table in zip(hot, tables, strict=True)], axis=-1)
+
+    def _things(self, told: Integer[Array, "*n m"], kinds: int) -> Float[Array, "*n w"]:
+        """A kind, one-hot, and the embedded pairs of tile and colour that follow it."""
+        pairs = told[..., 1:].reshape(*told.shape[:-1], -1, 2)
+        return jnp.concatenate(
+            [jax.nn.one_hot(told[..., 0], kinds), self._embed(pairs).reshape(*told.shape[:-1], -1)], -1
+        )
+
+    def _rules(self, layer: Linear, rules: Integer[Array, "*n R 7"]) -> Float[Array, "*n w"]:
+        read = jax.nn.relu(layer(self._things(rules, RULE_KINDS)))
+        return jnp.sum(jnp.where(rules[..., :1] > 0, read, 0.0), axis=-2)
+
+
+Encoder = FlatEncoder | TaskGridEncoder | TileEncoder
+
+
 def shows_task(spec: EnvSpec) -> bool:
     """Whether a spec shows a grid with a task told in symbols."""
     return {"view", "goal", "rules", "hand", "heading"} <= set(spec.obs)
 
 
-def make_encoder(key: Key[Array, ""], spec: EnvSpec, width: int) -> FlatEncoder | TaskGridEncoder:
+def make_encoder(key: Key[Array, ""], spec: EnvSpec, width: int) -> Encoder:
     """The encoder for what a spec shows."""
+    if "tiles" in spec.obs:
+        return TileEncoder(key, spec, width)
     return TaskGridEncoder(key, spec, width) if shows_task(spec) else FlatEncoder(key, spec, width)

@@ -9,7 +9,7 @@ from rekindle.core.spaces import Box, Discrete, MultiDiscrete, Text
 from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
 from rekindle.networks import encoders
-from rekindle.networks.encoders import NODES, FlatEncoder, TaskGridEncoder, TypeMemory, make_encoder
+from rekindle.networks.encoders import NODES, FlatEncoder, TaskGridEncoder, TileEncoder, TypeMemory, make_encoder
 
 SPEC = registry.make("xland/f0").spec
 TYPES, T, B, WIDTH = 12, 4, 3, 16
@@ -177,3 +177,53 @@ def test_the_encoder_follows_from_the_spec():
     assert none is None
     with pytest.raises(ConfigError, match="'words' is Text"):
         make_encoder(jax.random.key(0), EnvSpec("t", 1, {"words": Text()}, Discrete(2)), 8)
+
+
+def tile_observations(spec: EnvSpec, seed: int = 0) -> dict:
+    """[T, B] random observations of a MiniGrid spec."""
+    rng = np.random.default_rng(seed)
+    obs = {
+        "tiles": np.stack([rng.integers(0, 13, (T, B, 5, 5)), rng.integers(0, 12, (T, B, 5, 5))], -1).astype(np.uint8),
+        "heading": rng.integers(0, 4, (T, B)).astype(np.int8),
+        "goal": rng.integers(1, 12, (T, B, 5)).astype(np.uint8),
+        "rules": rng.integers(1, 12, (T, B, 4, 7)).astype(np.uint8),
+        "prev_action": rng.integers(0, 7, (T, B)).astype(np.int32),
+        "prev_reward": rng.random((T, B)).astype(np.float32),
+        "trial": rng.random((T, B, 11)).astype(np.float32),
+    }
+    return {name: jnp.asarray(obs[name]) for name in spec.obs}
+
+
+TOLD = registry.make("minigrid/x-small", show_task=True).spec
+
+
+def test_tiles_are_read_by_position_and_colour():
+    encoder = make_encoder(jax.random.key(0), TOLD, WIDTH)
+    assert isinstance(encoder, TileEncoder) and [len(c.weight) for c in encoder.convolutions] == [128, 64, 128]
+    obs = tile_observations(TOLD)
+    before, nodes = encoder(obs)
+    assert before.shape == (T, B, WIDTH) and nodes is None
+    for channel in (0, 1):
+        other = (obs["tiles"][2, 1, 2, 2, channel] + jnp.uint8(1)) % jnp.uint8(12)
+        changed = obs["tiles"].at[2, 1, 2, 2, channel].set(other)
+        after, _ = encoder({**obs, "tiles": changed})
+        assert (np.any(after != before, axis=-1) == (np.arange(T * B).reshape(T, B) == 2 * B + 1)).all()
+
+
+def test_goal_and_rules_are_read_where_they_are_shown_and_padding_is_not():
+    encoder, obs = make_encoder(jax.random.key(0), TOLD, WIDTH), tile_observations(TOLD)
+    before, _ = encoder(obs)
+    longer = jnp.pad(obs["rules"], ((0, 0), (0, 0), (0, 3), (0, 0)))
+    np.testing.assert_allclose(encoder({**obs, "rules": longer})[0], before, atol=1e-5)
+    assert np.any(encoder({**obs, "rules": obs["rules"].at[..., 0].set(1)})[0] != before)
+    assert np.any(encoder({**obs, "goal": obs["goal"].at[..., 3].set(1)})[0] != before)
+    hidden = registry.make("minigrid/x-small").spec
+    assert encoder(obs)[0].shape == make_encoder(jax.random.key(0), hidden, WIDTH)(tile_observations(hidden))[0].shape
+
+
+def test_a_small_view_has_fewer_convolutions():
+    spec = registry.make("minigrid/x-small", view=3).spec
+    encoder = make_encoder(jax.random.key(0), spec, WIDTH)
+    assert isinstance(encoder, TileEncoder) and len(encoder.convolutions) == 2
+    obs = tile_observations(spec)
+    assert encoder({**obs, "tiles": obs["tiles"][:, :, 2:, 1:4]})[0].shape == (T, B, WIDTH)

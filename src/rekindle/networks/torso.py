@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from rekindle.core.types import EnvSpec, Obs, given
-from rekindle.networks.encoders import FlatEncoder, TaskGridEncoder, TypeMemory, make_encoder
+from rekindle.networks.encoders import Encoder, TaskGridEncoder, TypeMemory, make_encoder
 from rekindle.networks.memory import MEMORIES, Memory, make_memory
 
 TorsoMemory = Literal["gru+types", "gru", "gru+attention", "transformer-xl", "skip", "none"]
@@ -26,7 +26,7 @@ class Carry(NamedTuple):
 class Torso(eqx.Module):
     """From observations to what is seen and remembered."""
 
-    encoder: FlatEncoder | TaskGridEncoder
+    encoder: Encoder
     memory: Memory | None
     types: TypeMemory | None
 

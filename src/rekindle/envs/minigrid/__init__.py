@@ -1,0 +1,1 @@
+"""XLand-MiniGrid's world, transition for transition; docs/minigrid.md is the rulebook."""
