@@ -115,9 +115,9 @@ class TaskGridEncoder(eqx.Module):
         h = jax.nn.relu(self.node_in(marks(seen_nodes(view), goal_node, hand_node, goal_words)))
         known = self._pass_messages(flat["rules"], h) + self.identity[None]
 
-        bare = jnp.where(view[..., 1] > 0, 0, view[..., 0].astype(jnp.int32))
-        ground = jax.nn.one_hot(bare, SEEN_PLAYER + 1).reshape(-1, SEEN_PLAYER + 1) @ self.ground
-        cells = look_up(known, seen_nodes(view)) + ground.reshape(known.shape[0], -1)
+        ground = jnp.broadcast_to(self.ground[None], (known.shape[0], *self.ground.shape))
+        table = jnp.concatenate([known + self.ground[None, :1], ground], axis=1)
+        cells = look_up(table, jnp.where(view[..., 1] > 0, seen_nodes(view), NODES + view[..., 0].astype(jnp.int32)))
         seen = jax.nn.relu(self.cells(cells))
         topic = look_up(known, jnp.concatenate([goal_node, hand_node[:, None]], axis=-1))
         rest = [_flatten(flat[n], s) for n, s in self.flat]
