@@ -48,8 +48,14 @@ def _train(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
     yield from ("train", config["agent"], "--env", config["env"], "--budget", config["budget"], "--seed", seed or 0)
     if config.get("curriculum", "none") != "none":
         yield from ("--curriculum", config["curriculum"])
+    for name, value in dict(config.get("choice", {})).items():
+        yield from ("--choose", f"{name}={_value(value)}")
+    if config.get("pool"):
+        raise ValueError("options of a pool have no word")
     if config.get("init") is not None:
         yield from ("--from", config["init"])
+    if "begin_with" in config.get("partners", {}):
+        yield from ("--partner", config["partners"]["begin_with"])
     low, high = config.get("min_trials", 1), config.get("max_trials")
     if high is not None:
         yield from ("--trials", f"{low}-{high}")

@@ -41,6 +41,8 @@ class Options:
     curriculum: Literal["none", "doors", "foundation", "plr", "no-op", "regret"] = "none"
     """What to practise on: the environment's own tasks as they come; a mixture that leads there (doors, foundation); or
     those among them that are worth it: by prioritised level replay, AdA's no-op filter, or the planner's regret."""
+    choose: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A setting of the curriculum plr, no-op or regret, such as capacity=500; repeat the option for more."""
     init: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
     """Go on from this agent of the library, with its settings unless --set says otherwise."""
     partner: Annotated[str | None, tyro.conf.arg(metavar="AGENT")] = None
@@ -77,6 +79,7 @@ def run(argv: list[str]) -> int:
         env=env,
         budget=options.budget,
         curriculum=options.curriculum,
+        choice=choices(options.choose),
         init=options.init,
         min_trials=low,
         max_trials=high,
@@ -89,6 +92,28 @@ def run(argv: list[str]) -> int:
         name = f"{options.algorithm}-{env.split('/')[1]}"
         code = max(code, carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json))
     return code
+
+
+def choices(assignments: tuple[str, ...]) -> dict[str, object]:
+    """`name=value` words as settings of a curriculum: whole numbers, numbers, or words.
+
+    Raises:
+        ConfigError: a word of another form.
+    """
+    found: dict[str, object] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name.isidentifier() or not text.isprintable() or len(text) > MAX_SETTING:
+            raise ConfigError(f"--choose takes name=value, such as capacity=500; got {quoted(assignment)}.")
+        found[name] = next(read for kind in (_whole, float, str) if (read := _tried(kind, text)) is not None)
+    return found
+
+
+def _tried(kind: Callable[[str], object], text: str) -> object | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
 
 
 def partners(which: str | None, env: str) -> dict[str, str]:

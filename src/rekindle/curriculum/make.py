@@ -1,5 +1,6 @@
 """Curricula by name: what is drawn from, and how it is chosen from that."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -72,6 +73,8 @@ def make(
         raise ConfigError(f"the curriculum {name!r} chooses among numbered tasks, as xland has; {env_id} has none.")
     common: dict[str, Any] = {"task": pools.task, "size": pools.num_tasks, "batch": agent.needs.batch,
                               "min_trials": low, "max_trials": high, **(settings or {})}  # fmt: skip
+    known = NoOpFilter if name == "no-op" else PLR
+    refuse_unknown(name, settings or {}, known)
     try:
         if name == "no-op":
             curriculum: Curriculum = NoOpFilter(noop=NOOP, **common)
@@ -83,9 +86,21 @@ def make(
                 regret = {"kind": "regret", "optimum": optima(made.env.env, tasks)}
             curriculum = PLR(groups=groups, **scale, **regret, **common)
     except TypeError as error:
-        raise ConfigError(f"the curriculum {name!r} does not take these settings: {error}.") from None
+        raise ConfigError(f"the curriculum {name!r} takes numbers where it expects them: {error}.") from None
     tasks = jax.tree.map(jnp.asarray, tasks)
     return Made(curriculum, lambda share: tasks)
+
+
+def refuse_unknown(name: str, settings: Mapping[str, Any], known: type) -> None:
+    """ConfigError for a setting that a curriculum does not have, or of another type than its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(known)
+                if isinstance(field.default, int | float | str)}  # fmt: skip
+    for setting, value in settings.items():
+        if setting not in defaults:
+            raise ConfigError(f"the curriculum {name!r} has no setting {setting!r}; {did_you_mean(setting, defaults)}")
+        kind = type(defaults[setting])
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            raise ConfigError(f"{name}'s setting {setting} takes a {kind.__name__}; got {value!r}.")
 
 
 def optima(env: XLand, tasks: TaskPool) -> tuple[float, ...]:

@@ -147,17 +147,18 @@ class NoOpFilter:
         ended = rollout.terminated | rollout.truncated
 
         def step(state: State, now: tuple[Array, ...]) -> tuple[State, None]:
-            reward, over, begun, number, learn = now
+            reward, over, begun, number, learn, forced = now
             state = self._begin(state, begun & (learn | ~trains), number, trains)
             state = state._replace(running=state.running + reward, steps=state.steps + 1)
-            return jax.lax.cond(jnp.any(over), self._end, lambda state, over, trains: state, state, over, trains), None
+            same: Callable[..., State] = lambda state, *_: state  # noqa: E731
+            return jax.lax.cond(jnp.any(over), self._end, same, state, over, forced >= 0, trains), None
 
-        steps = (rollout.reward, ended, rollout.start, rollout.number, rollout.learn)
+        steps = (rollout.reward, ended, rollout.start, rollout.number, rollout.learn, rollout.forced)
         return jax.lax.scan(step, state, steps)[0]
 
     def _begin(self, state: State, begun: Bool[Array, " n"], number: Int32[Array, " n"], trains: Array) -> State:
         """Rows that begin another task than theirs; what they take from the queue is gone from it."""
-        fresh = begun & ((number != state.number) | (state.left <= 0))
+        fresh = begun & ((number != state.number) | (trains & (state.left <= 0)))
         taken = jnp.any((state.ready[None] == number[:, None]) & (fresh & trains)[:, None], axis=0)
         ready = _front(jnp.where(taken, -1, state.ready))
         taken_over = jnp.where(trains, self.episodes, 2 * self.repetitions)
@@ -165,14 +166,15 @@ class NoOpFilter:
             number=jnp.where(fresh, number, state.number), left=jnp.where(fresh, taken_over, state.left), ready=ready
         )
 
-    def _end(self, state: State, over: Bool[Array, " n"], trains: Bool[Array, " n"]) -> State:
-        """Rows whose episode ended."""
+    def _end(self, state: State, over: Bool[Array, " n"], idle: Bool[Array, " n"], trains: Bool[Array, " n"]) -> State:
+        """Rows whose episode ended. One that was proposed before the row had enough of its kind does not count."""
+        counts = over & (state.left > 0) & (trains | (idle == (state.left <= self.repetitions)))
         per_step = state.running / jnp.maximum(state.steps, 1.0)
         turn = 2 * self.repetitions - state.left  # the agent's episodes come first
         hot = jax.nn.one_hot(turn, 2 * self.repetitions) > 0
-        rewards = jnp.where(hot & (over & ~trains)[:, None], per_step[:, None], state.rewards)
-        left = jnp.where(over & (state.left > 0), state.left - 1, state.left)
-        decided = over & ~trains & (left == 0)
+        rewards = jnp.where(hot & (counts & ~trains)[:, None], per_step[:, None], state.rewards)
+        left = jnp.where(counts, state.left - 1, state.left)
+        decided = counts & ~trains & (left == 0)
         good = decided & accept(rewards[:, : self.repetitions], rewards[:, self.repetitions :], self.thresholds)
         at = jnp.sum(state.ready >= 0) + jnp.cumsum(good, dtype=jnp.int32) - 1
         ready = state.ready.at[jnp.where(good, at, self.rows)].set(state.number, mode="drop")

@@ -45,8 +45,9 @@ def play(it, state, key, earn):
     proposal = jax.jit(it.propose)(jax.random.key(key), state, POOL)
     number, learn, forced = (np.asarray(x[:, 0]) for x in (proposal.number, proposal.learn, proposal.forced))
     reward = [earn(int(n), int(f), row) for row, (n, f) in enumerate(zip(number, forced, strict=True))]
-    state = jax.jit(it.report)(state, episodes(number, reward, learn=learn))
-    return state, proposal
+    rollout = episodes(number, reward, learn=learn)
+    rollout = rollout._replace(forced=jnp.broadcast_to(forced[None], rollout.forced.shape))
+    return jax.jit(it.report)(state, rollout), proposal
 
 
 def test_tasks_are_tried_with_the_agent_then_idle_and_accepted_ones_are_trained_on():
@@ -68,6 +69,24 @@ def test_tasks_are_tried_with_the_agent_then_idle_and_accepted_ones_are_trained_
     assert trained and all(number % 2 == 1 for number in trained)
     assert 0 < float(state.accepted) < float(state.tried)
     assert len(set(trained)) > 3  # each is dropped after two episodes
+
+
+def test_episodes_that_repeat_within_a_rollout_count_once_and_only_as_what_they_were():
+    """Each row plays its proposal three times before it is asked again."""
+    it = curriculum()
+    state, seen = it.init(POOL), {}
+    for turn in range(24):
+        proposal = jax.jit(it.propose)(jax.random.key(turn), state, POOL)
+        number, forced = np.asarray(proposal.number[:, 0]), np.asarray(proposal.forced[:, 0])
+        one = episodes(number, [float(f < 0) for f in forced], learn=np.asarray(proposal.learn[:, 0]))
+        one = one._replace(forced=jnp.broadcast_to(forced[None], one.forced.shape))
+        three = jax.tree.map(lambda x: jnp.concatenate([x] * 3), one._replace(last_value=()))
+        state = jax.jit(it.report)(state, three._replace(last_value=jnp.zeros(4)))
+        for row in (2, 3):
+            if int(state.left[row]) == 0:
+                seen[int(number[row])] = np.asarray(state.rewards[row]).tolist()
+    assert len(seen) > 4 and all(rewards == [0.5, 0.5, 0.0, 0.0] for rewards in seen.values())
+    assert float(state.tried) >= len(seen)
 
 
 def test_nothing_is_learnt_before_something_is_accepted_and_a_hopeless_pool_is_reported():

@@ -54,10 +54,9 @@ class Order:
 
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
     """Open a run folder for an order."""
-    parents: list[Parent] = []
-    if order.init is not None:
-        record = library.find(order.init)
-        parents = [Parent(id=record.id, role="init", sha256=record.row.weights)]
+    named = {"init": order.init, "partner": order.partners.get("begin_with")}
+    records = {role: library.find(which) for role, which in named.items() if which is not None}
+    parents = [Parent(id=record.id, role=role, sha256=record.row.weights) for role, record in records.items()]
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
                       command=command)  # fmt: skip
 
