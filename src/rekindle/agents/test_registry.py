@@ -13,7 +13,7 @@ from rekindle.library.home import shipped
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"agent": "muesli"}, "an agent 'muesli' that this version does not have"),
+        ({"agent": "sarsa"}, "an agent 'sarsa' that this version does not have"),
         ({"agent_version": 99}, "update rekindle"),
         ({"config": {"newer_setting": 1}}, "no setting 'newer_setting'"),
         ({"config": {"hidden": "abc"}}, "hidden takes a int; got 'abc'"),

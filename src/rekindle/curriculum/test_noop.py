@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from rekindle.curriculum.noop import NoOpFilter, Thresholds, accept
-from rekindle.curriculum.test_plr import episodes
+from rekindle.curriculum.test_plr import episodes, report
 
 POOL = jnp.arange(50)
 NO = [0.0] * 10
+propose = jax.jit(lambda it, key, state: it.propose(key, state, POOL), static_argnums=0)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +43,12 @@ def curriculum(**changes):
 
 def play(it, state, key, earn):
     """One episode of every row; `earn(number, forced)` per row is its reward."""
-    proposal = jax.jit(it.propose)(jax.random.key(key), state, POOL)
+    proposal = propose(it, jax.random.key(key), state)
     number, learn, forced = (np.asarray(x[:, 0]) for x in (proposal.number, proposal.learn, proposal.forced))
     reward = [earn(int(n), int(f), row) for row, (n, f) in enumerate(zip(number, forced, strict=True))]
     rollout = episodes(number, reward, learn=learn)
     rollout = rollout._replace(forced=jnp.broadcast_to(forced[None], rollout.forced.shape))
-    return jax.jit(it.report)(state, rollout), proposal
+    return report(it, state, rollout), proposal
 
 
 def test_tasks_are_tried_with_the_agent_then_idle_and_accepted_ones_are_trained_on():
@@ -76,12 +77,12 @@ def test_episodes_that_repeat_within_a_rollout_count_once_and_only_as_what_they_
     it = curriculum()
     state, seen = it.init(POOL), {}
     for turn in range(24):
-        proposal = jax.jit(it.propose)(jax.random.key(turn), state, POOL)
+        proposal = propose(it, jax.random.key(turn), state)
         number, forced = np.asarray(proposal.number[:, 0]), np.asarray(proposal.forced[:, 0])
         one = episodes(number, [float(f < 0) for f in forced], learn=np.asarray(proposal.learn[:, 0]))
         one = one._replace(forced=jnp.broadcast_to(forced[None], one.forced.shape))
         three = jax.tree.map(lambda x: jnp.concatenate([x] * 3), one._replace(last_value=()))
-        state = jax.jit(it.report)(state, three._replace(last_value=jnp.zeros(4)))
+        state = report(it, state, three._replace(last_value=jnp.zeros(4)))
         for row in (2, 3):
             if int(state.left[row]) == 0:
                 seen[int(number[row])] = np.asarray(state.rewards[row]).tolist()

@@ -35,8 +35,8 @@ def episodes(number, reward, learn=False, trials=1, length=2, value=0.0):
                    jnp.zeros(n), whole, learns, jnp.full_like(whole, -1))  # fmt: skip
 
 
-def report(curriculum, state, rollout):
-    return jax.jit(curriculum.report)(state, rollout)
+report = jax.jit(lambda curriculum, state, rollout: curriculum.report(state, rollout), static_argnums=0)
+propose = jax.jit(lambda curriculum, key, state: curriculum.propose(key, state, POOL), static_argnums=0)
 
 
 def test_probabilities_match_the_formula_and_sum_to_one():
@@ -76,22 +76,22 @@ def test_a_task_that_is_known_is_entered_once_and_training_refreshes_it():
 def test_rows_train_only_once_the_archive_is_filled_and_then_for_so_many_trials():
     curriculum = plr(fill=0.8)
     state = curriculum.init(POOL)
-    assert curriculum.rows == 8 and not curriculum.propose(jax.random.key(0), state, POOL).learn.any()
+    assert curriculum.rows == 8 and not propose(curriculum, jax.random.key(0), state).learn.any()
     state = report(curriculum, state, episodes(range(8), np.arange(8.0)))
-    proposal = curriculum.propose(jax.random.key(0), state, POOL)
+    proposal = propose(curriculum, jax.random.key(0), state)
     assert proposal.learn[:, 0].tolist() == [True] * 4 + [False] * 4
     assert set(proposal.number[:4, 0].tolist()) <= set(state.archive.number.tolist())
     np.testing.assert_array_equal(proposal.task["id"][:, 0], proposal.number[:, 0])
     before = None
     for played in (1, 2, 3):
-        same = curriculum.propose(jax.random.key(played), state, POOL).number[:4, 0]
+        same = propose(curriculum, jax.random.key(played), state).number[:4, 0]
         if before is not None:
             np.testing.assert_array_equal(same, before)
         before = same
         number = jnp.concatenate([same, jnp.arange(50, 54)])
         state = report(curriculum, state, episodes(number, [1.0] * 8, learn=[True] * 4 + [False] * 4))
     assert state.left[:4].tolist() == [0] * 4
-    many = [curriculum.propose(jax.random.key(i), state, POOL).number[0, 0] for i in range(30)]
+    many = [propose(curriculum, jax.random.key(i), state).number[0, 0] for i in range(30)]
     assert len(set(map(int, many))) > 1
 
 
@@ -99,12 +99,12 @@ def test_entries_of_an_archive_belong_to_their_co_player():
     """With two co-players an entry is a task beside one of them, and only rows beside that one train on it."""
     curriculum = plr(groups=2, fill=0.5, train_trials=1)
     state = curriculum.init(POOL)
-    first = curriculum.propose(jax.random.key(0), state, POOL)
+    first = propose(curriculum, jax.random.key(0), state)
     assert (first.number[:, 0] % 2).tolist() == [0, 1] * 4
     np.testing.assert_array_equal(first.task["id"][:, 0], first.number[:, 0] // 2)
     state = report(curriculum, state, episodes(first.number[:, 0], np.arange(8.0)))
     for i in range(5):
-        number = curriculum.propose(jax.random.key(i), state, POOL).number[:4, 0]
+        number = propose(curriculum, jax.random.key(i), state).number[:4, 0]
         assert (number % 2).tolist() == [0, 1, 0, 1] and set(number.tolist()) <= set(state.archive.number.tolist())
 
 
@@ -114,9 +114,9 @@ def test_stale_tasks_come_back_within_a_bound():
     state = curriculum.init(POOL)
     for turn in range(2):
         state = report(curriculum, state, episodes(np.arange(8) + 8 * turn, np.arange(8.0)))
-    propose, seen, last = jax.jit(curriculum.propose), np.full(100, -1), 0
+    seen, last = np.full(100, -1), 0
     for turn in range(150):
-        number = propose(jax.random.key(turn), state, POOL).number[:, 0]
+        number = propose(curriculum, jax.random.key(turn), state).number[:, 0]
         state = report(curriculum, state, episodes(number, [0.0] * 8, learn=[True] * 4 + [False] * 4))
         there = np.asarray(state.archive.number)
         gone = np.setdiff1d(np.arange(100), there)
