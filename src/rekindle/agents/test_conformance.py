@@ -31,8 +31,8 @@ def test_conforms(name, env):
         check_agent(small(name, learning_rate=1e-4), envs.make(env).spec)
 
 
-@pytest.mark.parametrize("memory", ["transformer-xl", "gru+attention", "skip"])
-def test_every_memory_conforms(memory):
+@pytest.mark.parametrize("memory", ["transformer-xl"])
+def test_other_memories_conform(memory):
     check_agent(small(memory=memory, slots=3, heads=2), FLAT)
 
 
