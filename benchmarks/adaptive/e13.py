@@ -19,12 +19,13 @@ from jaxtyping import Array, Float, Key
 
 from benchmarks.common import Bar, Study, at_least, within
 from rekindle.agents.ppo import ppo
-from rekindle.core.types import ActOutput, Extras, Obs, Policy
+from rekindle.core.types import Policy
 from rekindle.curriculum import base
 from rekindle.envs import registry
 from rekindle.envs.base import Env
 from rekindle.envs.minigrid.rulesets import RulesetPool, draw
 from rekindle.envs.wrappers import Stream
+from rekindle.evaluate.policies import RandomPolicy
 from rekindle.train import on_policy
 from rekindle.train.worlds import Solo
 
@@ -96,7 +97,7 @@ def compute(arm: str, seed: int, preset: Preset) -> dict[str, Any]:
     wall_s = time.perf_counter() - begin
     policy = ppo.make(CONFIG).policy(loop.agent)
     scores = {split: float(score(policy, pool, score_key).mean()) for split, pool in pools.items()}
-    random = float(score(Uniform(6), pools["train"], score_key).mean())
+    random = float(score(RandomPolicy(6), pools["train"], score_key).mean())
     return {**scores, "random": random, "steps_per_s": float(np.median(rates)), "wall_s": wall_s, "curve": curve}
 
 
@@ -124,18 +125,6 @@ def world_of(arm: str) -> Env:
     from benchmarks.peers.xminigrid_env import Peer
 
     return Peer(ours)
-
-
-class Uniform(NamedTuple):
-    """A policy that acts at random."""
-
-    actions: int
-
-    def init_carry(self, batch_size: int) -> tuple:
-        return ()
-
-    def act(self, key: Key[Array, ""], carry: Any, obs: Obs, start: Array, *, explore: bool) -> ActOutput:
-        return ActOutput(jax.random.randint(key, start.shape, 0, self.actions), carry, Extras())
 
 
 def summed_returns(env: Stream, tasks: int, policy: Policy, pool: RulesetPool,

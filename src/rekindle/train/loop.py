@@ -106,19 +106,15 @@ def train(
             loop, values = on_policy.drain(loop)
             rate = plan.chunk_updates * per_update / (time.monotonic() - before)
             env_steps = int(loop.updates) * per_update
-            values |= {f"{agent.name}/{name}": float(value) for name, value in metrics._asdict().items()}
             share = spent(plan.budget, env_steps, clock.seconds())
-            values |= {f"curriculum/{name}": float(value) for name, value in stats(loop.curriculum).items()}
+            values |= named(agent.name, metrics._asdict()) | named("curriculum", stats(loop.curriculum))
             values |= {"time/env_steps_per_s": rate, "time/budget_share": share}
             values |= {"time/learner_steps": round(float(loop.learnt) * 1000)}
-            if problem := curriculum.trouble(loop.curriculum):
-                raise ConfigError(problem)
+            refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), curriculum.trouble(loop.curriculum), env_steps)
             if evaluate is not None and plan.is_due(evaluations, env_steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
                 values |= dict(evaluate(agent.policy(loop.agent), env_steps, stream))
                 evaluations += 1
-            if not np.isfinite(values.get(f"{agent.name}/value_loss", 0.0)):
-                raise DivergedError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate.")
             if run is not None:
                 run.log(env_steps, values | ({"tag": tag} if tag else {}))
             if show is not None:
@@ -133,6 +129,24 @@ def train(
             if over:
                 break
     return Trained(loop.agent, env_steps, clock.seconds(), status)
+
+
+def named(group: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """Values as they are logged, under the name of what they belong to."""
+    return {f"{group}/{name}": float(value) for name, value in values.items()}
+
+
+def refuse_hopeless(value_loss: float, trouble: str, env_steps: int) -> None:
+    """Stop a training that cannot come to anything.
+
+    Raises:
+        ConfigError: the curriculum has nothing to learn from.
+        DivergedError: the loss is no number any more.
+    """
+    if trouble:
+        raise ConfigError(trouble)
+    if not np.isfinite(value_loss):
+        raise DivergedError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate.")
 
 
 def resumed(fresh: on_policy.LoopState, run: Run | None, tag: str) -> tuple[on_policy.LoopState, "Clock", int]:

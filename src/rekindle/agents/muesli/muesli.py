@@ -6,7 +6,6 @@ README.md.
 """
 
 from functools import partial
-from math import inf
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,6 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core import categorical, twohot
+from rekindle.core.checks import out_of_range
 from rekindle.core.errors import ConfigError
 from rekindle.core.losses import masked_mean
 from rekindle.core.returns import retrace
@@ -95,20 +95,17 @@ class Config(eqx.Module):
         wrong = []
         if self.minibatches >= 1 and self.num_envs % self.minibatches:
             wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
-        sizes = ("unroll", "epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width", "layers", "heads",
-                 "slots")  # fmt: skip
-        wrong += [f"{name} must be at least 1; got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
+        wrong += out_of_range(
+            self,
+            sizes=("unroll", "epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width", "layers",
+                   "heads", "slots"),
+            positive=("learning_rate", "clip", "max_update", "reward_scale", "bound"),
+            least_0=("improvement_weight", "policy_model_weight", "reward_weight", "value_weight", "entropy_weight",
+                     "decay_updates"),
+            shares=("gamma", "lambda_", "behaviour_share", "uniform_share", "target_rate", "moment_decay"),
+        )  # fmt: skip
         if self.bins < 3 or self.bins % 2 == 0:
             wrong.append(f"bins must be odd and at least 3, so that 0 has one; got {self.bins}")
-        positive = ("learning_rate", "clip", "max_update", "reward_scale", "bound")
-        wrong += [f"{n} must be above 0 and finite; got {v}" for n in positive if not 0 < (v := getattr(self, n)) < inf]
-        least = ("improvement_weight", "policy_model_weight", "reward_weight", "value_weight", "entropy_weight",
-                   "decay_updates")  # fmt: skip
-        wrong += [
-            f"{n} must be at least 0 and finite; got {v}" for n in least if not 0 <= (v := getattr(self, n)) < inf
-        ]
-        shares = ("gamma", "lambda_", "behaviour_share", "uniform_share", "target_rate", "moment_decay")
-        wrong += [f"{n} must lie in [0, 1]; got {v}" for n in shares if not 0 <= (v := getattr(self, n)) <= 1]
         if self.behaviour_share + self.uniform_share > 1:
             wrong.append("behaviour_share and uniform_share must not add up to more than 1")
         if self.memory not in TORSO_MEMORIES:

@@ -6,7 +6,6 @@ scaled by a constant. See README.md for every logged metric.
 """
 
 from functools import partial
-from math import inf
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,6 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core import categorical
+from rekindle.core.checks import out_of_range
 from rekindle.core.errors import ConfigError
 from rekindle.core.losses import clipped_policy_gradient, clipped_value_error, masked_mean
 from rekindle.core.returns import generalized_advantage
@@ -73,20 +73,23 @@ class Config(eqx.Module):
         wrong = []
         if self.minibatches >= 1 and self.num_envs % self.minibatches:
             wrong.append(f"num_envs must be a multiple of minibatches={self.minibatches}; got {self.num_envs}")
-        sizes = ("epochs", "minibatches", "num_envs", "rollout_length", "hidden", "width", "layers", "heads", "slots")
-        wrong += [f"{name} must be at least 1; got {getattr(self, name)}" for name in sizes if getattr(self, name) < 1]
-        positive = {n: getattr(self, n) for n in ("learning_rate", "clip", "max_grad_norm", "reward_scale")}
-        wrong += [
-            f"{name} must be above 0 and finite; got {value}" for name, value in positive.items() if not 0 < value < inf
-        ]
-        weights = {n: getattr(self, n) for n in ("value_weight", "entropy_weight")}
-        wrong += [
-            f"{name} must be at least 0 and finite; got {value}"
-            for name, value in weights.items()
-            if not 0 <= value < inf
-        ]
-        shares = {n: getattr(self, n) for n in ("gamma", "lambda_")}
-        wrong += [f"{name} must lie in [0, 1]; got {value}" for name, value in shares.items() if not 0 <= value <= 1]
+        wrong += out_of_range(
+            self,
+            sizes=(
+                "epochs",
+                "minibatches",
+                "num_envs",
+                "rollout_length",
+                "hidden",
+                "width",
+                "layers",
+                "heads",
+                "slots",
+            ),
+            positive=("learning_rate", "clip", "max_grad_norm", "reward_scale"),
+            least_0=("value_weight", "entropy_weight"),
+            shares=("gamma", "lambda_"),
+        )
         if self.memory not in TORSO_MEMORIES:
             wrong.append(f"memory must be one of {', '.join(TORSO_MEMORIES)}; got {self.memory!r}")
         if wrong:
