@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
+from rekindle.core.errors import ConfigError
 from rekindle.core.types import Proposal, Rollout
 
 Draw = Callable[[Key[Array, ""], PyTree], PyTree]
@@ -91,6 +92,37 @@ class Uniform:
         """None."""
         del state
         return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chooser:
+    """What curricula share that choose among numbered tasks, and try new ones beside those they train on."""
+
+    task: Callable[[PyTree, Array, Array], PyTree]
+    """From the pool, a task's number and a number of trials to the task."""
+    size: Callable[[PyTree], int]
+    """How many tasks the pool holds."""
+    batch: int
+    """Rows that train; the agent's."""
+    min_trials: int
+    max_trials: int
+    share: float = 0.5
+    """Of the rows that train, in (0, 1); the others try."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not 0 < self.share < 1:
+            raise ConfigError(f"the share of rows that train must lie in (0, 1); got {self.share}.")
+
+    @property
+    def rows(self) -> int:
+        """Rows that train, then those that try."""
+        return max(round(self.batch / self.share), self.batch + 1)
+
+    @property
+    def always_learns(self) -> bool:
+        """Not before something was found."""
+        return False
 
 
 def offer(tasks: PyTree, *, learn: Array, number: Array | None = None, forced: Array | None = None) -> Proposal:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.types import Proposal, Rollout
-from rekindle.curriculum.base import offer
+from rekindle.curriculum.base import Chooser, offer
 
 
 class Thresholds(NamedTuple):
@@ -74,22 +74,12 @@ class State(NamedTuple):
     accepted: Float[Array, ""]
 
 
-@dataclass(frozen=True)
-class NoOpFilter:
+@dataclass(frozen=True, kw_only=True)
+class NoOpFilter(Chooser):
     """Ten trials decide, thirty episodes are learnt from; the defaults are AdA's."""
 
-    task: Callable[[PyTree, Array, Array], PyTree]
-    """From the pool, a task's number and a number of trials to the task."""
-    size: Callable[[PyTree], int]
-    """How many tasks the pool holds."""
-    batch: int
-    """Rows that train; the agent's."""
     noop: int
     """The action that does nothing."""
-    min_trials: int
-    max_trials: int
-    train: float = 0.5
-    """Share of rows that train; the others try new tasks."""
     episodes: int = 30
     """Episodes of an accepted task; a row whose queue is empty goes on with the task it has."""
     repetitions: int = 10
@@ -99,18 +89,9 @@ class NoOpFilter:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if not 0 < self.train < 1 or min(self.episodes, self.repetitions) < 1:
-            raise ConfigError("no-op filter: train must lie in (0, 1), episodes and repetitions must be at least 1.")
-
-    @property
-    def rows(self) -> int:
-        """Rows that train, and those that try."""
-        return max(round(self.batch / self.train), self.batch + 1)
-
-    @property
-    def always_learns(self) -> bool:
-        """Not before the first task is accepted."""
-        return False
+        super().__post_init__()
+        if min(self.episodes, self.repetitions) < 1:
+            raise ConfigError("no-op filter: episodes and repetitions must be at least 1.")
 
     def init(self, source: PyTree) -> State:
         """Nothing tried."""

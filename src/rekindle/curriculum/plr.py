@@ -5,7 +5,6 @@ and replay run side by side: the first rows train on tasks from an archive, the 
 whether new tasks belong there. Differs from AdA in that alone: its p, the probability of training, is a share of rows.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.core.types import Proposal, Rollout, given
-from rekindle.curriculum.base import offer
+from rekindle.curriculum.base import Chooser, offer
 
 KINDS = ("td", "value-model", "action-model", "positive-value-loss", "regret")
 Which = Literal["last", "first", "mean"]
@@ -73,23 +72,16 @@ class State(NamedTuple):
     inserted: Float[Array, ""]
 
 
-@dataclass(frozen=True)
-class PLR:
-    """Prioritised level replay over a pool of numbered tasks; the defaults are AdA's, but for the archive's size."""
+@dataclass(frozen=True, kw_only=True)
+class PLR(Chooser):
+    """Prioritised level replay over a pool of numbered tasks; the defaults are AdA's, but for `share`, its p.
 
-    task: Callable[[PyTree, Array, Array], PyTree]
-    """From the pool, a task's number and a number of trials to the task."""
-    size: Callable[[PyTree], int]
-    """How many tasks the pool holds."""
-    batch: int
-    """Rows that train; the agent's."""
+    AdA trains with probability 0.2, with evaluation on machines of its own.
+    """
+
     gamma: float
     reward_scale: float
     """The agent's: values are in its units."""
-    min_trials: int
-    max_trials: int
-    replay: float = 0.5
-    """Share of the rows that train (p; AdA: 0.2, with evaluation on machines of its own)."""
     capacity: int = 1000
     """Tasks in the archive (N_max)."""
     fill: float = 0.9
@@ -113,27 +105,17 @@ class PLR:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        super().__post_init__()
         if self.kind not in KINDS:
             raise ConfigError(f"no kind of fitness {self.kind!r}; {did_you_mean(self.kind, KINDS)}")
         if (self.kind == "regret") != (self.optimum is not None):
             raise ConfigError("PLR by regret, and no other kind, takes the planner's best reward of every task.")
-        if not 0 < self.replay < 1 or not 0 <= self.staleness <= 1 or not 0 < self.fill <= 1:
+        if not 0 <= self.staleness <= 1 or not 0 < self.fill <= 1:
             raise ConfigError(
-                f"PLR: replay must lie in (0, 1), staleness in [0, 1] and fill in (0, 1]; got {self.replay}, "
-                f"{self.staleness}, {self.fill}."
+                f"PLR: staleness must lie in [0, 1] and fill in (0, 1]; got {self.staleness} and {self.fill}."
             )
         if min(self.capacity, self.train_trials, self.groups) < 1 or self.temperature <= 0:
             raise ConfigError("PLR: capacity, train_trials, groups and temperature must be above 0.")
-
-    @property
-    def rows(self) -> int:
-        """Rows that train, and those that evaluate."""
-        return max(round(self.batch / self.replay), self.batch + 1)
-
-    @property
-    def always_learns(self) -> bool:
-        """Not while the archive fills."""
-        return False
 
     def init(self, source: PyTree) -> State:
         """An empty archive.

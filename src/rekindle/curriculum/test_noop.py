@@ -37,7 +37,7 @@ def test_the_first_criterion_is_vacuous_only_at_its_published_threshold():
 
 def curriculum(**changes):
     task = lambda pool, number, trials: {"id": pool[number], "k": trials}  # noqa: E731
-    sizes = {"batch": 2, "min_trials": 2, "max_trials": 4, "train": 0.5, "episodes": 2, "repetitions": 2}
+    sizes = {"batch": 2, "min_trials": 2, "max_trials": 4, "share": 0.5, "episodes": 2, "repetitions": 2}
     return NoOpFilter(task=task, size=lambda pool: pool.shape[0], noop=6, **{**sizes, **changes})
 
 

@@ -188,7 +188,7 @@ def test_kinds_of_fitness():
     [
         ({"kind": "luck"}, "no kind of fitness 'luck'"),
         ({"kind": "regret"}, "takes the planner's best reward"),
-        ({"replay": 1.0}, r"replay must lie in \(0, 1\)"),
+        ({"share": 1.0}, r"share of rows that train must lie in \(0, 1\); got 1\.0"),
         ({"capacity": 0}, "must be above 0"),
     ],
 )
@@ -202,4 +202,4 @@ def test_a_pool_that_is_too_small_and_an_agent_without_a_model_are_refused():
         plr(capacity=1000, fill=0.9).init(POOL)
     with pytest.raises(ConfigError, match="needs an agent with a model"):
         plr(kind="value-model").per_step(episodes([0], [1.0]))
-    assert dataclasses.replace(plr(), replay=0.2).rows == 20
+    assert dataclasses.replace(plr(), share=0.2).rows == 20
