@@ -26,12 +26,14 @@ class Preset(NamedTuple):
     seeds: int
     count: int
     repetitions: int
+    max_states: int
+    """Of each of the planner's searches for what one player can do alone."""
 
 
 PRESETS = {
-    "smoke": Preset("2e4steps", "xland/c2-v1", 1, 8, 2),
-    "cpu": Preset("10e6steps", "xland/c2-v1", 3, 256, 16),
-    "gpu": Preset("200e6steps", "xland/c2-f1-v1", 2, 512, 16),
+    "smoke": Preset("2e4steps", "xland/c2-v1", 1, 4, 2, 64),
+    "cpu": Preset("10e6steps", "xland/c2-v1", 3, 256, 16, 4_000),
+    "gpu": Preset("200e6steps", "xland/c2-f1-v1", 2, 512, 16, 20_000),
 }
 SETTINGS = {"width": 64, "hidden": 64, "epochs": 1, "rollout_length": 40, "entropy_weight": 0.03}
 
@@ -65,7 +67,8 @@ def compute(study: Study, what: Any, size: Preset, seed: int) -> dict[str, Any]:
     made = registry.make(size.env)
     policy = load(folder, env_spec=seat_spec(made.spec)).policy
     pool = made.pool(split="test", seed=100 + seed)
-    exam = make_pair_exam(made.env, pool, tasks=size.count, cache=training.HOME / "planned", seed=100 + seed)
+    exam = make_pair_exam(made.env, pool, tasks=size.count, max_states=size.max_states, cache=training.HOME / "planned",
+                          seed=100 + seed)  # fmt: skip
     result = cooperate(exam, policy, jax.random.key(seed), trials=TRIALS, repetitions=size.repetitions)
     probes = [probe(name, policy, size, seed) for name in registry.ids() if name.startswith("xland/probe-")]
     run = Run.open(kept, folder.parent.name)
@@ -86,7 +89,8 @@ def probe(name: str, policy: Any, size: Preset, seed: int) -> dict[str, Any]:
     made = registry.make(name)
     if made.spec.players != 2 or seat_spec(made.spec).obs != seat_spec(registry.make(size.env).spec).obs:
         return {}
-    exam = make_pair_exam(made.env, made.pool(split="test", seed=0), tasks=1, cache=training.HOME / "planned")
+    exam = make_pair_exam(made.env, made.pool(split="test", seed=0), tasks=1, max_states=size.max_states,
+                          cache=training.HOME / "planned")  # fmt: skip
     division = cooperate(exam, policy, jax.random.key(seed), trials=[5], repetitions=size.repetitions).division[5]
     return {"probe": name, "successes": int(division.successes.sum()), "share": division.share}
 
