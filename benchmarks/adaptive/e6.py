@@ -35,13 +35,15 @@ PRESETS = {
     "cpu": Preset("10e6steps", "xland/c2-v1", 3, 256, 16, 4_000),
     "gpu": Preset("200e6steps", "xland/c2-f1-v1", 2, 512, 16, 20_000),
 }
+ALONE = 0.5
+"""Share of the training tasks that are for one player, as in AdA."""
 SETTINGS = {"width": 64, "hidden": 64, "epochs": 1, "rollout_length": 40, "entropy_weight": 0.03}
 
 
 def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     """Train beside a growing pool of copies; on the CPU the mean gates, the 20th percentile is reported."""
     size = PRESETS[preset]
-    what = training.order(size.env, size.budget, curriculum="none", trials=(1, 4), **SETTINGS)
+    what = training.order(size.env, size.budget, curriculum="none", trials=(1, 4), pool={"alone": ALONE}, **SETTINGS)
     cells = [study.cell(f"E6-seed{seed}", lambda seed=seed: compute(study, what, size, seed))
              for seed in range(size.seeds)]  # fmt: skip
     pairs = {k: np.stack([[np.asarray(cell["scores"][f"{who}|{k}"]) for cell in cells] for who in

@@ -38,11 +38,15 @@ class Options:
     """How many runs, with seeds from --seed on."""
     seed: int = 0
     """The first seed."""
-    curriculum: Literal["none", "doors", "foundation", "plr", "no-op", "regret"] = "none"
-    """What to practise on: the environment's own tasks as they come; a mixture that leads there (doors, foundation); or
-    those among them that are worth it: by prioritised level replay, AdA's no-op filter, or the planner's regret."""
+    curriculum: Literal["none", "doors", "foundation", "ramp", "plr", "no-op", "regret"] = "none"
+    """What to practise on: the environment's own tasks as they come; a mixture that leads there (doors, foundation);
+    its tasks with headings that are fixed at first (ramp); or those among them that are worth it: by prioritised level
+    replay, AdA's no-op filter, or the planner's regret."""
     choose: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A setting of the curriculum plr, no-op or regret, such as capacity=500; repeat the option for more."""
+    pool: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """An option of the environment's pool of tasks, such as worlds=64, hidden=none or (for two players)
+    alone=0.5, the share of tasks for one; repeat the option for more."""
     init: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
     """Go on from this agent of the library, with its settings unless --set says otherwise."""
     partner: Annotated[str | None, tyro.conf.arg(metavar="AGENT")] = None
@@ -79,7 +83,8 @@ def run(argv: list[str]) -> int:
         env=env,
         budget=options.budget,
         curriculum=options.curriculum,
-        choice=choices(options.choose),
+        pool=assigned("--pool", "worlds=64", options.pool),
+        choice=assigned("--choose", "capacity=500", options.choose),
         init=options.init,
         min_trials=low,
         max_trials=high,
@@ -94,8 +99,8 @@ def run(argv: list[str]) -> int:
     return code
 
 
-def choices(assignments: tuple[str, ...]) -> dict[str, object]:
-    """`name=value` words as settings of a curriculum: whole numbers, numbers, or words.
+def assigned(option: str, example: str, assignments: tuple[str, ...]) -> dict[str, object]:
+    """`name=value` words of an option: whole numbers, numbers, or words.
 
     Raises:
         ConfigError: a word of another form.
@@ -104,7 +109,7 @@ def choices(assignments: tuple[str, ...]) -> dict[str, object]:
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name.isidentifier() or not text.isprintable() or len(text) > MAX_SETTING:
-            raise ConfigError(f"--choose takes name=value, such as capacity=500; got {quoted(assignment)}.")
+            raise ConfigError(f"{option} takes name=value, such as {example}; got {quoted(assignment)}.")
         found[name] = next(read for kind in (_whole, float, str) if (read := _tried(kind, text)) is not None)
     return found
 

@@ -23,9 +23,10 @@ from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.pools import TaskPool
 
 CHOOSERS = ("plr", "no-op", "regret")
-NAMES = ("none", "doors", "foundation", *CHOOSERS)
-"""`none`: the environment's tasks as they are drawn. `doors`, `foundation`: mixtures that lead somewhere. The others
-choose among the environment's tasks: by what is still surprising, by a no-op filter, by the planner's true regret."""
+NAMES = ("none", "doors", "foundation", "ramp", *CHOOSERS)
+"""`none`: the environment's tasks as they are drawn. `doors`, `foundation`: mixtures that lead somewhere. `ramp`: the
+environment's tasks, with fixed headings at first and random ones from the middle of training on. The others choose
+among the environment's tasks: by what is still surprising, by a no-op filter, by the planner's true regret."""
 
 
 class Made(NamedTuple):

@@ -1,4 +1,4 @@
-"""Mixtures of task families that lead from what is easily found to what is wanted."""
+"""What leads from what is easily found to what is wanted: mixtures of task families, headings that begin fixed."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -42,6 +42,10 @@ FIRST_QUARTER = (0.15, 0.15, 0.20, 0.35, 0.15, 0.0, 0.0)
 """Weights at first: F0t leaves no time to do anything by chance, so finding one's way comes before it."""
 
 
+RAMP = 0.5
+"""Share of training over which a trial's heading becomes random: with fixed ones D-4 is found from nothing."""
+
+
 def mixture(families: tuple[Family, ...], *, seed: int, **options: Any) -> Mixture:
     """Training pools of these families, on the device; `options` are for all, beside each family's own."""
     pools = tuple(pool_for(f.id, split="train", seed=seed, **options, **dict(f.options)) for f in families)
@@ -58,6 +62,11 @@ def source(name: str, env_id: str, *, seed: int, **options: Any) -> Callable[[fl
         mixed = mixture(FOUNDATION, seed=seed, **options)
         easier = mixed._replace(weights=jnp.asarray(FIRST_QUARTER))
         return lambda share: easier if share < 0.25 else mixed
+    if name == "ramp":
+        pool = jax.tree.map(jnp.asarray, registry.make(env_id, **options).pool(split="train", seed=seed))
+        if not isinstance(pool, TaskPool):
+            raise ConfigError(f"the curriculum 'ramp' turns players around, as xland does; {env_id} has no headings.")
+        return lambda share: pool._replace(random_heading=pool.random_heading * min(share / RAMP, 1.0))
     if name == "doors":
         leads_to = {f"xland/doors-{n}-v1": families for n, families in DOORS.items()}
         id = registry.resolve(env_id, registry.ids())
@@ -65,4 +74,4 @@ def source(name: str, env_id: str, *, seed: int, **options: Any) -> Callable[[fl
             raise ConfigError(f"the curriculum 'doors' leads to {', '.join(leads_to)}; got {env_id!r}.")
         mixed = mixture(leads_to[id], seed=seed, **options)
         return lambda share: mixed
-    raise ConfigError(f"no curriculum {name!r}; {did_you_mean(name, ['doors', 'foundation'])}")
+    raise ConfigError(f"no curriculum {name!r}; {did_you_mean(name, ['doors', 'foundation', 'ramp'])}")

@@ -6,6 +6,7 @@ whether new tasks belong there. Differs from AdA in that alone: its p, the proba
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -13,10 +14,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.errors import ConfigError, did_you_mean
+from rekindle.core.returns import generalized_advantage
 from rekindle.core.types import Proposal, Rollout, given
 from rekindle.curriculum.base import Chooser, offer
 
-KINDS = ("td", "value-model", "action-model", "positive-value-loss", "regret")
+KINDS = ("td", "value-model", "action-model", "positive-value-loss", "l1-value-loss", "max-mc", "regret")
+"""What is averaged over the steps of a trial.
+
+AdA's: absolute TD errors; how far the model's next value, or its next policy (Jensen-Shannon), is from what came. Of
+others: the advantage where it is positive (Jiang et al. 2021, 2110.02439), its size (2010.03934), and the best reward
+of a trial so far less the value (2110.02439). Ours: the planner's best reward less the trial's.
+"""
 Which = Literal["last", "first", "mean"]
 MAX_TRIALS = 16
 """Numbers of trials that are normalised apart; more count as the last."""
@@ -29,6 +37,8 @@ class Archive(NamedTuple):
     fitness: Float[Array, " N"]
     sampled: Float[Array, " N"]
     """When it was last drawn for training, in draws."""
+    best: Float[Array, " N"]
+    """Highest reward of a trial of it."""
 
 
 class Tally(NamedTuple):
@@ -43,6 +53,8 @@ class Tally(NamedTuple):
     total: Float[Array, " n"]
     """Sum of its steps' fitness."""
     reward: Float[Array, " n"]
+    best: Float[Array, " n"]
+    """Highest reward of a trial that has ended."""
     first: Float[Array, " n"]
     """Fitness of the first, of the last and of all trials that have ended."""
     last: Float[Array, " n"]
@@ -102,6 +114,8 @@ class PLR(Chooser):
     """Of co-players: row r plays beside number r modulo groups, and an entry of the archive is a task with one."""
     decay: float = 0.999
     """Of the rolling statistics, per evaluated episode."""
+    gae_lambda: float = 0.95
+    """Of the advantages that the value losses are of."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -110,9 +124,10 @@ class PLR(Chooser):
             raise ConfigError(f"no kind of fitness {self.kind!r}; {did_you_mean(self.kind, KINDS)}")
         if (self.kind == "regret") != (self.optimum is not None):
             raise ConfigError("PLR by regret, and no other kind, takes the planner's best reward of every task.")
-        if not 0 <= self.staleness <= 1 or not 0 < self.fill <= 1:
+        if not (0 <= self.staleness <= 1 and 0 <= self.gae_lambda <= 1 and 0 < self.fill <= 1):
             raise ConfigError(
-                f"PLR: staleness must lie in [0, 1] and fill in (0, 1]; got {self.staleness} and {self.fill}."
+                f"PLR: staleness and gae_lambda must lie in [0, 1] and fill in (0, 1]; got {self.staleness}, "
+                f"{self.gae_lambda} and {self.fill}."
             )
         if min(self.capacity, self.train_trials, self.groups) < 1 or self.temperature <= 0:
             raise ConfigError("PLR: capacity, train_trials, groups and temperature must be above 0.")
@@ -130,12 +145,11 @@ class PLR(Chooser):
                 f"pool, or set capacity to at most {int(self.size(source) / self.fill)}."
             )
         none, no = jnp.full(self.rows, -1, jnp.int32), jnp.zeros(self.rows)
-        empty = Archive(
-            jnp.full(self.capacity, -1, jnp.int32), jnp.full(self.capacity, -jnp.inf), jnp.zeros(self.capacity)
-        )
+        lowest, nothing = jnp.full(self.capacity, -jnp.inf), jnp.zeros(self.capacity)
+        empty = Archive(jnp.full(self.capacity, -1, jnp.int32), lowest, nothing, lowest)
         zeros, zero = jnp.zeros(MAX_TRIALS), jnp.zeros(())
         whole = jnp.zeros(self.rows, jnp.int32)
-        tally = Tally(none, no > 0, whole, no, no, no, no, no, no)
+        tally = Tally(none, no > 0, whole, no, no, no, jnp.full_like(no, -jnp.inf), no, no, no)
         return State(empty, Moments(zeros, zeros, zeros), tally, whole, none, zero, zero, zero)
 
     @property
@@ -184,14 +198,16 @@ class PLR(Chooser):
         def step(tally: Tally, now: tuple[Array, ...]) -> tuple[Tally, tuple[Tally, Array]]:
             f, reward, trial_end, ended, begun, number, learn = now
             fresh = Tally(number, learn, *(jnp.zeros_like(x) for x in tally[2:]))
+            fresh = fresh._replace(best=jnp.full_like(f, -jnp.inf))
             tally = jax.tree.map(lambda new, old: jnp.where(begun, new, old), fresh, tally)
             tally = tally._replace(steps=tally.steps + 1, total=tally.total + f, reward=tally.reward + reward)
             value = tally.total / tally.steps
             if self.optimum is not None:
                 value = jnp.asarray(self.optimum)[jnp.maximum(tally.number, 0) // self.groups] - tally.reward
             trials = tally.trials + 1
+            zero = jnp.zeros_like(f)
             closed = Tally(
-                tally.number, tally.learn, trials, jnp.zeros_like(f), jnp.zeros_like(f), jnp.zeros_like(f),
+                tally.number, tally.learn, trials, zero, zero, zero, jnp.maximum(tally.best, tally.reward),
                 jnp.where(trials == 1, value, tally.first), value, tally.every + value,
             )  # fmt: skip
             tally = jax.tree.map(lambda new, old: jnp.where(trial_end, new, old), closed, tally)
@@ -223,10 +239,16 @@ class PLR(Chooser):
             logits = self._model(rollout.extras.logits)
             later = jnp.concatenate([logits[1:], logits[-1:]])
             return jensen_shannon(later, self._model(rollout.extras.next_logits))
-        error = self.reward_scale * rollout.reward + self.gamma * after - value
-        if self.kind == "positive-value-loss":
-            return jnp.maximum(error, 0.0)
-        return jnp.abs(error)
+        if self.kind == "max-mc":  # what it is taken from is known at the episode's end
+            return -value
+        reward, ended = self.reward_scale * rollout.reward, rollout.terminated | rollout.truncated
+        if self.kind == "td":
+            return jnp.abs(reward + self.gamma * after - value)
+        discount = jnp.where(rollout.terminated, 0.0, self.gamma)
+        over_time = partial(generalized_advantage, lambda_=self.gae_lambda)
+        rows = (reward, discount, ended.astype(jnp.float32), value, after)
+        advantage = jax.vmap(over_time, in_axes=1, out_axes=1)(*rows)
+        return jnp.maximum(advantage, 0.0) if self.kind == "positive-value-loss" else jnp.abs(advantage)
 
     def _model(self, what: Array | None) -> Array:
         if what is None:
@@ -254,12 +276,16 @@ class PLR(Chooser):
             "first": tally.first,
             "mean": tally.every / jnp.maximum(tally.trials, 1).astype(jnp.float32),
         }[self.which]
+        same = (tally.number[:, None] == state.archive.number[None]) & (tally.number >= 0)[:, None]
+        best = jnp.maximum(tally.best, jnp.max(jnp.where(same, state.archive.best[None], -jnp.inf), axis=1))
+        if self.kind == "max-mc":
+            raw = raw + self.reward_scale * best
         moments = roll(state.moments, raw, k, over, self.decay)
         mean, spread = centre(moments)
         fitness = (raw - mean[k]) / spread[k]
 
         def enter(archive: Archive, row: tuple[Array, ...]) -> tuple[Archive, Array]:
-            number, f, evaluated, done = row
+            number, f, most, evaluated, done = row
             known = archive.number == number
             found = jnp.any(known)
             free = jnp.argmin(archive.fitness)  # an empty slot has -inf
@@ -270,9 +296,10 @@ class PLR(Chooser):
                 archive.number.at[slot].set(jnp.where(write, number, archive.number[slot])),
                 archive.fitness.at[slot].set(jnp.where(write, f, archive.fitness[slot])),
                 archive.sampled.at[slot].set(jnp.where(write & better, state.draws, archive.sampled[slot])),
+                archive.best.at[slot].set(jnp.where(write, most, archive.best[slot])),
             ), done & better
 
-        archive, new = jax.lax.scan(enter, state.archive, (tally.number, fitness, ~tally.learn, over))
+        archive, new = jax.lax.scan(enter, state.archive, (tally.number, fitness, best, ~tally.learn, over))
         left = jnp.where(over & tally.learn, state.left - tally.trials, state.left)
         return state._replace(
             archive=archive,

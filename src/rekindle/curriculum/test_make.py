@@ -29,6 +29,11 @@ def test_every_name_is_a_curriculum():
     assert (plr.gamma, plr.reward_scale) == (0.9, AGENT.config.reward_scale)
 
 
+def test_the_ramp_turns_players_around_more_and_more():
+    source = made("ramp").source
+    assert [float(source(share).random_heading) for share in (0.0, 0.25, 0.5, 1.0)] == [0, 0.5, 1, 1]
+
+
 def test_regret_knows_the_planners_best():
     got = make("regret", "xland/doors-2", AGENT, seed=0, trials=(1, 2), pool={"worlds": 2, "games": 4},
                settings={"capacity": 5})  # fmt: skip
@@ -46,6 +51,7 @@ def test_regret_knows_the_planners_best():
         ("no-op", "xland/f0", {"episodes": 0}, "episodes and repetitions must be at least 1"),
         ("plr", "probe/identity", None, "chooses among numbered tasks"),
         ("doors", "xland/f0", None, "leads to"),
+        ("ramp", "probe/identity", None, "turns players around, as xland does"),
     ],
 )
 def test_what_cannot_be_is_refused(name, env, settings, message):

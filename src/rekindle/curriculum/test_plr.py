@@ -41,7 +41,8 @@ propose = jax.jit(lambda curriculum, key, state: curriculum.propose(key, state, 
 
 def test_probabilities_match_the_formula_and_sum_to_one():
     curriculum = plr(staleness=0.3, temperature=0.5, capacity=4)
-    archive = Archive(jnp.array([7, -1, 8, 9]), jnp.array([1.0, -jnp.inf, 3.0, 2.0]), jnp.array([10.0, 0, 4, 9]))
+    fitness = jnp.array([1.0, -jnp.inf, 3.0, 2.0])
+    archive = Archive(jnp.array([7, -1, 8, 9]), fitness, jnp.array([10.0, 0, 4, 9]), fitness)
     p = curriculum.probabilities(archive, jnp.array(10.0))
     score = np.array([3.0**-2, 0, 1.0, 2.0**-2])
     age = np.array([0.0, 0, 6, 1])
@@ -172,7 +173,10 @@ def test_kinds_of_fitness():
     rollout = episodes([0, 1], [3.0, 0.0], length=2, value=1.0)
     td = plr(gamma=0.5).per_step(rollout)
     np.testing.assert_allclose(td[:, 0], [0.5, 2.0])  # |0 + 0.5 - 1|, |3 - 1|
-    np.testing.assert_allclose(plr(gamma=0.5, kind="positive-value-loss").per_step(rollout)[:, 0], [0, 2])
+    for kind, trace, want in [("positive-value-loss", 0.0, [0, 2]), ("positive-value-loss", 0.9, [0.4, 2]),
+                              ("l1-value-loss", 0.0, [0.5, 2]), ("l1-value-loss", 0.2, [0.3, 2])]:  # fmt: skip
+        found = plr(gamma=0.5, kind=kind, gae_lambda=trace).per_step(rollout)
+        np.testing.assert_allclose(found[:, 0], want, rtol=1e-5)
     model = rollout._replace(extras=rollout.extras._replace(next_value=jnp.full((2, 2), 0.25)))
     np.testing.assert_allclose(plr(kind="value-model").per_step(model)[:, 0], [0.75, 0.25])
     regret = plr(kind="regret", optimum=tuple([4.0] * 100), batch=1, capacity=2)
@@ -181,6 +185,17 @@ def test_kinds_of_fitness():
     same = jnp.array([0.0, 1.0])
     assert float(jensen_shannon(same, same)) == pytest.approx(0, abs=1e-6)
     assert float(jensen_shannon(jnp.array([50.0, 0]), jnp.array([0, 50.0]))) == pytest.approx(np.log(2), abs=1e-4)
+
+
+def test_the_best_reward_of_a_trial_is_remembered_with_the_task():
+    """MaxMC: the best reward of a trial of this task so far, less the values that the policy gave."""
+    curriculum = plr(kind="max-mc", batch=1, share=0.9, capacity=2, reward_scale=0.5, decay=1e-6)
+    state, means = curriculum.init(POOL), []
+    for reward in (3.0, 1.0, 5.0):
+        state = report(curriculum, state, episodes([7, 8], [reward, reward], value=1.0))
+        means.append(float(centre(state.moments)[0][0]))
+    np.testing.assert_allclose(means, [0.5 * 3 - 1, 0.5 * 3 - 1, 0.5 * 5 - 1], atol=1e-4)
+    assert state.archive.best.tolist() == [5.0, 5.0]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,29 @@ Observations, rewards and actions of several players have a player axis; a polic
 """
 
 from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, MultiDiscrete, Space
 from rekindle.core.types import EnvSpec, Obs
+from rekindle.envs.base import Env
+
+
+@runtime_checkable
+class SomeAbsent(Protocol):
+    """An environment some of whose tasks leave players out."""
+
+    def present(self, params: Any) -> Bool[Array, " P"]:
+        """Which players a task has."""
+        ...
+
+
+def present(env: Env, params: Any) -> Bool[Array, " P"]:
+    """Which players a task has; all of them where the environment does not say."""
+    return env.present(params) if isinstance(env, SomeAbsent) else jnp.ones(env.spec.players, bool)
 
 
 def seat_spec(spec: EnvSpec) -> EnvSpec:

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int32, Key, PyTree
+from jaxtyping import Array, Bool, Int32, Key, PyTree
 
 from rekindle.core.spaces import Box, Discrete, MultiDiscrete
 from rekindle.core.types import EnvSpec, Obs, TimeStep
 from rekindle.envs.base import Env
 from rekindle.envs.rarely import rarely
+from rekindle.envs.seats import present
 
 TIME_SCALE = 64.0
 """Steps per unit of the time inputs."""
@@ -91,6 +92,10 @@ class Trials:
             truncated=jnp.zeros_like(last),
             trial_end=trial_end,
         )
+
+    def present(self, params: Any) -> Bool[Array, " P"]:
+        """Which players the inner task has."""
+        return present(self.env, params)
 
     def _next_trial(self, ended: tuple[TrialsState, Obs], key: Key[Array, ""], params: Any, action: Array,
                     reward: Array) -> tuple[TrialsState, Obs]:  # fmt: skip

@@ -14,6 +14,9 @@ from rekindle.core.spaces import Box, Discrete, MultiDiscrete
 from rekindle.core.types import EnvSpec, TimeStep
 from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
+from rekindle.envs.seats import present
+from rekindle.envs.xland.env import SEEN_PLAYER
+from rekindle.envs.xland.level import FORWARD
 from rekindle.train import on_policy
 from rekindle.train.worlds import Pairs, Solo, sit
 
@@ -71,16 +74,53 @@ def test_the_seat_is_drawn_anew_with_every_episode(loop):
 
 def test_the_pool_begins_with_a_random_player_and_gains_copies_in_turn(loop):
     assert (int(loop.partners.filled), int(loop.partners.copies)) == (1, 0)
-    partners, fill = loop.partners, []
+    older = partners = loop.partners
+    fill = []
     for learnt in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4):
-        older = partners
+        older = older if int(partners.copies) > 2 else partners
         partners = PAIRS.grow(AGENT, loop.agent, partners, jnp.float32(learnt))
         fill.append((int(partners.filled), int(partners.copies)))
     assert fill == [(1, 0), (2, 1), (2, 1), (3, 2), (4, 3), (4, 4)]
     moved = loop.agent._replace(net=eqx.tree_at(lambda n: n.policy.bias, loop.agent.net, jnp.arange(9.0)))
     after = PAIRS.grow(AGENT, moved, older, jnp.float32(9.0)).policies.net.policy.bias
-    changed = [i for i in range(4) if (after[i] != older.policies.net.policy.bias[i]).any()]
-    assert changed == [1 + int(older.copies) % 3]  # never slot 0
+    assert [i for i in range(4) if (after[i] != older.policies.net.policy.bias[i]).any()] == [3]
+
+
+def test_of_more_copies_than_fit_the_pool_holds_a_uniform_sample(loop):
+    """Copy n stays with probability 3 / n; who was there before goes with 1 / n, whichever of the three it is."""
+    bias = jax.tree_util.Partial(lambda net, n: eqx.tree_at(lambda x: x.policy.bias, net, jnp.full(9, n)))
+
+    def copy(partners, n):
+        agent = loop.agent._replace(net=bias(loop.agent.net, n))
+        partners = PAIRS.grow(AGENT, agent, partners, jnp.float32(1e9))
+        return partners, partners.policies.net.policy.bias[:, 0]
+
+    last, seen = jax.jit(partial(jax.lax.scan, copy))(loop.partners, jnp.arange(1.0, 401.0))
+    assert (int(last.filled), int(last.copies)) == (4, 400)
+    assert (seen[:, 0] == seen[0, 0]).all()  # slot 0 is never written
+    kept = np.flatnonzero((np.diff(seen[:, 1:], axis=0) != 0).any(axis=1))[3:]
+    expected = sum(3 / n for n in range(4, 401))
+    assert abs(len(kept) - expected) < 3 * expected**0.5
+    assert len({int(np.flatnonzero(step)[0]) for step in np.diff(seen[2:, 1:], axis=0) if step.any()}) == 3
+
+
+def test_who_is_alone_sits_in_the_first_seat_and_meets_nobody():
+    made = registry.make("xland/c2")
+    worlds = Pairs(made.env, AGENT, slots=2)
+    tasks = Uniform(partial(made.draw, min_trials=1, max_trials=2), 8)
+    pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0, worlds=4, games=8, pairs=16, alone=0.5))
+    loop = on_policy.make_start(AGENT, worlds, tasks)(pool, jax.random.key(3), None)
+    together = np.asarray(jax.vmap(partial(present, made.env))(loop.worlds.inner.params.task))
+    assert together[:, 0].all() and 0 < together[:, 1].sum() < 8
+    step, proposal = jax.jit(worlds.step), tasks.propose(jax.random.key(4), (), pool)
+    keys = jax.random.split(jax.random.key(5), 8)
+    steps = [step(key, loop.worlds, jnp.full(8, FORWARD), proposal, loop.partners) for key in keys]
+    for row in np.flatnonzero(~together[:, 1]):
+        assert loop.worlds.seat[row] == 0
+        for _, ts in steps:  # the other's actions differ from key to key
+            assert not (ts.obs["view"][row, ..., 0] == SEEN_PLAYER).any()
+            np.testing.assert_array_equal(ts.obs["view"][row], steps[0][1].obs["view"][row])
+    assert len(set(loop.worlds.seat[together[:, 1]].tolist())) == 2
 
 
 def test_rows_play_beside_the_copy_of_their_group(loop):

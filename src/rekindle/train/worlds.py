@@ -2,7 +2,8 @@
 
 Fictitious self-play (AdA, Adaptive Agents Team 2023, 2301.07608, section 3.4, App. D.5): the pool of co-players starts
 with one that acts at random and gains frozen copies of the learner. Rows are shared out evenly among the pool, which is
-a uniform draw without its noise; the learner's seat is drawn for every episode.
+a uniform draw without its noise; the learner's seat is drawn for every episode, and is the only one there in a task
+that leaves the other player out.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 from rekindle.core.errors import ConfigError
 from rekindle.core.types import Agent, EnvSpec, Obs, Proposal, TimeStep
 from rekindle.envs.base import Env
-from rekindle.envs.seats import seat_spec
+from rekindle.envs.seats import present, seat_spec
 from rekindle.envs.wrappers import AutoReset, AutoResetState
 
 
@@ -154,8 +155,8 @@ class Pairs:
 
     env: Env
     agent: Agent
-    slots: int = 4
-    """Size of the pool, the random player included; the oldest copy makes way for the newest."""
+    slots: int = 8
+    """Size of the pool, the random player included. Of more copies than fit, it holds a uniform sample."""
     copy_every: float = 250.0
     """Thousands of learnt steps between two copies (AdA: 500 million frames of 100 billion)."""
 
@@ -199,7 +200,7 @@ class Pairs:
             raise ConfigError(f"rows must be a multiple of the pool's {self.slots} co-players; got {rows}.")
         reset_key, seat_key = jax.random.split(key)
         inner, first = jax.vmap(rows_of(self.env).reset)(jax.random.split(reset_key, rows), proposal)
-        seat = jax.random.randint(seat_key, (rows,), 0, 2)
+        seat = self._draw_seats(seat_key, inner)
         policy = self._policies(partners)
         carry = jax.vmap(lambda one: one.init_carry(rows // self.slots))(policy)
         state = PairState(inner, sit(first.obs, 1 - seat), jnp.ones(rows, bool), carry, seat)
@@ -226,7 +227,7 @@ class Pairs:
         joint = jnp.where((state.seat == 0)[:, None], jnp.stack([action, theirs], 1), jnp.stack([theirs, action], 1))
         inner, ts = jax.vmap(rows_of(self.env).step)(jax.random.split(env_key, rows), state.inner, joint, proposal)
         ended = ts.terminated | ts.truncated
-        seat = jnp.where(ended, jax.random.randint(seat_key, (rows,), 0, 2), state.seat)
+        seat = jnp.where(ended, self._draw_seats(seat_key, inner), state.seat)
         after = PairState(inner, sit(ts.obs, 1 - seat), ended, carry, seat)
         mine = ts._replace(
             obs=sit(ts.obs, seat), final_obs=sit(ts.final_obs, state.seat), reward=sit(ts.reward, state.seat)
@@ -238,15 +239,27 @@ class Pairs:
         return state.inner.params
 
     def grow(self, agent: Agent, state: Any, partners: Partners, learnt: Float[Array, ""]) -> Partners:
-        """Copies the learner into the pool when it is time."""
-        due = learnt >= (partners.copies + 1).astype(jnp.float32) * self.copy_every
-        at = 1 + partners.copies % (self.slots - 1)
+        """Copies the learner into the pool when it is time.
+
+        Once the pool is full, copy number n is kept with probability (slots - 1) / n, in place of any other: all copies
+        that were ever made are equally likely to be there (reservoir sampling, Vitter 1985).
+        """
+        number = partners.copies + 1
+        due = learnt >= number.astype(jnp.float32) * self.copy_every
+        drawn = 1 + jax.random.randint(jax.random.fold_in(jax.random.key(0), number), (), 0, number)
+        at = jnp.where(number < self.slots, number, drawn)
+        kept = due & (at < self.slots)
         arrays = eqx.filter(agent.policy(state), eqx.is_array)
         policies = jax.tree.map(
-            lambda all, one: all.at[at].set(jnp.where(due, one, all[at])), partners.policies, arrays
+            lambda all, one: all.at[at].set(jnp.where(kept, one, all[at])), partners.policies, arrays
         )
         filled = jnp.minimum(partners.filled + due.astype(jnp.int32), self.slots)
         return Partners(policies, filled, partners.copies + due.astype(jnp.int32))
+
+    def _draw_seats(self, key: Key[Array, ""], inner: AutoResetState) -> Int32[Array, " B"]:
+        """The learner's in every row, among the players whom the row's task has."""
+        there = jax.vmap(lambda proposal: present(self.env, proposal.task))(inner.params)
+        return jax.random.categorical(key, jnp.where(there, 0.0, -jnp.inf)).astype(jnp.int32)
 
     def _policies(self, partners: Partners) -> Any:
         """The policies that the S groups of rows play beside, stacked; while the pool fills, some several times."""

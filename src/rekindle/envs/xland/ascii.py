@@ -10,6 +10,7 @@ import numpy as np
 
 from rekindle.core.budget import quoted
 from rekindle.core.errors import GoalError
+from rekindle.envs.xland.game import AWAY
 from rekindle.envs.xland.level import FLOOR, GATE, MAX_OBJECTS, VOID, WALL, World, line_of_sight
 
 MAX_SIDE = 60
@@ -77,7 +78,7 @@ def world_to_ascii(world: World, layout: int = 0) -> str:
     """Draw one layout of a world; `world_from_ascii` inverts it, and gives the gates in row-major order.
 
     Raises:
-        GoalError: two things start in one cell, or a player starts on no floor; no map can say that.
+        GoalError: two things start in one cell, a player starts on no floor or is left out; no map can say that.
     """
     terrain = np.asarray(world.terrain)
     grid = np.full(terrain.shape, " ")
@@ -89,6 +90,8 @@ def world_to_ascii(world: World, layout: int = 0) -> str:
         if terrain[tuple(cell)] == FLOOR:
             _draw(grid, cell, PLACES[i])
     for p, cell in enumerate(np.asarray(world.start)[layout]):
+        if (cell == AWAY).all():
+            raise GoalError("this world leaves a player out, and maps have no sign for that.")
         if (cell != 0).any():
             _draw(grid, cell, STARTS[p][int(world.heading[p])])
     return "\n".join("".join(row) for row in grid)

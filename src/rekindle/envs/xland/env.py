@@ -115,6 +115,10 @@ class XLand:
             obs, reward, terminated, truncated, terminated | truncated, obs, {"dropped": scene.dropped}
         )
 
+    def present(self, params: Task) -> Bool[Array, " P"]:
+        """Which players a task has: a world may leave one of two out."""
+        return jnp.asarray(params.world.start)[0, :, 0] != game.AWAY
+
     def second_first(self, time: int | Int32[Array, ""]) -> bool | Bool[Array, ""]:
         """Whether player 2 acts before player 1 in the step after `time` steps of the trial."""
         return (time % 2 == 1) ^ self.reverse_order

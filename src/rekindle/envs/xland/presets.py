@@ -5,18 +5,19 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.envs.registry import Made, resolve
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import game as rules
@@ -42,7 +43,7 @@ from rekindle.envs.xland.level import (
 )
 from rekindle.envs.xland.pools import TaskPool, make_pool
 from rekindle.envs.xland.spec import PAIR_PROBES, PROBES
-from rekindle.envs.xland.worlds import Rooms, make_world, sample_world, walled_room, world_bytes
+from rekindle.envs.xland.worlds import Rooms, left_alone, make_world, sample_world, walled_room, world_bytes
 
 MAX_OBJECTS = 12
 MAX_RULES = 4
@@ -64,8 +65,13 @@ class Preset:
 
 
 def make(id: str, **options: Any) -> Made:
-    """The registry's factory; `options` are those of the family's pool."""
+    """The registry's factory; `options` are those of the family's pool.
+
+    Raises:
+        ConfigError: options that the family does not have, or of another type or range.
+    """
     preset = PRESETS[resolve(id, PRESETS)]
+    check_options(id, options)
     draw = partial(pools.draw, min_trials=1, max_trials=preset.trials)
     return Made(Trials(env_for(id)), partial(pool_for, id, **options), draw, preset.trials)
 
@@ -81,10 +87,45 @@ def pool_for(id: str, *, split: Split, seed: int, **options: Any) -> TaskPool:
 
     Options of all families: `random_heading`, the probability that a trial starts with a random heading (1). Of all
     but F0t: `worlds` and `games`, how many of each. Of the F families: `hidden`, what the player is not told of the
-    rules. Of F0, F1, F2: `pairs`, how many of the worlds x games tasks the pool holds. F0t is shipped as one pool per
-    split, whatever the seed; a probe is one task and has no options.
+    rules. Of F0, F1, F2, C2: `pairs`, how many of the worlds x games tasks the pool holds. Of C2: `alone`, the share of
+    games that are made for one player and leave the second out (0). F0t is shipped as one pool per split, whatever the
+    seed; a probe is one task and has no options.
     """
     return PRESETS[resolve(id, PRESETS)].pool(split=split, seed=seed, **options)
+
+
+def check_options(id: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a family's pool does not have, or that are no whole number, share or choice as it takes.
+
+    Raises:
+        ConfigError: naming the option, what it takes and what came.
+    """
+    known = set(signature(PRESETS[resolve(id, PRESETS)].pool).parameters) & set(OPTIONS)
+    for name, value in options.items():
+        if name not in known:
+            has = did_you_mean(name, sorted(known)) if known else "it has none."
+            raise ConfigError(f"the pool of {id} has no option {name!r}; {has}")
+        wanted, fits = OPTIONS[name]
+        if isinstance(value, bool) or not fits(value):
+            raise ConfigError(f"the option {name} of the pool of {id} takes {wanted}; got {value!r}.")
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and 1 <= value <= MAX_OPTION
+
+
+def _share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+MAX_OPTION = 1_000_000
+OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **{name: (f"a whole number from 1 to {MAX_OPTION}", _count) for name in
+       ("worlds", "games", "pairs", "distance", "length")},
+    **{name: ("a number from 0 to 1", _share) for name in ("random_heading", "alone", "learnable", "impossible")},
+    "hidden": (f"one of {', '.join(get_args(Hidden))}", lambda value: value in get_args(Hidden)),
+}  # fmt: skip
+"""Of pools: what each takes."""
 
 
 def trials_for(id: str) -> int:
@@ -141,22 +182,32 @@ def _doors_game(rng: np.random.Generator, n: int, split: Split) -> Game:
 
 def from_recipe(recipe: Recipe, rooms: Rooms, size: int, trial_length: tuple[int, int], *, split: Split, seed: int,
                 worlds: int = 256, games: int = 2048, pairs: int = 16_384, hidden: Hidden | None = None,
-                random_heading: float = 1.0, env: XLand = SMALL) -> TaskPool:  # fmt: skip
+                random_heading: float = 1.0, alone: float = 0.0, env: XLand = SMALL) -> TaskPool:  # fmt: skip
     """Random worlds with random games, paired at random; `trial_length` is uniform, in steps, inclusive.
 
     Only pairs in which nothing happens by itself are kept: doing nothing neither earns a reward nor fires a rule. Nor
     may frozen objects part the room.
+
+    Raises:
+        ConfigError: `alone` outside [0, 1], or for a family in which everyone is alone.
     """
+    if not 0 <= alone <= 1 or (alone and env.players == 1):
+        raise ConfigError(f"`alone` is a share in [0, 1] of games, in families for two players; got {alone!r}.")
     rng = np.random.default_rng(seed)
     recipe = replace(recipe, hidden=hidden or recipe.hidden)
     some_worlds = [_world(rng, rooms, size, recipe, split) for _ in range(worlds)]
-    some_games = [sample_game(rng, recipe, split=split).game for _ in range(games)]
+    for_two = games - round(alone * games)
+    some_games = [sample_game(rng, recipe, split=split).game for _ in range(for_two)]
+    some_games += [_game_for_one(rng, recipe, split) for _ in range(games - for_two)]
     wanted = min(pairs, worlds * games)
     offered = rng.choice(worlds * games, size=min(2 * wanted, worlds * games), replace=False)
+    world, game = np.divmod(offered, games)
+    if alone:
+        some_worlds += [left_alone(world) for world in some_worlds]
     pool = make_pool(
         some_worlds,
         some_games,
-        pairs=np.stack(np.divmod(offered, games), axis=1),
+        pairs=np.stack([world + worlds * (game >= for_two), game], axis=1),
         trial_length=rng.integers(*trial_length, size=len(offered), endpoint=True),
         random_heading=random_heading,
     )
@@ -236,6 +287,12 @@ def _world(rng: np.random.Generator, rooms: Rooms, size: int, recipe: Recipe, sp
             return world
 
 
+def _game_for_one(rng: np.random.Generator, recipe: Recipe, split: Split) -> Game:
+    """A game for one player, as the paper draws them (nothing frozen), in the arrays of one for two."""
+    game = sample_game(rng, replace(recipe, players=1, frozen_games=0.0), split=split).game
+    return game._replace(mask=np.stack([game.mask, game.mask]))
+
+
 def f0t(*, split: Split, seed: int = 0, hidden: Hidden = "rules", random_heading: float = 1.0) -> TaskPool:
     """F0 with exactly one rule needed and so little time that a trial allows about one attempt. Shipped as data.
 
@@ -247,10 +304,11 @@ def f0t(*, split: Split, seed: int = 0, hidden: Hidden = "rules", random_heading
     return pool._replace(games=pool.games._replace(mask=mask), random_heading=np.asarray(random_heading, np.float32))
 
 
-def f0_diluted(*, split: Split, seed: int = 0, learnable: float = 0.1, impossible: float = 0.45,
-               **options: Any) -> TaskPool:  # fmt: skip
+def f0_diluted(*, split: Split, seed: int = 0, learnable: float = 0.1, impossible: float = 0.45, worlds: int = 256,
+               games: int = 2048, pairs: int = 16_384, random_heading: float = 1.0) -> TaskPool:  # fmt: skip
     """F0 of which only a share can be learnt from; the rest is impossible, or solved by doing nothing."""
-    pool = from_recipe(recipes.F0, "R1", 7, (40, 40), split=split, seed=seed, **options)
+    pool = from_recipe(recipes.F0, "R1", 7, (40, 40), split=split, seed=seed, worlds=worlds, games=games, pairs=pairs,
+                       random_heading=random_heading)  # fmt: skip
     return dilute(pool, np.random.default_rng(seed), learnable=learnable, impossible=impossible)
 
 

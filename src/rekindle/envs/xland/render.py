@@ -193,7 +193,7 @@ def _draw_scene(
         if terrain[y, x] == GATE:
             beside = terrain[y, x - 1], terrain[y, x + 1]
             put(sprites.gate(bool(is_open), WALL not in beside, cell), y, x)
-    players = range(len(scene.heading))
+    players = [p for p in range(len(scene.heading)) if int(scene.player_y[p]) != AWAY]
     for p in players:
         y, x, heading = int(scene.player_y[p]), int(scene.player_x[p]), int(scene.heading[p])
         ahead = AHEAD[heading]

@@ -1,12 +1,16 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, GoalError
 from rekindle.envs.xland import pools, presets
+from rekindle.envs.xland.ascii import world_to_ascii
+from rekindle.envs.xland.game import AWAY, opening
 from rekindle.envs.xland.games import F0, canonical, split_of
 from rekindle.envs.xland.level import HOLD, ME, PARTNER, World
 from rekindle.envs.xland.planner import plan_many
+from rekindle.envs.xland.render import render
 from rekindle.envs.xland.text import parse_task
 from rekindle.envs.xland.worlds import world_bytes
 
@@ -109,6 +113,26 @@ def test_two_players_have_rooms_with_gates_and_each_its_own_start(id, size, gate
     assert presets.joined(pool).all() and presets.quiet(presets.PAIR, pool).all()
 
 
+def test_a_share_of_the_games_for_two_can_be_for_one_who_is_alone():
+    pool = presets.pool_for("xland/c2", split="train", seed=0, worlds=16, games=128, pairs=512, alone=0.25)
+    alone = pool.worlds.start[pool.pairs[:, 0], 0, 1, 0] == AWAY
+    for_one = pool.pairs[:, 1] >= 96
+    assert np.array_equal(alone, for_one) and 0.15 < alone.mean() < 0.35
+    assert (pool.worlds.start[:, 0, 0] > 0).all() and presets.quiet(presets.PAIR, pool).all()
+    games = jax.tree.map(lambda leaf: leaf[96:], pool.games)
+    assert not games.frozen.any() and not (games.goal == PARTNER).any() and not (games.rules == PARTNER).any()
+    assert (games.mask[:, 0] == games.mask[:, 1]).all() and games.mask.any()
+    with pytest.raises(ConfigError, match="in families for two players; got"):
+        presets.pool_for("xland/f0", split="train", seed=0, alone=0.5)
+    task = pools.task(pool, int(np.flatnonzero(alone)[0]), 1)
+    with pytest.raises(GoalError, match="leaves a player out"):
+        world_to_ascii(task.world)
+    task = jax.tree.map(jnp.asarray, task)
+    scene = opening(task.world, task.game, jnp.int32(0), task.world.heading)
+    there = scene._replace(player_y=scene.player_y.at[1].set(1), player_x=scene.player_x.at[1].set(1))
+    assert (render(scene, task) != render(there, task)).any()
+
+
 def test_frozen_objects_may_not_part_the_room():
     def pool(*frozen):
         text = "goal: hold black cube\nobjects: {}\nworld:\n######\n#01.2#\n#@3+P#\n######"
@@ -119,6 +143,23 @@ def test_frozen_objects_may_not_part_the_room():
 
     joined = {frozen: bool(presets.joined(pool(*frozen))[0]) for frozen in ((), (0,), (1,), (3,), (1, 3), (0, 3))}
     assert joined == {(): True, (0,): True, (1,): True, (3,): True, (1, 3): False, (0, 3): False}
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "message"),
+    [
+        ("xland/f0", {"world": 3}, "has no option 'world'; did you mean 'worlds'"),
+        ("xland/doors-3-v1", {"pairs": 3}, "the pool of xland/doors-3-v1 has no option 'pairs'"),
+        ("xland/probe-push-dont-lift", {"worlds": 3}, "has no option 'worlds'; it has none"),
+        ("xland/f0", {"games": 0.5}, "games of the pool of xland/f0 takes a whole number from 1 to 1000000; got 0.5"),
+        ("xland/f0", {"hidden": "all"}, "takes one of none, rules, random; got 'all'"),
+        ("xland/c2", {"alone": 2}, "takes a number from 0 to 1; got 2"),
+        ("xland/c2", {"env": 2}, "has no option 'env'"),
+    ],
+)
+def test_options_that_a_pool_does_not_have_are_refused(id, options, message):
+    with pytest.raises(ConfigError, match=message):
+        presets.make(id, **options)
 
 
 @pytest.mark.parametrize("hidden", ["rules", "none", "random"])

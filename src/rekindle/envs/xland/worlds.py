@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from rekindle.core.errors import ConfigError
+from rekindle.envs.xland.game import AWAY
 from rekindle.envs.xland.level import FLOOR, GATE, WALL, World, line_of_sight
 
 Rooms = Literal["R1", "R2", "R4", "R9"]
@@ -91,6 +92,13 @@ def make_world(terrain: np.ndarray, places: np.ndarray, start: tuple[int, int] |
         gate_open=np.zeros(0, bool),
         sight=_sight(terrain.tobytes(), terrain.shape[1]),
     )
+
+
+def left_alone(world: World) -> World:
+    """The same world for two without its second player, who is nowhere: never seen, never near, never in the way."""
+    start = world.start.copy()
+    start[:, 1] = AWAY
+    return world._replace(start=start)
 
 
 def world_bytes(world: World) -> bytes:
