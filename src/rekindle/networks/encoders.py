@@ -8,6 +8,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
 from rekindle.core.errors import ConfigError
@@ -129,10 +130,14 @@ class TaskGridEncoder(eqx.Module):
         things = rules[..., 2:]
         edges = node(things[..., 0::2], things[..., 1::2])  # [B, R, 5]
         words = jnp.concatenate([jax.nn.one_hot(rules[..., 0], 3), one_relation(rules[..., 1])], axis=-1)
-        there = jnp.any(rules != 0, axis=-1)[..., None]
+        there = jnp.any(rules != 0, axis=-1).reshape(-1, 1)
+        split = (
+            self.rule_in.weight.shape[0] - words.shape[-1]
+        )  # rule_in of ends and words; words are the same each round
+        told = words.reshape(-1, words.shape[-1]) @ self.rule_in.weight[split:] + self.rule_in.bias[None]
         for _ in range(self.rounds):
-            ends = look_up(h, edges).reshape(*rules.shape[:2], -1)
-            message = self.rule_out(jax.nn.relu(self.rule_in(jnp.concatenate([ends, words], axis=-1))))
+            ends = look_up(h, edges).reshape(-1, split)
+            message = self.rule_out(jax.nn.relu(ends @ self.rule_in.weight[:split] + told))
             h = jax.nn.relu(add_at(h, edges, jnp.where(there, message, 0.0)))
         return h
 
@@ -147,8 +152,8 @@ def marks(
     """What is plain about every type at this moment, followed by the goal's words."""
     batch, centre = seen.shape[0], seen.shape[1] // 2
     is_player = (jnp.arange(NODES) >= SHAPES * COLOURS) & (jnp.arange(NODES) < SHAPES * COLOURS + 2)
-    close = one_node(seen[:, centre - 1 : centre + 2, centre - 1 : centre + 2]).max((1, 2))
-    plain = [one_node(goal[:, 0]), one_node(goal[:, 1]), one_node(hand), close, one_node(seen).max((1, 2))]
+    close = seen[:, centre - 1 : centre + 2, centre - 1 : centre + 2]
+    plain = [one_node(goal[:, 0]), one_node(goal[:, 1]), one_node(hand), among(close), among(seen)]
     plain.append(jnp.broadcast_to(is_player, (batch, NODES)).astype(jnp.float32))
     told = jnp.broadcast_to(words[:, None], (batch, NODES, words.shape[-1]))
     return jnp.concatenate([jnp.stack(plain, axis=-1), told], axis=-1)
@@ -228,6 +233,13 @@ def node(shape: Int[Array, "*n"], colour: Int[Array, "*n"]) -> Int[Array, "*n"]:
 def one_node(index: Int[Array, "*n"]) -> Float[Array, "*n nodes"]:
     """One-hot node; zeros for nothing."""
     return jax.nn.one_hot(index, NODES)
+
+
+def among(index: Int[Array, "B V V"]) -> Float[Array, "B nodes"]:
+    """1 for every node that is there. As a word of bits: one-hot nodes of all cells cost more than the whole view."""
+    bits = jnp.where(index < NODES, jnp.uint32(1) << index.astype(jnp.uint32), 0)
+    word = jax.lax.reduce(bits, np.uint32(0), jax.lax.bitwise_or, (1, 2))
+    return ((word[:, None] >> jnp.arange(NODES, dtype=jnp.uint32)[None]) & 1).astype(jnp.float32)
 
 
 def one_relation(code: Int[Array, "*n"]) -> Float[Array, "*n relations"]:
