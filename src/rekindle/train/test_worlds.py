@@ -14,9 +14,6 @@ from rekindle.core.spaces import Box, Discrete, MultiDiscrete
 from rekindle.core.types import EnvSpec, TimeStep
 from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
-from rekindle.envs.seats import present
-from rekindle.envs.xland.env import SEEN_PLAYER
-from rekindle.envs.xland.level import FORWARD
 from rekindle.train import on_policy
 from rekindle.train.worlds import Pairs, Solo, sit
 
@@ -104,23 +101,20 @@ def test_of_more_copies_than_fit_the_pool_holds_a_uniform_sample(loop):
     assert len({int(np.flatnonzero(step)[0]) for step in np.diff(seen[2:, 1:], axis=0) if step.any()}) == 3
 
 
-def test_who_is_alone_sits_in_the_first_seat_and_meets_nobody():
-    made = registry.make("xland/c2")
-    worlds = Pairs(made.env, AGENT, slots=2)
-    tasks = Uniform(partial(made.draw, min_trials=1, max_trials=2), 8)
-    pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0, worlds=4, games=8, pairs=16, alone=0.5))
-    loop = on_policy.make_start(AGENT, worlds, tasks)(pool, jax.random.key(3), None)
-    together = np.asarray(jax.vmap(partial(present, made.env))(loop.worlds.inner.params.task))
-    assert together[:, 0].all() and 0 < together[:, 1].sum() < 8
-    step, proposal = jax.jit(worlds.step), tasks.propose(jax.random.key(4), (), pool)
-    keys = jax.random.split(jax.random.key(5), 8)
-    steps = [step(key, loop.worlds, jnp.full(8, FORWARD), proposal, loop.partners) for key in keys]
-    for row in np.flatnonzero(~together[:, 1]):
-        assert loop.worlds.seat[row] == 0
-        for _, ts in steps:  # the other's actions differ from key to key
-            assert not (ts.obs["view"][row, ..., 0] == SEEN_PLAYER).any()
-            np.testing.assert_array_equal(ts.obs["view"][row], steps[0][1].obs["view"][row])
-    assert len(set(loop.worlds.seat[together[:, 1]].tolist())) == 2
+class Half(Echo):
+    """The second player is missing where the task says so."""
+
+    def present(self, params):
+        return jnp.stack([jnp.ones((), bool), params["together"]])
+
+
+def test_the_learner_sits_where_somebody_is():
+    worlds, tasks = Pairs(Half(), AGENT, slots=4), Uniform(lambda key, source: source, 8)
+    start = on_policy.make_start(AGENT, worlds, tasks)
+    seats = [
+        start({"together": jnp.asarray(together)}, jax.random.key(0), None).worlds.seat for together in (False, True)
+    ]
+    assert (seats[0] == 0).all() and set(seats[1].tolist()) == {0, 1}
 
 
 def test_rows_play_beside_the_copy_of_their_group(loop):

@@ -5,11 +5,14 @@ import pytest
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, MultiDiscrete
-from rekindle.envs.xland.env import XLand
+from rekindle.envs.seats import present
+from rekindle.envs.wrappers import Trials
+from rekindle.envs.xland.env import SEEN_PLAYER, XLand
 from rekindle.envs.xland.game import View
 from rekindle.envs.xland.level import ACTIONS, Task
 from rekindle.envs.xland.test_oracle import random_case
 from rekindle.envs.xland.text import parse_task
+from rekindle.envs.xland.worlds import left_alone
 
 MANY = 1200
 reset, step = jax.jit(XLand.reset, static_argnums=0), jax.jit(XLand.step, static_argnums=0)
@@ -177,6 +180,22 @@ def test_players_take_turns_in_acting_first(waits, reverse, winner):
     for name in [*["noop"] * waits, "forward"]:
         state, _ = step(env, jax.random.key(0), state, jnp.full(2, ACTIONS.index(name), jnp.int32), task)
     assert (state.scene.player_x == 2).tolist() == [winner == 0, winner == 1]
+
+
+def test_a_player_who_is_left_out_is_nowhere_whatever_it_does():
+    """In the way of the first, beside the goal's object, and about to pick it up: gone, all three."""
+    env = XLand(max_rules=2, view=View(7, "centre"), players=2)
+    task = make("######\n#>W0.#\n#....#\n######", "black cube", "near(partner, black cube)", players=2)
+    alone = task._replace(world=left_alone(task.world))
+    assert present(Trials(env), task).tolist() == [True, True]
+    assert present(Trials(env), alone).tolist() == [True, False]
+    assert [float(ts.reward[0]) for ts in walk(env, task, "noop/noop")] == [0, 1]
+    for theirs in ("pick", "forward", "toggle", "put", "left"):
+        seen = walk(env, alone, f"forward/{theirs}", f"noop/{theirs}")
+        assert [float(ts.reward[0]) for ts in seen] == [0, 0, 0]
+        assert not any((ts.obs["view"][0, ..., 0] == SEEN_PLAYER).any() for ts in seen)
+        assert (seen[1].obs["view"][0] != seen[0].obs["view"][0]).any()  # nobody was in the way
+        np.testing.assert_array_equal(seen[2].obs["hand"], 0)
 
 
 def test_reward_per_step_and_time_limit():
