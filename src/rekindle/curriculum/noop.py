@@ -132,14 +132,19 @@ class NoOpFilter(Chooser):
             state = self._begin(state, begun & (learn | ~trains), number, trains)
             state = state._replace(running=state.running + reward, steps=state.steps + 1)
             same: Callable[..., State] = lambda state, *_: state  # noqa: E731
-            return jax.lax.cond(jnp.any(over), self._end, same, state, over, forced >= 0, trains), None
+            return jax.lax.cond(jnp.any(over), self._end, same, state, over, number, forced >= 0, trains), None
 
         steps = (rollout.reward, ended, rollout.start, rollout.number, rollout.learn, rollout.forced)
         return jax.lax.scan(step, state, steps)[0]
 
     def _begin(self, state: State, begun: Bool[Array, " n"], number: Int32[Array, " n"], trains: Array) -> State:
-        """Rows that begin another task than theirs; what they take from the queue is gone from it."""
-        fresh = begun & ((number != state.number) | (trains & (state.left <= 0)))
+        """Rows that are done with theirs and begin another task; what they take from the queue is gone from it.
+
+        What a row plays next was proposed before its episode ended. So it may still play a task that it is done with,
+        or one that was proposed before it began the present one; neither counts.
+        """
+        queued = jnp.any(state.ready[None] == number[:, None], axis=1)
+        fresh = begun & (state.left <= 0) & jnp.where(trains, queued, number != state.number)
         taken = jnp.any((state.ready[None] == number[:, None]) & (fresh & trains)[:, None], axis=0)
         ready = _front(jnp.where(taken, -1, state.ready))
         taken_over = jnp.where(trains, self.episodes, 2 * self.repetitions)
@@ -147,9 +152,11 @@ class NoOpFilter(Chooser):
             number=jnp.where(fresh, number, state.number), left=jnp.where(fresh, taken_over, state.left), ready=ready
         )
 
-    def _end(self, state: State, over: Bool[Array, " n"], idle: Bool[Array, " n"], trains: Bool[Array, " n"]) -> State:
+    def _end(self, state: State, over: Bool[Array, " n"], number: Int32[Array, " n"], idle: Bool[Array, " n"],
+             trains: Bool[Array, " n"]) -> State:  # fmt: skip
         """Rows whose episode ended. One that was proposed before the row had enough of its kind does not count."""
-        counts = over & (state.left > 0) & (trains | (idle == (state.left <= self.repetitions)))
+        counts = over & (number == state.number) & (state.left > 0)
+        counts = counts & (trains | (idle == (state.left <= self.repetitions)))
         per_step = state.running / jnp.maximum(state.steps, 1.0)
         turn = 2 * self.repetitions - state.left  # the agent's episodes come first
         hot = jax.nn.one_hot(turn, 2 * self.repetitions) > 0

@@ -256,8 +256,12 @@ class PLR(Chooser):
         return what
 
     def _begin(self, state: State, begun: Bool[Array, " n"], number: Int32[Array, " n"]) -> State:
-        """Note which rows begin to train on another task, or on theirs anew."""
-        fresh = begun & ((number != state.task) | (state.left <= 0))
+        """Note which rows are done with their task and begin another.
+
+        What a row plays next was proposed before its episode ended. So it may still play a task that it is done with,
+        or one that was proposed before it began the present one; neither is a beginning.
+        """
+        fresh = begun & (state.left <= 0) & (number != state.task)
         mine = (number[:, None] == state.archive.number[None]) & begun[:, None]
         draws = state.draws + 1
         sampled = jnp.where(jnp.any(mine, axis=0), draws, state.archive.sampled)
@@ -300,7 +304,8 @@ class PLR(Chooser):
             ), done & better
 
         archive, new = jax.lax.scan(enter, state.archive, (tally.number, fitness, best, ~tally.learn, over))
-        left = jnp.where(over & tally.learn, state.left - tally.trials, state.left)
+        mine = over & tally.learn & (tally.number == state.task)
+        left = jnp.where(mine, state.left - tally.trials, state.left)
         return state._replace(
             archive=archive,
             moments=moments,

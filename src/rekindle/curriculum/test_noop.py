@@ -72,6 +72,23 @@ def test_tasks_are_tried_with_the_agent_then_idle_and_accepted_ones_are_trained_
     assert len(set(trained)) > 3  # each is dropped after two episodes
 
 
+def test_tasks_go_on_and_change_where_every_episode_is_proposed_one_episode_before():
+    """As in rollouts of exactly one episode: what follows it was proposed before it began."""
+    it = curriculum()
+    state, proposals = it.init(POOL), [propose(it, jax.random.key(0), it.init(POOL))]
+    for turn in range(1, 90):
+        now = proposals[-1]
+        number, learn, forced = (np.asarray(x[:, 0]) for x in (now.number, now.learn, now.forced))
+        reward = [float(f < 0 and turn // 2 % 2 == 0) for f in forced]
+        rollout = episodes(number, reward, learn=learn)
+        proposals.append(propose(it, jax.random.key(turn), state))
+        rollout = rollout._replace(forced=jnp.broadcast_to(forced[None], rollout.forced.shape))
+        state = report(it, state, rollout)
+    assert float(state.tried) > 2 * 89 / 8 and float(state.accepted) > 0.3 * float(state.tried)
+    trained = [int(p.number[0, 0]) for p in proposals if bool(p.learn[0, 0])]
+    assert len(set(trained)) > 5  # two episodes of each that count, and those that were proposed too early
+
+
 def test_episodes_that_repeat_within_a_rollout_count_once_and_only_as_what_they_were():
     """Each row plays its proposal three times before it is asked again."""
     it = curriculum()

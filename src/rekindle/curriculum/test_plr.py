@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +95,21 @@ def test_rows_train_only_once_the_archive_is_filled_and_then_for_so_many_trials(
     assert state.left[:4].tolist() == [0] * 4
     many = [propose(curriculum, jax.random.key(i), state).number[0, 0] for i in range(30)]
     assert len(set(map(int, many))) > 1
+
+
+def test_tasks_change_where_every_episode_is_proposed_one_episode_before():
+    """As in rollouts of exactly one episode: what follows it was proposed before it began."""
+    curriculum = plr(train_trials=4, staleness=1.0)
+    state = report(curriculum, curriculum.init(POOL), episodes(range(8), np.arange(8.0)))
+    playing = propose(curriculum, jax.random.key(0), state)
+    seen = []
+    for turn in range(1, 60):
+        following = propose(curriculum, jax.random.key(turn), state)
+        number, learn = playing.number[:, 0], playing.learn[:, 0]
+        seen.append(int(number[0]))
+        state, playing = report(curriculum, state, episodes(number, np.ones(8), learn=learn)), following
+    changes = sum(a != b for a, b in pairwise(seen))
+    assert len(set(seen)) >= 5 and changes < 30  # some four episodes of each, and one of the next in between
 
 
 def test_entries_of_an_archive_belong_to_their_co_player():
