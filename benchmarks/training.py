@@ -53,10 +53,10 @@ def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) 
 
 
 def scores(folder: Path, tasks: str, *, trials: list[int], count: int, repetitions: int, seed: int, kind: Any,
-           options: dict[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
+           options: dict[str, Any] | None = None, split: str = "test") -> dict[str, Any]:  # fmt: skip
     """Per-task scores of an agent and its baselines on held-out tasks, by policy and number of trials."""
     made = registry.make(tasks)
-    pool = made.pool(split="test", seed=seed, **(options or {}))
+    pool = made.pool(split=split, seed=seed, **(options or {}))
     exam = make_exam(made.env, pool, tasks=count, cache=HOME / "planned", seed=seed)
     policy = load(folder, env_spec=made.spec).policy
     result = adapt_curve(exam, policy, jax.random.key(seed), trials=trials, repetitions=repetitions, kind=kind)

@@ -8,11 +8,13 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.common import Bar, Study
-from rekindle.core.stats import Interval, bootstrap, median
+from rekindle.core.stats import Interval, Statistic, bootstrap, median
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL
 from rekindle.library.run import Run
 from rekindle.train.session import Order
 
+EXAM_SEED = 100
+"""One exam for all arms and seeds, so that tasks can be compared by their place."""
 CURVE_POINTS = 60
 """Most points of a learning curve that are kept with a cell."""
 
@@ -43,7 +45,7 @@ def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict
     folder = training.trained(f"{name}-{study.preset}", what, seed, kept, study.say)
     run = Run.open(kept, folder.parent.name)
     rows = run.metrics()
-    result = training.scores(folder, exam.env, trials=list(exam.trials), count=exam.count, seed=100 + seed,
+    result = training.scores(folder, exam.env, trials=list(exam.trials), count=exam.count, seed=EXAM_SEED,
                              repetitions=exam.repetitions, kind=exam.kind, options=exam.pool)  # fmt: skip
     return {
         **result,
@@ -82,26 +84,24 @@ def gain(cells: list[dict[str, Any]], k: int, other: int, who: str = AGENT) -> I
     return bootstrap(scores(cells, k, who) - scores(cells, other, who))
 
 
-def versus(a: list[dict[str, Any]], b: list[dict[str, Any]], k: int, of: Any = np.mean) -> Interval:
-    """Difference of two arms at k trials; seeds are paired by number and tasks by place. `of` as in `median_of`."""
+def versus(a: list[dict[str, Any]], b: list[dict[str, Any]], k: int, of: Statistic | None = None) -> Interval:
+    """Difference of two arms at k trials, seeds paired by number and tasks by place: of means, or of a statistic."""
     x, y = scores(a, k), scores(b, k)
-    n = min(x.shape[1], y.shape[1])
-    both = np.stack([x[:, :n], y[:, :n]], axis=-1)
-    if of is np.mean:
-        return bootstrap(both[..., 0] - both[..., 1])
-    return bootstrap_pair(both, of)
+    return bootstrap(x - y) if of is None else bootstrap_pair(np.stack([x, y], axis=-1), of)
 
 
-def bootstrap_pair(both: np.ndarray, of: Any, *, draws: int = 2000, seed: int = 0) -> Interval:
-    """of(first) - of(second) with its interval; seeds and tasks drawn anew, the same for both."""
+def bootstrap_pair(both: np.ndarray, of: Statistic, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """of(first) - of(second), mean over seeds, with its interval; seeds and tasks drawn anew, the same for both."""
     rng = np.random.default_rng(seed)
-    value = float(of(both[..., 0]) - of(both[..., 1]))
+
+    def apart(both: np.ndarray) -> float:
+        return float(np.mean(of(both[..., 0])) - np.mean(of(both[..., 1])))
+
     found = []
     for _ in range(draws):
         rows = both[rng.integers(len(both), size=len(both))]
-        some = rows[:, rng.integers(rows.shape[1], size=rows.shape[1])]
-        found.append(float(of(some[..., 0]) - of(some[..., 1])))
-    return Interval(value, *np.percentile(found, [2.5, 97.5]).tolist())
+        found.append(apart(rows[:, rng.integers(rows.shape[1], size=rows.shape[1])]))
+    return Interval(apart(both), *np.percentile(found, [2.5, 97.5]).tolist())
 
 
 def at_least_apart(name: str, difference: Interval, margin: float) -> Bar:

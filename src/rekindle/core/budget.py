@@ -1,4 +1,4 @@
-"""Budgets: how much wall time or how many environment steps a job may spend."""
+"""Budgets: how much wall time or how many environment steps a job may spend, or learn from."""
 
 import math
 import re
@@ -18,9 +18,13 @@ class Budget:
 
     seconds: float | None = None
     env_steps: int | None = None
+    learnt_steps: int | None = None
+    """Environment steps that are learnt from; curricula that try tasks take others beside them."""
 
     def __str__(self) -> str:
         """In the form that `parse_budget` reads."""
+        if self.learnt_steps is not None:
+            return f"{self.learnt_steps}learnt"
         return f"{self.env_steps}steps" if self.env_steps is not None else f"{self.seconds}".removesuffix(".0") + "s"
 
 
@@ -31,21 +35,21 @@ def quoted(text: str, most: int = 80) -> str:
 
 
 def parse_budget(text: str) -> Budget:
-    """Read "90s", "5m", "1.5h", "1d" or "2e6steps".
+    """Read "90s", "5m", "1.5h", "1d", "2e6steps" or "2e6learnt".
 
     Raises:
         ConfigError: another form, nothing at all, or more than 30 days or 1e15 steps.
     """
-    match = re.fullmatch(rf"({_NUMBER})\s*(s|m|h|d|steps?)", text.strip().lower())
+    match = re.fullmatch(rf"({_NUMBER})\s*(s|m|h|d|steps?|learnt)", text.strip().lower())
     if match is None:
         raise ConfigError(f"--budget takes a time like 90s, 5m or 1h, or steps like 2e6steps; got {quoted(text)}.")
     amount, unit = float(match[1]), match[2]
     if amount <= 0:
         raise ConfigError(f"--budget must be more than nothing; got {quoted(text)}. Try 5m.")
-    if unit.startswith("step"):
+    if unit in ("step", "steps", "learnt"):
         if not math.isfinite(amount) or amount > MAX_STEPS or amount < 1:
             raise ConfigError(f"--budget takes from 1 to 1e15 steps; got {quoted(text)}.")
-        return Budget(env_steps=int(amount))
+        return Budget(learnt_steps=int(amount)) if unit == "learnt" else Budget(env_steps=int(amount))
     seconds = amount * _UNITS[unit]
     if seconds > MAX_SECONDS or seconds < 1:
         raise ConfigError(f"--budget takes from 1 second to 30 days; got {quoted(text)}.")

@@ -15,6 +15,7 @@ from rekindle.core.errors import ConfigError
         ("1d", Budget(seconds=86_400)),
         (" 2E6 Steps ", Budget(env_steps=2_000_000)),
         ("1step", Budget(env_steps=1)),
+        ("2e3learnt", Budget(learnt_steps=2000)),
     ],
 )
 def test_the_forms_of_the_help_text(text, budget):
@@ -24,6 +25,7 @@ def test_the_forms_of_the_help_text(text, budget):
 @given(st.integers(1, MAX_STEPS))
 def test_steps_print_and_read_back(steps):
     assert parse_budget(str(Budget(env_steps=steps))) == Budget(env_steps=steps)
+    assert parse_budget(str(Budget(learnt_steps=steps))) == Budget(learnt_steps=steps)
 
 
 @given(st.floats(1, MAX_SECONDS))

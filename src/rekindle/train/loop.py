@@ -100,16 +100,16 @@ def train(
     env_steps, stats = int(loop.updates) * per_update, jax.jit(curriculum.stats)
     status: Literal["done", "interrupted", "stopped"] = "done"
     with stop_requests() as asked:
-        while (share := spent(plan.budget, env_steps, clock.seconds())) < 1.0:
+        while (share := spent(plan.budget, env_steps, clock.seconds(), learnt(loop))) < 1.0:
             before = time.monotonic()
             loop, metrics = chunk(loop, source(share))
             loop, values = on_policy.drain(loop)
             rate = plan.chunk_updates * per_update / (time.monotonic() - before)
             env_steps = int(loop.updates) * per_update
-            share = spent(plan.budget, env_steps, clock.seconds())
+            share = spent(plan.budget, env_steps, clock.seconds(), learnt(loop))
             values |= named(agent.name, metrics._asdict()) | named("curriculum", stats(loop.curriculum))
             values |= {"time/env_steps_per_s": rate, "time/budget_share": share}
-            values |= {"time/learner_steps": round(float(loop.learnt) * 1000)}
+            values |= {"time/learner_steps": learnt(loop)}
             refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), curriculum.trouble(loop.curriculum), env_steps)
             if evaluate is not None and plan.is_due(evaluations, env_steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
@@ -184,9 +184,16 @@ class Clock:
         return due
 
 
-def spent(budget: Budget, env_steps: int, seconds: float) -> float:
+def learnt(loop: on_policy.LoopState) -> int:
+    """Environment steps that were learnt from."""
+    return round(float(loop.learnt) * 1000)
+
+
+def spent(budget: Budget, env_steps: int, seconds: float, learnt_steps: int) -> float:
     """Share of the budget that is gone: of its steps or of its seconds, whichever is more; at most 1."""
     shares = [0.0]
+    if budget.learnt_steps is not None:
+        shares.append(learnt_steps / budget.learnt_steps)
     if budget.env_steps is not None:
         shares.append(env_steps / budget.env_steps)
     if budget.seconds is not None:
