@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from rekindle.core.errors import CheckpointError
 
@@ -44,6 +44,11 @@ def unflatten_arrays(like: PyTree, arrays: Mapping[str, np.ndarray], *, where: s
     return structure.unflatten(
         [_restored(leaf, arrays[_name(path, leaf)]) if _is_array(leaf) else leaf for path, leaf in paths]
     )
+
+
+def only_if(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+    """`new` where the condition holds, else `old`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def describe(array: Any) -> str:

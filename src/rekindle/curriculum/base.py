@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Bool, Key, PyTree
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.types import Proposal, Rollout
@@ -111,8 +111,8 @@ class Chooser:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        if not 0 < self.share < 1:
-            raise ConfigError(f"the share of rows that train must lie in (0, 1); got {self.share}.")
+        if not 0.01 <= self.share < 1:
+            raise ConfigError(f"the share of rows that train must lie in [0.01, 1); got {self.share}.")
 
     @property
     def rows(self) -> int:
@@ -129,3 +129,13 @@ def offer(tasks: PyTree, *, learn: Array, number: Array | None = None, forced: A
     """A proposal; tasks are not numbered and no action is forced unless said otherwise."""
     none = jnp.full(learn.shape, -1, jnp.int32)
     return Proposal(tasks, none if number is None else number, learn, none if forced is None else forced)
+
+
+def asked_when_free(before: Bool[Array, " n"], free: Bool[Array, " n"], steps: int) -> Bool[Array, "T n"]:
+    """Whether an episode that begins at each step of a rollout was proposed after its row was done with its task.
+
+    What follows an episode is what was proposed before the rollout in which it ended. So an episode that begins with a
+    rollout's first step was proposed one rollout earlier, when `before` says which rows were done with their task; one
+    that begins later, with this rollout, when `free` says so.
+    """
+    return jnp.where((jnp.arange(steps) == 0)[:, None], before[None], free[None])

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.types import Proposal, Rollout
-from rekindle.curriculum.base import Chooser, offer
+from rekindle.curriculum.base import Chooser, asked_when_free, offer
 
 
 class Thresholds(NamedTuple):
@@ -70,6 +70,8 @@ class State(NamedTuple):
     steps: Float[Array, " n"]
     ready: Int32[Array, " Q"]
     """Accepted tasks that nobody trains on yet, oldest first; -1 for none."""
+    free: Bool[Array, " n"]
+    """Rows that were done with their task when the last proposal was made."""
     tried: Float[Array, ""]
     accepted: Float[Array, ""]
 
@@ -84,7 +86,7 @@ class NoOpFilter(Chooser):
     """Episodes of an accepted task; a row whose queue is empty goes on with the task it has."""
     repetitions: int = 10
     thresholds: Thresholds = ADA
-    patience: int = 20_000
+    patience: int = 2_000
     """After so many tasks without an accepted one there is nothing to learn."""
 
     def __post_init__(self) -> None:
@@ -99,7 +101,7 @@ class NoOpFilter(Chooser):
         none, no, zero = jnp.full(self.rows, -1, jnp.int32), jnp.zeros(self.rows), jnp.zeros(())
         rewards = jnp.zeros((self.rows, 2 * self.repetitions))
         ready = jnp.full(self.rows, -1, jnp.int32)
-        return State(none, jnp.zeros(self.rows, jnp.int32), rewards, no, no, ready, zero, zero)
+        return State(none, jnp.zeros(self.rows, jnp.int32), rewards, no, no, ready, no == 0, zero, zero)
 
     def propose(self, key: Key[Array, ""], state: State, source: PyTree) -> Proposal:
         """Rows that train go on with their task or take an accepted one; the others try their task or a new one."""
@@ -125,7 +127,8 @@ class NoOpFilter(Chooser):
     def report(self, state: State, rollout: Rollout) -> State:
         """Count episodes, and decide on tasks that have been tried often enough."""
         trains = jnp.arange(self.rows) < self.batch
-        ended = rollout.terminated | rollout.truncated
+        ended, free = rollout.terminated | rollout.truncated, state.left <= 0
+        asked = asked_when_free(state.free, free, rollout.start.shape[0])
 
         def step(state: State, now: tuple[Array, ...]) -> tuple[State, None]:
             reward, over, begun, number, learn, forced = now
@@ -134,17 +137,13 @@ class NoOpFilter(Chooser):
             same: Callable[..., State] = lambda state, *_: state  # noqa: E731
             return jax.lax.cond(jnp.any(over), self._end, same, state, over, number, forced >= 0, trains), None
 
-        steps = (rollout.reward, ended, rollout.start, rollout.number, rollout.learn, rollout.forced)
-        return jax.lax.scan(step, state, steps)[0]
+        steps = (rollout.reward, ended, rollout.start & asked, rollout.number, rollout.learn, rollout.forced)
+        return jax.lax.scan(step, state._replace(free=free), steps)[0]
 
     def _begin(self, state: State, begun: Bool[Array, " n"], number: Int32[Array, " n"], trains: Array) -> State:
-        """Rows that are done with theirs and begin another task; what they take from the queue is gone from it.
-
-        What a row plays next was proposed before its episode ended. So it may still play a task that it is done with,
-        or one that was proposed before it began the present one; neither counts.
-        """
+        """Rows that are done with theirs and begin another task; what they take from the queue is gone from it."""
         queued = jnp.any(state.ready[None] == number[:, None], axis=1)
-        fresh = begun & (state.left <= 0) & jnp.where(trains, queued, number != state.number)
+        fresh = begun & (state.left <= 0) & (queued | ~trains)
         taken = jnp.any((state.ready[None] == number[:, None]) & (fresh & trains)[:, None], axis=0)
         ready = _front(jnp.where(taken, -1, state.ready))
         taken_over = jnp.where(trains, self.episodes, 2 * self.repetitions)

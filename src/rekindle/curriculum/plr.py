@@ -2,12 +2,13 @@
 
 Jiang et al. 2021 (2010.03934, 2110.02439); Adaptive Agents Team 2023 (2301.07608, section 3.3 and App. D.4). Evaluation
 and replay run side by side: the first rows train on tasks from an archive, the others find out, without gradients,
-whether new tasks belong there. Differs from AdA in that alone: its p, the probability of training, is a share of rows.
+whether new tasks belong there. Differs from AdA: its p, the probability of training, is a share of rows; and in worlds
+for two an entry is a task with a place in the pool of co-players, whoever holds it, and every place gets as many rows.
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.core.returns import generalized_advantage
 from rekindle.core.types import Proposal, Rollout, given
-from rekindle.curriculum.base import Chooser, offer
+from rekindle.curriculum.base import Chooser, asked_when_free, offer
 
 KINDS = ("td", "value-model", "action-model", "positive-value-loss", "l1-value-loss", "max-mc", "regret")
 """What is averaged over the steps of a trial.
@@ -79,6 +80,8 @@ class State(NamedTuple):
     """Trials that a row still trains on its task."""
     task: Int32[Array, " n"]
     """The row's task of the archive; -1 for none."""
+    free: Bool[Array, " n"]
+    """Rows that were done with their task when the last proposal was made."""
     draws: Float[Array, ""]
     evaluated: Float[Array, ""]
     inserted: Float[Array, ""]
@@ -111,7 +114,7 @@ class PLR(Chooser):
     optimum: tuple[float, ...] | None = None
     """For `regret`: the best possible reward of a trial of every task (the planner's)."""
     groups: int = 1
-    """Of co-players: row r plays beside number r modulo groups, and an entry of the archive is a task with one."""
+    """Places for co-players: row r plays beside place r modulo groups, and an entry is a task with a place."""
     decay: float = 0.999
     """Of the rolling statistics, per evaluated episode."""
     gae_lambda: float = 0.95
@@ -131,6 +134,10 @@ class PLR(Chooser):
             )
         if min(self.capacity, self.train_trials, self.groups) < 1 or self.temperature <= 0:
             raise ConfigError("PLR: capacity, train_trials, groups and temperature must be above 0.")
+        if self.which not in get_args(Which):
+            raise ConfigError(f"PLR: which must be one of {', '.join(get_args(Which))}; got {self.which!r}.")
+        if not 0 < self.decay < 1:
+            raise ConfigError(f"PLR: decay must lie in (0, 1); got {self.decay}.")
 
     def init(self, source: PyTree) -> State:
         """An empty archive.
@@ -139,10 +146,10 @@ class PLR(Chooser):
             ConfigError: the pool has fewer tasks than the archive wants before training begins.
         """
         needed = self.needed
-        if self.size(source) < needed:
+        if (most := self.size(source) * self.groups) < needed:
             raise ConfigError(
-                f"PLR trains once {needed} tasks are in its archive; the pool has {self.size(source)}. Give a larger "
-                f"pool, or set capacity to at most {int(self.size(source) / self.fill)}."
+                f"PLR trains once {needed} tasks are in its archive; the pool has {most}. Give a larger pool, or set "
+                f"capacity to at most {int(most / self.fill)}."
             )
         none, no = jnp.full(self.rows, -1, jnp.int32), jnp.zeros(self.rows)
         lowest, nothing = jnp.full(self.capacity, -jnp.inf), jnp.zeros(self.capacity)
@@ -150,7 +157,7 @@ class PLR(Chooser):
         zeros, zero = jnp.zeros(MAX_TRIALS), jnp.zeros(())
         whole = jnp.zeros(self.rows, jnp.int32)
         tally = Tally(none, no > 0, whole, no, no, no, jnp.full_like(no, -jnp.inf), no, no, no)
-        return State(empty, Moments(zeros, zeros, zeros), tally, whole, none, zero, zero, zero)
+        return State(empty, Moments(zeros, zeros, zeros), tally, whole, none, no == 0, zero, zero, zero)
 
     @property
     def needed(self) -> int:
@@ -192,16 +199,17 @@ class PLR(Chooser):
 
     def report(self, state: State, rollout: Rollout) -> State:
         """Count steps into trials and trials into episodes; book the episodes that ended."""
-        per_step = self.per_step(rollout)
-        number, learn = rollout.number, rollout.learn
+        per_step, known = self.per_step(rollout), self.is_known(rollout)
+        number, learn, free = rollout.number, rollout.learn, state.left <= 0
 
         def step(tally: Tally, now: tuple[Array, ...]) -> tuple[Tally, tuple[Tally, Array]]:
-            f, reward, trial_end, ended, begun, number, learn = now
+            f, known, reward, trial_end, ended, begun, number, learn = now
             fresh = Tally(number, learn, *(jnp.zeros_like(x) for x in tally[2:]))
             fresh = fresh._replace(best=jnp.full_like(f, -jnp.inf))
             tally = jax.tree.map(lambda new, old: jnp.where(begun, new, old), fresh, tally)
-            tally = tally._replace(steps=tally.steps + 1, total=tally.total + f, reward=tally.reward + reward)
-            value = tally.total / tally.steps
+            steps, total = tally.steps + known.astype(jnp.float32), tally.total + jnp.where(known, f, 0.0)
+            tally = tally._replace(steps=steps, total=total, reward=tally.reward + reward)
+            value = total / jnp.maximum(steps, 1.0)
             if self.optimum is not None:
                 value = jnp.asarray(self.optimum)[jnp.maximum(tally.number, 0) // self.groups] - tally.reward
             trials = tally.trials + 1
@@ -214,17 +222,19 @@ class PLR(Chooser):
             return tally, (tally, ended)
 
         ended = rollout.terminated | rollout.truncated
-        steps = (per_step, rollout.reward, rollout.trial_end, ended, rollout.start, number, learn)
+        steps = (per_step, known, rollout.reward, rollout.trial_end, ended, rollout.start, number, learn)
         tally, (seen, over) = jax.lax.scan(step, state.tally, steps)
 
-        def book(state: State, now: tuple[Array, Array, Tally, Array]) -> tuple[State, None]:
-            begun, number, tally, over = now
-            state = jax.lax.cond(jnp.any(begun), self._begin, lambda state, begun, number: state, state, begun, number)
+        def book(state: State, now: tuple[Array, Array, Array, Tally, Array]) -> tuple[State, None]:
+            fresh, begun, number, tally, over = now
+            same = lambda state, *_: state  # noqa: E731
+            state = jax.lax.cond(jnp.any(begun), self._begin, same, state, fresh, begun, number)
             state = jax.lax.cond(jnp.any(over), self._end, lambda state, tally, over: state, state, tally, over)
             return state, None
 
-        moments = (rollout.start & learn, number, seen, over)
-        return jax.lax.scan(book, state._replace(tally=tally), moments)[0]
+        asked = asked_when_free(state.free, free, rollout.start.shape[0])
+        moments = (rollout.start & learn & asked, rollout.start & learn, number, seen, over)
+        return jax.lax.scan(book, state._replace(tally=tally, free=free), moments)[0]
 
     def per_step(self, rollout: Rollout) -> Float[Array, "T n"]:
         """Fitness of every step."""
@@ -250,18 +260,23 @@ class PLR(Chooser):
         advantage = jax.vmap(over_time, in_axes=1, out_axes=1)(*rows)
         return jnp.maximum(advantage, 0.0) if self.kind == "positive-value-loss" else jnp.abs(advantage)
 
+    def is_known(self, rollout: Rollout) -> Bool[Array, "T n"]:
+        """Where a step's fitness is known; `action-model` needs the next step's policy, of this episode and rollout."""
+        if self.kind != "action-model":
+            return jnp.ones_like(rollout.start)
+        within = (jnp.arange(rollout.start.shape[0]) < rollout.start.shape[0] - 1)[:, None]
+        return within & ~(rollout.terminated | rollout.truncated)
+
     def _model(self, what: Array | None) -> Array:
         if what is None:
             raise ConfigError(f"PLR by {self.kind} needs an agent with a model (muesli); this one has none.")
         return what
 
-    def _begin(self, state: State, begun: Bool[Array, " n"], number: Int32[Array, " n"]) -> State:
-        """Note which rows are done with their task and begin another.
-
-        What a row plays next was proposed before its episode ended. So it may still play a task that it is done with,
-        or one that was proposed before it began the present one; neither is a beginning.
-        """
-        fresh = begun & (state.left <= 0) & (number != state.task)
+    def _begin(
+        self, state: State, fresh: Bool[Array, " n"], begun: Bool[Array, " n"], number: Int32[Array, " n"]
+    ) -> State:
+        """Note which rows are done with their task and begin another, and which tasks are trained on."""
+        fresh = fresh & (state.left <= 0)
         mine = (number[:, None] == state.archive.number[None]) & begun[:, None]
         draws = state.draws + 1
         sampled = jnp.where(jnp.any(mine, axis=0), draws, state.archive.sampled)
@@ -284,7 +299,7 @@ class PLR(Chooser):
         best = jnp.maximum(tally.best, jnp.max(jnp.where(same, state.archive.best[None], -jnp.inf), axis=1))
         if self.kind == "max-mc":
             raw = raw + self.reward_scale * best
-        moments = roll(state.moments, raw, k, over, self.decay)
+        moments = roll(state.moments, raw, k, over & ~tally.learn, self.decay)
         mean, spread = centre(moments)
         fitness = (raw - mean[k]) / spread[k]
 

@@ -113,5 +113,5 @@ def test_nothing_is_learnt_before_something_is_accepted_and_a_hopeless_pool_is_r
     for turn in range(20):
         state, proposal = play(it, state, turn, lambda *_: 0.0)
         assert not proposal.learn.any()
-    assert float(state.accepted) == 0 and "accepted none of 10 tasks" in it.trouble(state)
+    assert float(state.accepted) == 0 and "accepted none of 8 tasks" in it.trouble(state)
     assert it.trouble(it.init(POOL)) == ""

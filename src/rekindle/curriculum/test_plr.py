@@ -219,7 +219,7 @@ def test_the_best_reward_of_a_trial_is_remembered_with_the_task():
     [
         ({"kind": "luck"}, "no kind of fitness 'luck'"),
         ({"kind": "regret"}, "takes the planner's best reward"),
-        ({"share": 1.0}, r"share of rows that train must lie in \(0, 1\); got 1\.0"),
+        ({"share": 1.0}, r"share of rows that train must lie in \[0\.01, 1\); got 1\.0"),
         ({"capacity": 0}, "must be above 0"),
     ],
 )

@@ -30,6 +30,10 @@ class TrialCounts(NamedTuple):
     success: Float[Array, " K"]
 
 
+NO_UPDATE = 2**31 - 1
+"""Number of a random stream that no update has."""
+
+
 class LoopState(NamedTuple):
     """Everything between two chunks. `updates` numbers the random streams."""
 
@@ -57,7 +61,7 @@ def start(
     fresh = agent.init(init_key, worlds.spec) if state is None else state
     progress = curriculum.init(source)
     proposal = curriculum.propose(propose_key, progress, source)
-    partners = worlds.gather(agent, fresh)
+    partners = worlds.gather(jax.random.fold_in(run_key, NO_UPDATE), agent, fresh)
     began, obs = worlds.reset(reset_key, proposal, partners)
     zeros = jnp.zeros(MAX_TRIALS)
     counts = TrialCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zeros, zeros, zeros)

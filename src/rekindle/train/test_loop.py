@@ -95,16 +95,17 @@ def test_progress_says_how_far_it_is(world):
 
 
 @pytest.mark.parametrize(
-    ("budget", "steps", "seconds", "share"),
+    ("budget", "steps", "seconds", "learnt", "share"),
     [
-        (Budget(env_steps=100), 50, 9e9, 0.5),
-        (Budget(seconds=10.0), 10**9, 5.0, 0.5),
-        (Budget(seconds=10.0, env_steps=100), 90, 1.0, 0.9),
-        (Budget(env_steps=100), 150, 0.0, 1.0),
+        (Budget(env_steps=100), 50, 9e9, 0, 0.5),
+        (Budget(seconds=10.0), 10**9, 5.0, 0, 0.5),
+        (Budget(seconds=10.0, env_steps=100), 90, 1.0, 0, 0.9),
+        (Budget(env_steps=100), 150, 0.0, 0, 1.0),
+        (Budget(learnt_steps=100), 10**9, 9e9, 25, 0.25),
     ],
 )
-def test_what_is_spent(budget, steps, seconds, share):
-    assert spent(budget, steps, seconds) == pytest.approx(share)
+def test_what_is_spent(budget, steps, seconds, learnt, share):
+    assert spent(budget, steps, seconds, learnt) == pytest.approx(share)
 
 
 def test_a_diverged_value_is_an_error_not_a_checkpoint(world, tmp_path):

@@ -1,8 +1,8 @@
 """Worlds side by side, as the on-policy loop steps them: one seat for the learner, the other, if any, for co-players.
 
 Fictitious self-play (AdA, Adaptive Agents Team 2023, 2301.07608, section 3.4, App. D.5): the pool of co-players starts
-with one that acts at random and gains frozen copies of the learner. Rows are shared out evenly among the pool, which is
-a uniform draw without its noise; the learner's seat is drawn for every episode, and is the only one there in a task
+with one that acts at random and gains frozen copies of the learner. Rows are shared out among the pool as evenly as they
+go, instead of drawn uniformly; the learner's seat is drawn for every episode, and is the only one there in a task
 that leaves the other player out.
 """
 
@@ -30,7 +30,7 @@ class Worlds(Protocol):
         """What the learner sees and does."""
         ...
 
-    def gather(self, agent: Agent, state: Any) -> Any:
+    def gather(self, key: Key[Array, ""], agent: Agent, state: Any) -> Any:
         """The co-players at the beginning; `()` where there are none."""
         ...
 
@@ -96,9 +96,9 @@ class Solo:
         """The environment's."""
         return self.env.spec
 
-    def gather(self, agent: Agent, state: Any) -> Any:
+    def gather(self, key: Key[Array, ""], agent: Agent, state: Any) -> Any:
         """None."""
-        del agent, state
+        del key, agent, state
         return ()
 
     def reset(self, key: Key[Array, ""], proposal: Proposal, partners: Any) -> tuple[AutoResetState, Obs]:
@@ -134,7 +134,11 @@ class Partners(NamedTuple):
     filled: Int32[Array, ""]
     """Slots in use."""
     copies: Int32[Array, ""]
-    """Copies that were made, including those that were replaced."""
+    """Copies that were made, including those that were not kept."""
+    numbers: Int32[Array, " S"]
+    """Of the copies in the slots, counted from 1 in the order in which they were made."""
+    key: Key[Array, ""]
+    """Decides which copies are kept."""
 
 
 class PairState(NamedTuple):
@@ -147,6 +151,8 @@ class PairState(NamedTuple):
     """Leaves `[S, B / S, ...]`."""
     seat: Int32[Array, " B"]
     """The learner's."""
+    beside: Int32[Array, " S"]
+    """Numbers of the copies that the groups of rows have played beside."""
 
 
 @dataclass(frozen=True)
@@ -180,14 +186,15 @@ class Pairs:
         """What one seat sees."""
         return seat_spec(self.env.spec)
 
-    def gather(self, agent: Agent, state: Any) -> Partners:
+    def gather(self, key: Key[Array, ""], agent: Agent, state: Any) -> Partners:
         """The random player, and the one to begin with if there is one; the other slots wait."""
         arrays = eqx.filter(agent.policy(state), eqx.is_array)
         if self.first is not None:
             arrays = eqx.filter(self.first, eqx.is_array)
         known = 0 if self.first is None else 1
         stacked = jax.tree.map(lambda x: jnp.repeat(x[None], self.slots, axis=0), arrays)
-        return Partners(stacked, jnp.int32(1 + known), jnp.int32(known))
+        numbers = jnp.where(jnp.arange(self.slots) == 1, known, 0).astype(jnp.int32)
+        return Partners(stacked, jnp.int32(1 + known), jnp.int32(known), numbers, key)
 
     def reset(self, key: Key[Array, ""], proposal: Proposal, partners: Partners) -> tuple[PairState, Obs]:
         """The first episodes.
@@ -203,7 +210,8 @@ class Pairs:
         seat = self._draw_seats(seat_key, inner)
         policy = self._policies(partners)
         carry = jax.vmap(lambda one: one.init_carry(rows // self.slots))(policy)
-        state = PairState(inner, sit(first.obs, 1 - seat), jnp.ones(rows, bool), carry, seat)
+        beside = partners.numbers[self._used(partners)]
+        state = PairState(inner, sit(first.obs, 1 - seat), jnp.ones(rows, bool), carry, seat, beside)
         return state, sit(first.obs, seat)
 
     def step(
@@ -218,17 +226,19 @@ class Pairs:
             out = policy.act(key, carry, obs, start, explore=True)
             return out.action, out.carry
 
+        beside = partners.numbers[self._used(partners)]
+        changed = jnp.tile(beside != state.beside, rows // self.slots)  # what one remembers is nothing to another
         theirs, carry = eqx.filter_vmap(act)(self._policies(partners), keys, state.carry, self._share(state.obs),
-                                             self._share(state.start))  # fmt: skip
+                                             self._share(state.start | changed))  # fmt: skip
         theirs = theirs.swapaxes(0, 1).reshape(rows)
         anything = jax.random.randint(random_key, (rows,), 0, self.env.spec.action.n)  # pyright: ignore
-        slot = jnp.arange(rows, dtype=jnp.int32) % self.slots % partners.filled
+        slot = jnp.tile(self._used(partners), rows // self.slots)
         theirs = jnp.where(slot == 0, anything, theirs).astype(action.dtype)
         joint = jnp.where((state.seat == 0)[:, None], jnp.stack([action, theirs], 1), jnp.stack([theirs, action], 1))
         inner, ts = jax.vmap(rows_of(self.env).step)(jax.random.split(env_key, rows), state.inner, joint, proposal)
         ended = ts.terminated | ts.truncated
         seat = jnp.where(ended, self._draw_seats(seat_key, inner), state.seat)
-        after = PairState(inner, sit(ts.obs, 1 - seat), ended, carry, seat)
+        after = PairState(inner, sit(ts.obs, 1 - seat), ended, carry, seat, beside)
         mine = ts._replace(
             obs=sit(ts.obs, seat), final_obs=sit(ts.final_obs, state.seat), reward=sit(ts.reward, state.seat)
         )
@@ -246,7 +256,7 @@ class Pairs:
         """
         number = partners.copies + 1
         due = learnt >= number.astype(jnp.float32) * self.copy_every
-        drawn = 1 + jax.random.randint(jax.random.fold_in(jax.random.key(0), number), (), 0, number)
+        drawn = 1 + jax.random.randint(jax.random.fold_in(partners.key, number), (), 0, number)
         at = jnp.where(number < self.slots, number, drawn)
         kept = due & (at < self.slots)
         arrays = eqx.filter(agent.policy(state), eqx.is_array)
@@ -254,7 +264,8 @@ class Pairs:
             lambda all, one: all.at[at].set(jnp.where(kept, one, all[at])), partners.policies, arrays
         )
         filled = jnp.minimum(partners.filled + due.astype(jnp.int32), self.slots)
-        return Partners(policies, filled, partners.copies + due.astype(jnp.int32))
+        numbers = partners.numbers.at[at].set(jnp.where(kept, number, partners.numbers[at]))
+        return Partners(policies, filled, partners.copies + due.astype(jnp.int32), numbers, partners.key)
 
     def _draw_seats(self, key: Key[Array, ""], inner: AutoResetState) -> Int32[Array, " B"]:
         """The learner's in every row, among the players whom the row's task has."""
@@ -264,8 +275,12 @@ class Pairs:
     def _policies(self, partners: Partners) -> Any:
         """The policies that the S groups of rows play beside, stacked; while the pool fills, some several times."""
         static = eqx.filter(self._like(), eqx.is_array, inverse=True)
-        used = jnp.arange(self.slots, dtype=jnp.int32) % partners.filled
+        used = self._used(partners)
         return eqx.combine(jax.tree.map(lambda x: x[used], partners.policies), static)
+
+    def _used(self, partners: Partners) -> Int32[Array, " S"]:
+        """The slot whose policy every group plays beside."""
+        return jnp.arange(self.slots, dtype=jnp.int32) % partners.filled
 
     def _like(self) -> Any:
         return eqx.filter_eval_shape(lambda: self.agent.policy(self.agent.init(jax.random.key(0), self.spec)))

@@ -20,6 +20,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.losses import masked_mean
 from rekindle.core.returns import retrace
 from rekindle.core.spaces import Discrete
+from rekindle.core.tree import only_if
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update, given
 from rekindle.networks.linear import Linear
 from rekindle.networks.torso import TORSO_MEMORIES, Carry, Torso, TorsoMemory, make_torso
@@ -443,7 +444,7 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *,
 
     def step(carry: PyTree, rows: Array) -> tuple[PyTree, Metrics]:
         after, metrics = minibatch(eqx.combine(carry, static), rows)
-        return eqx.filter(after, eqx.is_array), metrics
+        return only_if(jnp.any(batch.learn[:, rows]), eqx.filter(after, eqx.is_array), carry), metrics
 
     arrays, metrics = jax.lax.scan(step, arrays, orders.reshape(-1, num_rows // config.minibatches))
     return Update(eqx.combine(arrays, static), jax.tree.map(jnp.mean, metrics))

@@ -20,6 +20,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.losses import clipped_policy_gradient, clipped_value_error, masked_mean
 from rekindle.core.returns import generalized_advantage
 from rekindle.core.spaces import Discrete
+from rekindle.core.tree import only_if
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Rollout, Update, given
 from rekindle.networks.linear import Linear
 from rekindle.networks.torso import TORSO_MEMORIES, Carry, Torso, TorsoMemory, make_torso
@@ -229,7 +230,7 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Rollout, *,
 
     def step(carry: tuple, rows: Array) -> tuple[tuple, Metrics]:
         (net, opt), metrics = minibatch((eqx.combine(carry[0], static), carry[1]), rows)
-        return (eqx.filter(net, eqx.is_array), opt), metrics
+        return only_if(jnp.any(batch.learn[:, rows]), (eqx.filter(net, eqx.is_array), opt), carry), metrics
 
     (arrays, opt), metrics = jax.lax.scan(step, (arrays, state.opt), orders.reshape(-1, num_rows // config.minibatches))
     net = eqx.combine(arrays, static)
