@@ -1,10 +1,18 @@
-"""E3, curricula: a pool of which one task in ten can be learnt from, at equal learner steps."""
+"""E3, curricula: a pool of which one task in ten can be learnt from, at equal learnt steps."""
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from benchmarks import training
-from benchmarks.adaptive.arms import Exam, at_least_apart, cells, costs, not_worse, table, versus
-from benchmarks.common import Bar, Study
+from benchmarks.adaptive import arms as arm
+from benchmarks.adaptive.arms import Exam, at_least_apart, costs, not_worse, table, versus
+from benchmarks.common import Bar, Study, at_least
+from rekindle.agents.ppo.ppo import Config
+from rekindle.core.stats import bootstrap, median
+from rekindle.envs.xland.diluted import LEARNABLE, kinds_of
+from rekindle.library.run import Run
+from rekindle.train.session import Order
 
 TRIALS = [1, 2, 4]
 FEW = 4
@@ -14,7 +22,7 @@ FEW = 4
 class Preset(NamedTuple):
     """Sizes of a run."""
 
-    learner: float
+    learnt: float
     seeds: int
     count: int
     repetitions: int
@@ -29,31 +37,63 @@ PRESETS = {
     "gpu": Preset(100e6, 3, 1000, 16, 65536, {}, {}),
 }
 SETTINGS = {"width": 64, "hidden": 64, "epochs": 1, "rollout_length": 40, "entropy_weight": 0.03}
+LEARNABLE_SHARE, IMPOSSIBLE_SHARE = 0.1, 0.45
+"""Of the pool's tasks; the environment's own."""
 ROWS = 2
 """The curricula try as many tasks side by side as they train on: all steps are twice the learner's."""
 
 
 def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
-    """Uniform, no-op filter, PLR and the planner's regret; uniform again with as many environment steps in all."""
+    """Uniform, no-op filter and PLR at equal learnt steps; uniform again with all the steps that the others may take.
+
+    Few-shot medians decide, as in the paper.
+    """
     size = PRESETS[preset]
     exam = Exam("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
-    env, pool = "xland/f0-diluted-v1", {"pairs": size.pairs}
-    once, twice = (f"{round(size.learner * n)}steps" for n in (1, ROWS))
+    env, pool = (
+        "xland/f0-diluted-v1",
+        {"pairs": size.pairs, "learnable": LEARNABLE_SHARE, "impossible": IMPOSSIBLE_SHARE},
+    )
+    once, equal, all_steps = (f"{round(size.learnt * n)}{unit}" for n, unit in
+                              ((1, "steps"), (1, "learnt"), (ROWS, "steps")))  # fmt: skip
     plans = {
         "uniform": ("none", once, {}),
-        "uniform-all-steps": ("none", twice, {}),
-        "no-op": ("no-op", twice, size.noop),
-        "plr": ("plr", twice, size.plr),
+        "uniform-all-steps": ("none", all_steps, {}),
+        "no-op": ("no-op", equal, size.noop),
+        "plr": ("plr", equal, size.plr),
     }
-    arms = {
-        name: cells(study, "E3", name, training.order(env, budget, curriculum=curriculum, trials=(1, 4), pool=pool,
-                    choice=choice, **SETTINGS), exam, size.seeds)
-        for name, (curriculum, budget, choice) in plans.items()
-    }  # fmt: skip
+    arms = {}
+    for name, (curriculum, budget, choice) in plans.items():
+        what = training.order(env, budget, curriculum=curriculum, trials=(1, 4), pool=pool, choice=choice, **SETTINGS)
+        arms[name] = [study.cell(f"E3-{name}-seed{seed}", lambda seed=seed, what=what, name=name: compute(
+            study, f"E3-{name}", what, exam, seed)) for seed in range(size.seeds)]  # fmt: skip
+    few = {f"{a}-{b}": versus(arms[a], arms[b], FEW, median) for a, b in
+           (("plr", "uniform"), ("no-op", "uniform"), ("plr", "no-op"), ("plr", "uniform-all-steps"))}  # fmt: skip
+    worth = {name: bootstrap(np.asarray([[cell["learnable"] for cell in arms[name]]])) for name in ("no-op", "plr")}
     bars = [
-        at_least_apart("E3.plr-uniform", versus(arms["plr"], arms["uniform"], FEW), 0.10),
-        at_least_apart("E3.noop-uniform", versus(arms["no-op"], arms["uniform"], FEW), 0.05),
-        not_worse("E3.plr-noop", versus(arms["plr"], arms["no-op"], FEW), 0.03),
-        not_worse("E3.plr-uniform.equal-env-steps", versus(arms["plr"], arms["uniform-all-steps"], FEW), 0.0),
+        at_least_apart("E3.plr-uniform", few["plr-uniform"], 0.10),
+        at_least_apart("E3.noop-uniform", few["no-op-uniform"], 0.05),
+        not_worse("E3.plr-noop", few["plr-no-op"], 0.03),
+        not_worse("E3.plr-uniform.equal-env-steps", few["plr-uniform-all-steps"], 0.0),
+        *[at_least(f"E3.learnable.{name}", *share, LEARNABLE_SHARE) for name, share in worth.items()],
     ]
-    return {"scores": table(arms, TRIALS), "costs": costs(arms)}, bars
+    shares = [{"arm": name, "learnable tasks among those trained on": share.value, "share_low": share.low,
+               "share_high": share.high, "in the pool": LEARNABLE_SHARE} for name, share in worth.items()]  # fmt: skip
+    return {"scores": table(arms, TRIALS), "costs": costs(arms), "chosen": shares}, bars
+
+
+def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict[str, Any]:
+    """As any arm, and which share of the tasks that it trained on at the end could be learnt from."""
+    cell = arm.compute(study, name, what, exam, seed)
+    kept = training.library()
+    run = Run.open(kept, training.trained(f"{name}-{study.preset}", what, seed, kept, study.say).parent.name)
+    saved = run.latest_checkpoint()
+    assert saved is not None
+    arrays = saved[1]
+    chosen = arrays.get("curriculum.archive.number", arrays.get("curriculum.number"))
+    if chosen is None:
+        return cell
+    if what.curriculum == "no-op":
+        chosen = chosen[: Config(**what.settings).num_envs]
+    kinds = kinds_of(what.pool["pairs"], np.random.default_rng(seed), LEARNABLE_SHARE, IMPOSSIBLE_SHARE)
+    return {**cell, "learnable": float(np.mean(kinds[chosen[chosen >= 0]] == LEARNABLE))}

@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.stats import binomtest
 
 from benchmarks import training
-from benchmarks.adaptive.arms import at_least_apart, bootstrap_pair
-from benchmarks.common import Bar, Study
+from benchmarks.adaptive.arms import EXAM_SEED, at_least_apart, bootstrap_pair
+from benchmarks.common import Bar, Study, at_least
 from rekindle.agents.registry import load
-from rekindle.core.stats import bootstrap
+from rekindle.core.stats import Interval, bootstrap, percentile_20
 from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
 from rekindle.evaluate.cooperation import RANDOM_PARTNER, SELF_PLAY, cooperate, make_pair_exam
@@ -46,20 +47,48 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     what = training.order(size.env, size.budget, curriculum="none", trials=(1, 4), pool={"alone": ALONE}, **SETTINGS)
     cells = [study.cell(f"E6-seed{seed}", lambda seed=seed: compute(study, what, size, seed))
              for seed in range(size.seeds)]  # fmt: skip
-    pairs = {k: np.stack([[np.asarray(cell["scores"][f"{who}|{k}"]) for cell in cells] for who in
-                          (SELF_PLAY, RANDOM_PARTNER)], axis=-1) for k in TRIALS}  # fmt: skip
-    gains = {k: bootstrap(both[..., 0] - both[..., 1]) for k, both in pairs.items()}
+    both = {k: np.stack([[cell["scores"][f"{who}|{k}"] for cell in cells] for who in (SELF_PLAY, RANDOM_PARTNER)],
+                        axis=-1) for k in TRIALS}  # fmt: skip
+    means = {k: bootstrap(pair[..., 0] - pair[..., 1]) for k, pair in both.items()}
+    tails = {k: bootstrap_pair(pair, percentile_20) for k, pair in both.items()}
+    rows = [{"k": k, "self-play": both[k][..., 0].mean(), "random partner": both[k][..., 1].mean(),
+             **ends("gain", means[k]), **ends("gain of the 20th percentile", tails[k]),
+             "both players fire": fired(cells, k).value} for k in TRIALS]  # fmt: skip
+    gate = tails if preset == "gpu" else means
+    bars = [at_least_apart(f"E6.self-play-over-random.k{k}", gate[k], 0.05) for k in TRIALS if k >= 2]
+    probes = pooled([probe for cell in cells for probe in cell["probes"]])
+    share = max((Interval(*(probe[f"share{end}"] for end in ("", "_low", "_high"))) for probe in probes),
+                key=lambda interval: interval.low, default=Interval(0.0, 0.0, 0.0))  # fmt: skip
+    bars.append(at_least("E6.division-of-labour", *share, 0.5))
+    return {"scores": rows, "probes": probes}, bars
+
+
+def ends(name: str, value: Interval) -> dict[str, float]:
+    """An interval as columns of a table."""
+    return {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+
+
+def fired(cells: list[dict[str, Any]], k: int) -> Interval:
+    """Of the successes in self-play, the share in which both players fired rules."""
+    return proportion(sum(cell["both"][str(k)] for cell in cells), sum(cell["successes"][str(k)] for cell in cells))
+
+
+def pooled(probes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per probe: successes of all seeds, and the share in which both players fired rules."""
     rows = []
-    for k, both in pairs.items():
-        tail = bootstrap_pair(both, percentile_20_of)
-        rows.append({"k": k, "self-play": both[..., 0].mean(), "random partner": both[..., 1].mean(),
-                     "gain": gains[k].value, "gain_low": gains[k].low, "gain_high": gains[k].high,
-                     "gain of the 20th percentile": tail.value, "both players fire": share(cells, k)})  # fmt: skip
-    bars = [at_least_apart(f"E6.self-play-over-random.k{k}", gains[k], 0.05) for k in TRIALS if k >= 2]
-    labour = [probe for cell in cells for probe in cell["probes"]]
-    best = max((probe["share"] for probe in labour), default=0.0)
-    bars.append(Bar("E6.division-of-labour", best, best, best, 0.5, best > 0.5))
-    return {"scores": rows, "probes": labour}, bars
+    for name in sorted({probe["probe"] for probe in probes}):
+        of = [probe for probe in probes if probe["probe"] == name]
+        successes, both = (sum(probe[what] for probe in of) for what in ("successes", "both"))
+        rows.append({"probe": name, "successes": successes, **ends("share", proportion(both, successes))})
+    return rows
+
+
+def proportion(hits: int, of: int) -> Interval:
+    """A share with Wilson's 95 % interval; of nothing, anything from 0 to 1."""
+    if of == 0:
+        return Interval(0.0, 0.0, 1.0)
+    ci = binomtest(hits, of).proportion_ci(method="wilson")
+    return Interval(hits / of, float(ci.low), float(ci.high))
 
 
 def compute(study: Study, what: Any, size: Preset, seed: int) -> dict[str, Any]:
@@ -68,11 +97,12 @@ def compute(study: Study, what: Any, size: Preset, seed: int) -> dict[str, Any]:
     folder = training.trained(f"E6-{study.preset}", what, seed, kept, study.say)
     made = registry.make(size.env)
     policy = load(folder, env_spec=seat_spec(made.spec)).policy
-    pool = made.pool(split="test", seed=100 + seed)
+    pool = made.pool(split="test", seed=EXAM_SEED)
     exam = make_pair_exam(made.env, pool, tasks=size.count, max_states=size.max_states, cache=training.HOME / "planned",
-                          seed=100 + seed)  # fmt: skip
-    result = cooperate(exam, policy, jax.random.key(seed), trials=TRIALS, repetitions=size.repetitions)
-    probes = [probe(name, policy, size, seed) for name in registry.ids() if name.startswith("xland/probe-")]
+                          seed=EXAM_SEED)  # fmt: skip
+    key = jax.random.key(EXAM_SEED + seed)
+    result = cooperate(exam, policy, key, trials=TRIALS, repetitions=size.repetitions)
+    probes = [probe(name, policy, size, key) for name in registry.ids() if name.startswith("xland/probe-")]
     run = Run.open(kept, folder.parent.name)
     return {
         "scores": {f"{who}|{k}": record.scores().tolist() for (who, k), record in result.records.items()},
@@ -86,22 +116,12 @@ def compute(study: Study, what: Any, size: Preset, seed: int) -> dict[str, Any]:
     }
 
 
-def probe(name: str, policy: Any, size: Preset, seed: int) -> dict[str, Any]:
+def probe(name: str, policy: Any, size: Preset, key: Any) -> dict[str, Any]:
     """Division of labour in a probe for two; nothing for probes of one player or of another kind of view."""
     made = registry.make(name)
     if made.spec.players != 2 or seat_spec(made.spec).obs != seat_spec(registry.make(size.env).spec).obs:
         return {}
     exam = make_pair_exam(made.env, made.pool(split="test", seed=0), tasks=1, max_states=size.max_states,
                           cache=training.HOME / "planned")  # fmt: skip
-    division = cooperate(exam, policy, jax.random.key(seed), trials=[5], repetitions=size.repetitions).division[5]
-    return {"probe": name, "successes": int(division.successes.sum()), "share": division.share}
-
-
-def percentile_20_of(values: np.ndarray) -> float:
-    """Over tasks, of the mean over seeds."""
-    return float(np.percentile(values.mean(axis=0), 20))
-
-
-def share(cells: list[dict[str, Any]], k: int) -> float:
-    """Of the successes in self-play, those in which both players fired rules."""
-    return sum(cell["both"][str(k)] for cell in cells) / max(sum(cell["successes"][str(k)] for cell in cells), 1)
+    division = cooperate(exam, policy, key, trials=[5], repetitions=size.repetitions).division[5]
+    return {"probe": name, "successes": int(division.successes.sum()), "both": int(division.both.sum())}

@@ -8,8 +8,8 @@ import tyro
 from rekindle.answer import tell
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
-from rekindle.core.budget import parse_budget
-from rekindle.core.errors import BudgetExceeded, ImpossibleGoal
+from rekindle.core.budget import parse_budget, quoted
+from rekindle.core.errors import BudgetExceeded, ConfigError, ImpossibleGoal
 from rekindle.envs.xland.goals import Hide
 from rekindle.library import sinks
 from rekindle.library.library import Library
@@ -58,6 +58,9 @@ def run(argv: list[str]) -> int:
     """Read the options and do it."""
     options = cli.parse(Options, argv, "rekindle master")
     sinks.check(options.log)
+    budget = parse_budget(options.budget)
+    if budget.learnt_steps is not None:
+        raise ConfigError(f"master's --budget is a time like 5m or steps like 2e6steps; got {quoted(options.budget)}.")
     request = Request(
         goal=options.goal,
         rules=options.rule,
@@ -65,7 +68,7 @@ def run(argv: list[str]) -> int:
         world=options.world,
         trials=options.trials,
         seed=options.seed,
-        budget=parse_budget(options.budget),
+        budget=budget,
         target=options.target,
         source=options.source,
         reuse=not options.no_reuse,
