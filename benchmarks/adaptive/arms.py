@@ -46,7 +46,7 @@ def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict
     run = Run.open(kept, folder.parent.name)
     rows = run.metrics()
     result = training.scores(folder, exam.env, trials=list(exam.trials), count=exam.count, seed=EXAM_SEED,
-                             repetitions=exam.repetitions, kind=exam.kind, options=exam.pool)  # fmt: skip
+                             repetitions=exam.repetitions, kind=exam.kind, options=exam.pool, greedy=False)  # fmt: skip
     return {
         **result,
         "wall_s": run.manifest.wall_s,

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from scipy.stats import binomtest
 
@@ -14,6 +13,7 @@ from rekindle.core.stats import Interval, bootstrap, percentile_20
 from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
 from rekindle.evaluate.cooperation import RANDOM_PARTNER, SELF_PLAY, cooperate, make_pair_exam
+from rekindle.evaluate.rollout import evaluation_key
 from rekindle.library.run import Run
 
 TRIALS = [1, 2, 3, 5]
@@ -100,7 +100,7 @@ def compute(study: Study, what: Any, size: Preset, seed: int) -> dict[str, Any]:
     pool = made.pool(split="test", seed=EXAM_SEED)
     exam = make_pair_exam(made.env, pool, tasks=size.count, max_states=size.max_states, cache=training.HOME / "planned",
                           seed=EXAM_SEED)  # fmt: skip
-    key = jax.random.key(EXAM_SEED + seed)
+    key = evaluation_key(EXAM_SEED + seed)
     result = cooperate(exam, policy, key, trials=TRIALS, repetitions=size.repetitions)
     probes = [probe(name, policy, size, key) for name in registry.ids() if name.startswith("xland/probe-")]
     run = Run.open(kept, folder.parent.name)

@@ -68,5 +68,6 @@ def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict
     cell = arm.compute(study, name, what, exam, seed)
     folder = training.trained(f"{name}-{study.preset}", what, seed, training.library(), study.say)
     seen = training.scores(folder, exam.env, trials=[5], count=min(exam.count, what.pool["pairs"]), seed=seed,
-                           repetitions=exam.repetitions, kind=exam.kind, options=what.pool, split="train")  # fmt: skip
+                           repetitions=exam.repetitions, kind=exam.kind, options=what.pool, split="train",
+                           greedy=False)  # fmt: skip
     return {**cell, "trained_on": float(np.mean(seen["scores"]["agent|5"]))}

@@ -15,7 +15,7 @@ from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import goals, pools
 from rekindle.envs.xland.goals import Hide
 from rekindle.envs.xland.level import Task
-from rekindle.evaluate.rollout import trial_rewards
+from rekindle.evaluate.rollout import evaluation_key, trial_rewards
 from rekindle.library.artefact import read_meta
 from rekindle.library.library import Library
 
@@ -80,5 +80,5 @@ def play(agent: Loaded, tasks: Tasks, *, trials: int = 1, repetitions: int = 4, 
         raise ConfigError(f"play takes an agent as rekindle.load gives it; got {agent!r}.")
     if reason := incompatible(agent.spec, tasks.env.spec):
         raise ConfigError(f"this agent cannot act in {tasks.env.spec.id}: {reason}.")
-    return trial_rewards(tasks.env, agent.policy, tasks.tasks, jax.random.key(seed), trials=trials,
+    return trial_rewards(tasks.env, agent.policy, tasks.tasks, evaluation_key(seed), trials=trials,
                          repetitions=repetitions)  # fmt: skip

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import numpy as np
 import tyro
 from rich.table import Table
@@ -21,6 +20,7 @@ from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, PLANNER, RANDOM, Adaptation, adapt_curve
 from rekindle.evaluate.exam import make_exam
+from rekindle.evaluate.rollout import evaluation_key
 from rekindle.evaluate.scores import Kind, Summary
 from rekindle.library import files
 from rekindle.library.library import Library
@@ -138,7 +138,7 @@ def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int
     result = adapt_curve(
         exam,
         loaded.policy,
-        jax.random.key(options.seed),
+        evaluation_key(options.seed),
         trials=numbers(options.trials),
         repetitions=options.repetitions,
         kind=kind_of(made.spec.id),

@@ -1,8 +1,10 @@
 """What a config may hold, in words that name every field that is out of its range."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
+
+from rekindle.core.errors import ConfigError, did_you_mean
 
 
 def out_of_range(
@@ -34,3 +36,38 @@ def out_of_range(
         for name in names
         if not holds(getattr(config, name))
     ]
+
+
+class Option(NamedTuple):
+    """What an option takes, in words and as a test."""
+
+    wanted: str
+    fits: Callable[[Any], bool]
+
+
+def whole(least: int, most: int) -> Option:
+    """A whole number in a range."""
+    fits = lambda x: isinstance(x, int) and not isinstance(x, bool) and least <= x <= most  # noqa: E731
+    return Option(f"a whole number from {least} to {most}", fits)
+
+
+def one_of(*names: Any) -> Option:
+    """One of these."""
+    return Option(f"one of {', '.join(map(str, names))}", lambda x: any(x is name or x == name for name in names))
+
+
+SHARE = Option("a number from 0 to 1", lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1)
+
+
+def checked(whose: str, options: Mapping[str, Any], known: Mapping[str, Option]) -> None:
+    """Refuse options that something does not have, or that do not fit.
+
+    Raises:
+        ConfigError: naming the option, what it takes and what came.
+    """
+    for name, value in options.items():
+        if name not in known:
+            has = did_you_mean(name, list(known)) if known else "it has none."
+            raise ConfigError(f"{whose} has no option {name!r}; {has}")
+        if not known[name].fits(value):
+            raise ConfigError(f"the option {name} of {whose} takes {known[name].wanted}; got {value!r}.")

@@ -8,7 +8,7 @@ for two an entry is a task with a place in the pool of co-players, whoever holds
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ AdA's: absolute TD errors; how far the model's next value, or its next policy (J
 others: the advantage where it is positive (Jiang et al. 2021, 2110.02439), its size (2010.03934), and the best reward
 of a trial so far less the value (2110.02439). Ours: the planner's best reward less the trial's.
 """
-Which = Literal["last", "first", "mean"]
+WHICH = ("last", "first", "mean")
 MAX_TRIALS = 16
 """Numbers of trials that are normalised apart; more count as the last."""
 
@@ -109,8 +109,8 @@ class PLR(Chooser):
     """Ranks are weighted as rank^(-1 / temperature); AdA's is not published."""
     kind: str = "td"
     """One of KINDS."""
-    which: Which = "last"
-    """The trials of an episode that its fitness is of."""
+    which: str = "last"
+    """One of WHICH: the trials of an episode that its fitness is of."""
     optimum: tuple[float, ...] | None = None
     """For `regret`: the best possible reward of a trial of every task (the planner's)."""
     groups: int = 1
@@ -134,8 +134,8 @@ class PLR(Chooser):
             )
         if min(self.capacity, self.train_trials, self.groups) < 1 or self.temperature <= 0:
             raise ConfigError("PLR: capacity, train_trials, groups and temperature must be above 0.")
-        if self.which not in get_args(Which):
-            raise ConfigError(f"PLR: which must be one of {', '.join(get_args(Which))}; got {self.which!r}.")
+        if self.which not in WHICH:
+            raise ConfigError(f"PLR: which must be one of {', '.join(WHICH)}; got {self.which!r}.")
         if not 0 < self.decay < 1:
             raise ConfigError(f"PLR: decay must lie in (0, 1); got {self.decay}.")
 

@@ -41,6 +41,13 @@ def test_regret_knows_the_planners_best():
     assert best.shape == (8,) and (best >= 1).all()
 
 
+def test_pools_that_are_too_small_or_too_large_to_choose_from_are_refused():
+    with pytest.raises(ConfigError, match="tasks for 8 worlds side by side; the pool has 4"):
+        make("no-op", "xland/doors-2", AGENT, seed=0, trials=(1, 2), pool={"worlds": 2, "games": 2})
+    with pytest.raises(ConfigError, match="at most 4096; this one has 5000"):
+        make("regret", "xland/doors-2", AGENT, seed=0, trials=(1, 2), pool={"worlds": 50, "games": 100})
+
+
 @pytest.mark.parametrize(
     ("name", "env", "settings", "message"),
     [
@@ -51,6 +58,10 @@ def test_regret_knows_the_planners_best():
         ("no-op", "xland/f0", {"episodes": 0}, "episodes and repetitions must be at least 1"),
         ("plr", "probe/identity", None, "chooses among numbered tasks"),
         ("doors", "xland/f0", None, "leads to"),
+        ("plr", "xland/f0", {"groups": 2}, "no setting 'groups'"),
+        ("regret", "xland/f0", {"kind": "td"}, "no setting 'kind'"),
+        ("plr", "xland/f0", {"which": "lst", "capacity": 5}, "which must be one of last, first, mean; got 'lst'"),
+        ("plr", "xland/f0", {"decay": 2.0, "capacity": 5}, "decay must lie in"),
         ("ramp", "probe/identity", None, "turns players around, as xland does"),
     ],
 )

@@ -44,8 +44,9 @@ def adapt_curve(
     progress: Callable[[str, int], None] | None = None,
     kept: Mapping[tuple[str, int], np.ndarray] | None = None,
     keep: Callable[[dict[tuple[str, int], np.ndarray]], None] | None = None,
+    greedy: bool = True,
 ) -> Adaptation:
-    """Sit an exam with every number of trials, actions sampled and greedy, beside the baselines.
+    """Sit an exam with every number of trials, actions sampled and (unless `greedy` is off) greedy, beside baselines.
 
     Rewards that are in `kept`, by policy and number of trials, are not played again; `keep` is given all there are
     after each. Random and no-op do not depend on k and are run with one trial; the planner is 1 by definition and is
@@ -61,6 +62,8 @@ def adapt_curve(
     played = dict(kept or {})
     steps = 0
     for number, (name, who, k) in enumerate(runs):
+        if name == GREEDY and not greedy:
+            continue
         if (name, k) not in played:
             if progress:
                 progress(name, k)
@@ -71,6 +74,6 @@ def adapt_curve(
             if keep:
                 keep(played)
         steps += int(exam.tasks.trial_length.astype(np.int64).sum()) * k * repetitions
-    records = {(name, k): ScoreRecord(played[name, k], kind, normaliser) for name, _, k in runs}
+    records = {(name, k): ScoreRecord(played[name, k], kind, normaliser) for name, _, k in runs if (name, k) in played}
     records[PLANNER, 1] = ScoreRecord(exam.optimum[:, None, None], kind, normaliser)
     return Adaptation(records, steps)

@@ -18,6 +18,14 @@ from rekindle.envs.seats import seat_obs
 MAX_ROWS = 2048
 """Episodes that run side by side; more are done in turns, so that memory stays small and one program serves all."""
 
+EVALUATION = 2**31 - 2
+"""Number of the random stream of evaluations, apart from that of a training with the same seed."""
+
+
+def evaluation_key(seed: int) -> Key[Array, ""]:
+    """Where the randomness of an evaluation with this seed begins."""
+    return jax.random.fold_in(jax.random.key(seed), EVALUATION)
+
 
 class Played(NamedTuple):
     """What episodes came to."""

@@ -32,7 +32,8 @@ class GRUAttention(eqx.Module):
 
     gru: GRU
     query: Linear
-    key: Linear
+    key: Float[Array, "D D"]
+    """Without a bias, which would move all scores alike."""
     value: Linear
     heads: int = eqx.field(static=True)
     slots: int = eqx.field(static=True)
@@ -43,7 +44,8 @@ class GRUAttention(eqx.Module):
             raise ConfigError(f"the width of attention must be a multiple of its heads={heads}; got {d}.")
         gru_key, *keys = jax.random.split(key, 4)
         self.gru = GRU(gru_key, n + d, d)
-        self.query, self.key, self.value = (Linear(k, d, d, scale=1.0) for k in keys)
+        self.query, key_layer, self.value = (Linear(k, d, d, scale=1.0) for k in keys)
+        self.key = key_layer.weight
         self.heads, self.slots, self.every = heads, slots, every
 
     @property
@@ -88,7 +90,7 @@ class GRUAttention(eqx.Module):
         """Multi-head attention with h as the query; zeros from an empty store."""
         k = self.width // self.heads
         query = self.query(h).reshape(-1, self.heads, k)
-        keys = self.key.weight.reshape(self.width, self.heads, k)
+        keys = self.key.reshape(self.width, self.heads, k)
         scores = jnp.einsum("bhd,bsd->bhs", jnp.einsum("bhk,dhk->bhd", query, keys), past) * k**-0.5
         written = (clock + self.every - 1) // self.every
         age = (written - 1 - jnp.arange(self.slots, dtype=jnp.int32)) % self.slots
@@ -96,4 +98,5 @@ class GRUAttention(eqx.Module):
         weights = jnp.where(there, jax.nn.softmax(jnp.where(there, scores, -1e9), axis=-1), 0.0)
         values = self.value.weight.reshape(self.width, self.heads, k)
         read = jnp.einsum("bhd,dhk->bhk", jnp.einsum("bhs,bsd->bhd", weights, past), values)
-        return read.reshape(-1, self.width) + self.value.bias[None]
+        read = read.reshape(-1, self.width) + self.value.bias[None]
+        return jnp.where(filled[:, None] > 0, read, 0.0)

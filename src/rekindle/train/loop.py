@@ -131,8 +131,8 @@ def train(
     if status == "done" and learnt(loop) == 0:
         tried = ", ".join(f"{name} {float(value):g}" for name, value in stats(loop.curriculum).items())
         raise ConfigError(
-            f"the budget was spent on trying tasks, and none was learnt from ({tried}). Give a larger budget, an easier "
-            "pool, or another curriculum."
+            f"the budget was spent on trying tasks, and none was learnt from ({tried}). Give a larger budget, easier "
+            "tasks, or another curriculum."
         )
     return Trained(loop.agent, env_steps, clock.seconds(), status)
 

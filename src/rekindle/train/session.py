@@ -110,7 +110,8 @@ def _carry_out(
     worlds = Solo(made.env) if made.spec.players == 1 else pairs(made, agent, order, library, key)
     groups = worlds.slots if isinstance(worlds, Pairs) else 1
     tasks, source = make_curriculum(order.curriculum, order.env, agent, seed=seed, groups=groups, pool=order.pool,
-                                    trials=(min(order.min_trials, most), most), settings=order.choice)  # fmt: skip
+                                    trials=(min(order.min_trials, most), most), settings=order.choice,
+                                    cache=library.folder / "planned")  # fmt: skip
     updates = order.chunk_updates
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / (tasks.rows * agent.needs.length)))

@@ -1,8 +1,8 @@
 """Worlds side by side, as the on-policy loop steps them: one seat for the learner, the other, if any, for co-players.
 
 Fictitious self-play (AdA, Adaptive Agents Team 2023, 2301.07608, section 3.4, App. D.5): the pool of co-players starts
-with one that acts at random and gains frozen copies of the learner. Rows are shared out among the pool as evenly as they
-go, instead of drawn uniformly; the learner's seat is drawn for every episode, and is the only one there in a task
+with one that acts at random and gains frozen copies of the learner. Rows are shared out among the pool as evenly as
+they go, instead of drawn uniformly; the learner's seat is drawn for every episode, and is the only one there in a task
 that leaves the other player out.
 """
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rekindle.core.checks import Option, checked, one_of, whole
 from rekindle.core.errors import ConfigError
 from rekindle.envs.minigrid.env import MiniGrid
 from rekindle.envs.minigrid.rulesets import RulesetPool, draw, make_rulesets, recipe_of
@@ -58,9 +59,15 @@ def make(
         show_task: whether goal and rules are shown.
         trials: per episode when nothing else is said.
         pool: options of the pool, see `pool_for`.
+
+    Raises:
+        ConfigError: an option that there is not, or that is of another type or range.
     """
     id = resolve(id, PRESETS)
     preset = PRESETS[id]
+    given = {"rooms": rooms, "size": size, "rulesets": rulesets, "trials": trials, "view": view, "heading": heading,
+             "show_task": show_task, **pool}  # fmt: skip
+    checked(id, {name: value for name, value in given.items() if value is not None}, OPTIONS)
     name = rulesets or preset.rulesets
     most = trials or preset.trials
     env = MiniGrid(
@@ -75,6 +82,21 @@ def make(
     )
     some = partial(draw, min_trials=1, max_trials=most)
     return Made(Trials(env), partial(pool_for, name, env.size, **pool), some, most)
+
+
+OPTIONS: dict[str, Option] = {
+    "rooms": one_of("R1", "R2", "R4", "R6", "R9"),
+    "size": whole(5, 64),
+    "rulesets": Option("the name of a benchmark, such as medium-3m", lambda x: isinstance(x, str)),
+    "trials": whole(1, 1000),
+    "view": whole(1, 63),
+    "heading": one_of(True, False),
+    "show_task": one_of(True, False),
+    "count": whole(1, 10_000_000),
+    "repeats": one_of(True, False),
+    "trial_length": whole(1, int(np.iinfo(np.int16).max)),
+}
+"""What each takes; `view` has to be odd, rooms and sizes to fit each other."""
 
 
 def pool_for(

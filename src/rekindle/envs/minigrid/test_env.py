@@ -141,7 +141,10 @@ def test_it_keeps_the_contract_with_the_task_shown():
     ("options", "message"),
     [
         ({"size": 10}, "no layout of 'R1' with side 10; there are R1: 9, 11"),
-        ({"rooms": "R3"}, "no layout of 'R3'"),
+        ({"rooms": "R3"}, "rooms of minigrid/x-small-v1 takes one of R1, R2, R4, R6, R9; got 'R3'"),
+        ({"view": 3.5}, "takes a whole number from 1 to 63; got 3.5"),
+        ({"count": "abc"}, "takes a whole number from 1 to 10000000; got 'abc'"),
+        ({"foo": 1}, "has no option 'foo'"),
         ({"view": 4}, "odd side"),
         ({"rulesets": "smal-1m"}, "small-1m"),
     ],
@@ -150,7 +153,7 @@ def test_wrong_options_are_refused_in_one_sentence(options, message):
     with pytest.raises(ConfigError, match=message):
         registry.make("minigrid/x-small", **options)
     with pytest.raises(ConfigError, match="trial_length"):
-        registry.make("minigrid/x-small", trial_length=0).pool()
+        registry.make("minigrid/x-small", trial_length=0)
 
 
 def test_many_tasks_step_in_one_program():

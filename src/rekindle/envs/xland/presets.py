@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from rekindle.core.errors import ConfigError, did_you_mean
+from rekindle.core.checks import SHARE, Option, checked, one_of, whole
+from rekindle.core.errors import ConfigError
 from rekindle.envs.registry import Made, resolve
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import game as rules
@@ -101,30 +102,14 @@ def check_options(id: str, options: Mapping[str, Any]) -> None:
         ConfigError: naming the option, what it takes and what came.
     """
     known = set(signature(PRESETS[resolve(id, PRESETS)].pool).parameters) & set(OPTIONS)
-    for name, value in options.items():
-        if name not in known:
-            has = did_you_mean(name, sorted(known)) if known else "it has none."
-            raise ConfigError(f"the pool of {id} has no option {name!r}; {has}")
-        wanted, fits = OPTIONS[name]
-        if isinstance(value, bool) or not fits(value):
-            raise ConfigError(f"the option {name} of the pool of {id} takes {wanted}; got {value!r}.")
+    checked(f"the pool of {id}", options, {name: OPTIONS[name] for name in sorted(known)})
 
 
-def _count(value: object) -> bool:
-    return isinstance(value, int) and 1 <= value <= MAX_OPTION
-
-
-def _share(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
-
-
-MAX_OPTION = 1_000_000
-OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **{name: (f"a whole number from 1 to {MAX_OPTION}", _count) for name in
-       ("worlds", "games", "pairs", "distance", "length")},
-    **{name: ("a number from 0 to 1", _share) for name in ("random_heading", "alone", "learnable", "impossible")},
-    "hidden": (f"one of {', '.join(get_args(Hidden))}", lambda value: value in get_args(Hidden)),
-}  # fmt: skip
+OPTIONS: dict[str, Option] = {
+    **{name: whole(1, 1_000_000) for name in ("worlds", "games", "pairs", "distance", "length")},
+    **{name: SHARE for name in ("random_heading", "alone", "learnable", "impossible")},
+    "hidden": one_of(*get_args(Hidden)),
+}
 """Of pools: what each takes."""
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,8 +8,9 @@ import pytest
 from rekindle.core.errors import ConfigError, GoalError
 from rekindle.envs.xland import pools, presets
 from rekindle.envs.xland.ascii import world_to_ascii
+from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.game import AWAY, opening
-from rekindle.envs.xland.games import F0, canonical, split_of
+from rekindle.envs.xland.games import F0, FULL, canonical, split_of
 from rekindle.envs.xland.level import HOLD, ME, PARTNER, World
 from rekindle.envs.xland.planner import plan_many
 from rekindle.envs.xland.render import render
@@ -94,6 +97,13 @@ def test_f2_is_the_full_recipe_in_four_rooms():
     assert set(pool.games.goal[:, 1].tolist()) == {1, 2, 3, 4}
     rules = (pool.games.rules[:, :, 1] > 0).sum(axis=1)
     assert rules.min() >= 1 and rules.max() <= 6 and len(set(rules.tolist())) >= 5
+
+
+def test_negated_goals_of_the_full_recipe_hold_from_the_start():
+    """Which is why F2 leaves them out."""
+    recipe = replace(FULL, negation=1.0)
+    pool = presets.from_recipe(recipe, "R4", 13, (9, 9), split="train", seed=0, worlds=8, games=64, env=XLand())
+    assert len(pool.pairs) == 0
 
 
 @pytest.mark.parametrize(
