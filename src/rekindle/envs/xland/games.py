@@ -71,7 +71,7 @@ F1 = Recipe(relations=(TOUCHING, NEAR, HOLD), chain=(1, 2), dead_ends=(0, 2), di
             max_rules=4, max_objects=12)  # fmt: skip
 FULL = Recipe()
 """The paper's ranges for one player, without negated goals: a chain has yet to make what they are about, so that they
-hold from the start, and pools keep no task that does (`presets.quiet`). Conditions of rules are never negated either."""
+hold from the start, and pools keep no task that does (`presets.quiet`). Conditions of rules are not negated either."""
 C2 = replace(F0, players=2, frozen_games=0.5)
 C2_F1 = replace(F1, players=2, frozen_games=0.5)
 """F0 and F1 for two players, with the paper's share of frozen objects, which it has in games for two only."""
