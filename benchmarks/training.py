@@ -53,7 +53,8 @@ def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) 
 
 
 def scores(folder: Path, tasks: str, *, trials: list[int], count: int, repetitions: int, seed: int, kind: Any,
-           options: dict[str, Any] | None = None, split: str = "test", greedy: bool = True) -> dict[str, Any]:  # fmt: skip
+           options: dict[str, Any] | None = None, split: str = "test",
+           greedy: bool = True) -> dict[str, Any]:  # fmt: skip
     """Per-task scores of an agent and its baselines on held-out tasks, by policy and number of trials."""
     made = registry.make(tasks)
     pool = made.pool(split=split, seed=seed, **(options or {}))

@@ -79,14 +79,18 @@ def mean(cells: list[dict[str, Any]], k: int, who: str = AGENT) -> Interval:
     return bootstrap(scores(cells, k, who))
 
 
-def gain(cells: list[dict[str, Any]], k: int, other: int, who: str = AGENT) -> Interval:
-    """Mean difference of k and `other` trials of the same arm, task by task."""
-    return bootstrap(scores(cells, k, who) - scores(cells, other, who))
+def gain(cells: list[dict[str, Any]], k: int, other: int, who: str = AGENT, of: Statistic | None = None) -> Interval:
+    """Difference of k and `other` trials of the same arm, task by task: of means, or of a statistic."""
+    return apart(scores(cells, k, who), scores(cells, other, who), of)
 
 
 def versus(a: list[dict[str, Any]], b: list[dict[str, Any]], k: int, of: Statistic | None = None) -> Interval:
     """Difference of two arms at k trials, seeds paired by number and tasks by place: of means, or of a statistic."""
-    x, y = scores(a, k), scores(b, k)
+    return apart(scores(a, k), scores(b, k), of)
+
+
+def apart(x: np.ndarray, y: np.ndarray, of: Statistic | None) -> Interval:
+    """Difference of scores that are paired place by place, with its interval."""
     return bootstrap(x - y) if of is None else bootstrap_pair(np.stack([x, y], axis=-1), of)
 
 
@@ -94,14 +98,14 @@ def bootstrap_pair(both: np.ndarray, of: Statistic, *, draws: int = 2000, seed: 
     """of(first) - of(second), mean over seeds, with its interval; seeds and tasks drawn anew, the same for both."""
     rng = np.random.default_rng(seed)
 
-    def apart(both: np.ndarray) -> float:
+    def difference(both: np.ndarray) -> float:
         return float(np.mean(of(both[..., 0])) - np.mean(of(both[..., 1])))
 
     found = []
     for _ in range(draws):
         rows = both[rng.integers(len(both), size=len(both))]
-        found.append(apart(rows[:, rng.integers(rows.shape[1], size=rows.shape[1])]))
-    return Interval(apart(both), *np.percentile(found, [2.5, 97.5]).tolist())
+        found.append(difference(rows[:, rng.integers(rows.shape[1], size=rows.shape[1])]))
+    return Interval(difference(both), *np.percentile(found, [2.5, 97.5]).tolist())
 
 
 def at_least_apart(name: str, difference: Interval, margin: float) -> Bar:

@@ -2,10 +2,13 @@
 
 from typing import Any, NamedTuple
 
+import jax
+
 from benchmarks import training
 from benchmarks.adaptive.arms import Exam, at_least_apart, cells, costs, equal, table, versus
 from benchmarks.common import Bar, Study
-from rekindle.networks.memory import width_for
+from rekindle.agents.registry import config_from_json, make_agent
+from rekindle.envs import registry
 
 TRIALS = [1, 2, 3, 5, 8]
 WIDTH = 64
@@ -28,19 +31,17 @@ PRESETS = {
 
 
 def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
-    """Equal numbers of parameters in the memory; reported whichever way it falls."""
+    """Equal numbers of parameters in the whole network; reported whichever way it falls."""
     size = PRESETS[preset]
     pool = {"length": 30, "worlds": 64, "games": 512}
     exam = Exam("xland/doors-8-v1", TRIALS, "success", size.count, size.repetitions, pool)
-    sizes = {"layers": 2, "heads": 4, "slots": 120}
-    equal_to = parameters("transformer-xl", WIDTH, **sizes)
+    common: dict[str, Any] = {"layers": 2, "epochs": 1, "rollout_length": 60, "num_envs": 128}
+    equal_to = parameters({**common, "memory": "transformer-xl", "slots": 120, "hidden": WIDTH})
     arms = {}
     for memory in ("transformer-xl", "gru+attention", "gru"):
-        slots = 64 if memory == "gru+attention" else 120
-        wide = width_for(memory, WIDTH, equal_to, **{**sizes, "slots": slots})
+        settings = {**common, "memory": memory, "slots": 64 if memory == "gru+attention" else 120}
         what = training.order("xland/doors-8-v1", size.budget, curriculum="doors", trials=(1, 8), pool={"length": 30},
-                              memory=memory, hidden=wide, layers=2, slots=slots, epochs=1, rollout_length=60,
-                              num_envs=128)  # fmt: skip
+                              hidden=width_with(equal_to, settings), **settings)  # fmt: skip
         arms[memory] = cells(study, "E4", memory.replace("+", "-"), what, exam, size.seeds)
     txl, attention, gru = arms.values()
     bars = [
@@ -52,10 +53,18 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     return {"scores": table(arms, TRIALS), "costs": costs(arms)}, bars
 
 
-def parameters(memory: str, width: int, **sizes: int) -> int:
-    """Of a memory of this width."""
-    import jax
+def parameters(settings: dict[str, Any]) -> int:
+    """Of the whole network: encoder, memory and heads."""
+    agent = make_agent("ppo", config_from_json("ppo", settings))
+    spec = registry.make("xland/doors-8-v1").spec
+    state = jax.eval_shape(lambda key: agent.init(key, spec), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(state.net))
 
-    from rekindle.networks.memory import make_memory, num_parameters
 
-    return num_parameters(make_memory(memory, jax.random.key(0), WIDTH, width, **sizes))
+def width_with(equal_to: int, settings: dict[str, Any]) -> int:
+    """The memory's width, a multiple of the heads, that brings the whole network nearest to so many parameters."""
+    low, high = 4, 512
+    while high - low > 4:
+        middle = (low + high) // 8 * 4
+        low, high = (middle, high) if parameters({**settings, "hidden": middle}) <= equal_to else (low, middle)
+    return min((low, high), key=lambda width: abs(parameters({**settings, "hidden": width}) - equal_to))

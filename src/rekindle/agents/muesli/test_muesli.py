@@ -19,7 +19,6 @@ from rekindle.core.types import EnvSpec, Extras, Rollout
 
 SMALL = Config(num_envs=4, minibatches=2, rollout_length=6, hidden=8, width=8, unroll=2, bins=11)
 SPEC = EnvSpec("test/flat", 1, {"x": Box((3,), -10, 10)}, Discrete(3))
-MAX_TV = float(np.tanh(0.5))
 
 
 def distributions(key, n, actions=4):
@@ -99,6 +98,52 @@ def test_the_model_looks_ahead_to_what_the_rollout_holds():
     np.testing.assert_array_equal(second.reward[:5, 0], batch.reward[1:, 0])
     assert float(second.reward[2, 1]) == 0.0  # after the end
     assert first.later.tolist() == [1, 2, 3, 4, 5, 6] and second.later.tolist() == [2, 3, 4, 5, 6, 6]
+
+
+def test_targets_are_retrace_returns_of_what_another_policy_did():
+    """Against the sum of section 3.4 (3), term by term: a terminated row, a time limit, and a mere border of trials."""
+    config = SMALL
+    state, batch = experience(config)
+    truncated, final = jnp.zeros_like(batch.truncated).at[2, 2].set(True), jnp.full_like(batch.final_value, 0.7)
+    acted = batch.extras.logits + 2 * jax.random.normal(jax.random.key(9), batch.extras.logits.shape)
+    batch = batch._replace(truncated=truncated, final_value=final, trial_end=batch.trial_end.at[1, 0].set(True),
+                           extras=batch.extras._replace(logits=acted))  # fmt: skip
+    found = muesli.targets(config, state, batch)
+
+    _, root, logits, values = state.target(batch.carry, batch.obs, batch.start)
+    after = state.target.imagine_all(root).hidden
+    decode = partial(muesli.twohot.decode, bound=config.bound)
+    q = np.asarray(decode(state.target.reward(after)) + config.gamma * decode(state.target.value(after)))
+    v, mu, pi = np.asarray(decode(values)), np.asarray(jax.nn.softmax(acted)), np.asarray(jax.nn.softmax(logits))
+    share = (config.behaviour_share, config.uniform_share)
+    prior = (1 - sum(share)) * pi + share[0] * mu + share[1] / 3
+    expected, action = (prior * q).sum(-1), np.asarray(batch.action)
+    steps, rows = action.shape
+
+    def at(table, t, row):
+        return table[t, row, action[t, row]]
+
+    returns = np.zeros((steps, rows))
+    for row in range(rows):
+        for t in range(steps):
+            total, trace = at(q, t, row), 1.0
+            for j in range(t, steps):
+                if j > t:
+                    trace *= config.lambda_ * min(1.0, at(prior, j, row) / at(mu, j, row))
+                following = float(batch.last_value[row]) if j == steps - 1 else expected[j + 1, row]
+                following = 0.7 if bool(truncated[j, row]) else following
+                following = 0.0 if bool(batch.terminated[j, row]) else following
+                error = config.reward_scale * float(batch.reward[j, row]) + config.gamma * following - at(q, j, row)
+                total += config.gamma ** (j - t) * trace * error
+                if batch.terminated[j, row] or truncated[j, row]:
+                    break
+            returns[t, row] = total
+    np.testing.assert_allclose(found.returns[:-1], returns, rtol=2e-4, atol=2e-5)
+    scale = np.sqrt(((returns - v) ** 2).mean())
+    assert float(found.scale) == pytest.approx(scale, rel=1e-4)
+    np.testing.assert_allclose(found.advantage, (returns - v) / scale, rtol=1e-3, atol=1e-4)
+    weight = prior * np.exp(np.clip((q - v[..., None]) / scale, -config.clip, config.clip))
+    np.testing.assert_allclose(found.improved, weight / weight.sum(-1, keepdims=True), rtol=1e-3, atol=1e-5)
 
 
 def test_values_are_regressed_on_returns_and_the_target_follows_every_step():
