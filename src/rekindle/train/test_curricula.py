@@ -1,0 +1,87 @@
+"""Curricula that choose, in the loop that runs them; episodes are as long as rollouts, so that proposals come late."""
+
+from itertools import groupby
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rekindle.agents.ppo import ppo
+from rekindle.core.spaces import Box, Discrete
+from rekindle.core.tree import flatten_arrays
+from rekindle.core.types import EnvSpec, TimeStep
+from rekindle.curriculum.noop import NoOpFilter
+from rekindle.curriculum.plr import PLR
+from rekindle.train import on_policy
+from rekindle.train.worlds import Solo
+
+STEPS, NOOP = 4, 2
+AGENT = ppo.make(
+    ppo.Config(num_envs=8, rollout_length=STEPS, minibatches=2, epochs=1, hidden=8, width=8, memory="none")
+)
+POOL = jnp.arange(64)
+
+
+class Paying:
+    """Action 0 pays in odd tasks; nothing pays in even ones. Four steps."""
+
+    spec = EnvSpec("test/paying", 1, {"task": Box((), 0, 99, "int32")}, Discrete(3))
+
+    def reset(self, key, params):
+        del key
+        no, obs = jnp.zeros((), bool), {"task": params["number"]}
+        return jnp.int32(0), TimeStep(obs, jnp.zeros(()), no, no, no, obs, {})
+
+    def step(self, key, state, action, params):
+        del key
+        over, obs = state + 1 >= STEPS, {"task": params["number"]}
+        reward = ((action == 0) & (params["number"] % 2 == 1)).astype(jnp.float32)
+        return state + 1, TimeStep(obs, reward, over, jnp.zeros((), bool), over, obs, {})
+
+
+COMMON = {"task": lambda pool, number, trials: {"number": pool[number] + 0 * trials}, "size": lambda pool: pool.shape[0],
+          "batch": 8, "min_trials": 1, "max_trials": 1}  # fmt: skip
+PLRS = PLR(gamma=0.9, reward_scale=1.0, capacity=24, fill=1.0, train_trials=3, **COMMON)
+FILTER = NoOpFilter(noop=NOOP, episodes=3, repetitions=3, **COMMON)
+
+
+def run(curriculum, updates):
+    """Loop states before and after every update."""
+    worlds = Solo(Paying())
+    loop = on_policy.make_start(AGENT, worlds, curriculum)(POOL, jax.random.key(0), None)
+    chunk = jax.jit(lambda loop: on_policy.chunk(AGENT, worlds, curriculum, 1, loop, POOL)[0])
+    states = [loop]
+    for _ in range(updates):
+        states.append(chunk(states[-1]))
+    return states
+
+
+@pytest.mark.parametrize("curriculum", [PLRS, FILTER], ids=["plr", "no-op"])
+def test_trying_tasks_changes_no_parameter_and_training_on_chosen_ones_does(curriculum):
+    states = run(curriculum, 60)
+    learnt = np.array([float(state.learnt) for state in states])
+    agents = [flatten_arrays(state.agent) for state in states]
+    tried = int(np.argmax(learnt > 0))
+    assert tried > 2 and learnt[-1] > 0.3  # thousands of steps
+    for before, after, steps in zip(agents, agents[1:], np.diff(learnt), strict=False):
+        same = all(np.array_equal(before[name], after[name]) for name in before)
+        assert same == (steps == 0)
+
+
+def test_plr_trains_on_a_task_for_so_many_trials_and_goes_on_to_another():
+    tasks = np.array([state.curriculum.task for state in run(PLRS, 80)])
+    for row in range(8):
+        spells = [len(list(same)) for number, same in groupby(tasks[:, row]) if number >= 0]
+        assert len(spells) > 8
+        assert 3 <= np.median(spells) <= 6  # three trials that count, one that was proposed before they were over
+
+
+def test_the_filter_accepts_what_pays_now_and_then_and_drops_it_after_its_episodes():
+    states = run(FILTER, 120)
+    numbers = np.array([state.curriculum.number[:8] for state in states])
+    assert (numbers[numbers >= 0] % 2 == 1).all() and float(states[-1].curriculum.tried) > 8 * 120 / 8 / 2
+    assert len(np.unique(numbers[numbers >= 0])) > 8
+    for row in range(8):
+        spells = [len(list(same)) for number, same in groupby(numbers[:, row]) if number >= 0]
+        assert len(spells) >= 2  # a row without another accepted task goes on with its own
