@@ -2,6 +2,9 @@
 
 With random headings such a Transformer learnt nothing from earlier trials, whatever its length: not in 3M steps of the
 mixture of doors or of the ramp (three seeds of each length, one of each ramp), nor in 8M of the mixture (one seed).
+
+A memory shorter than a trial is no wall here: at the beginning of a trial it still sees how the last one ended, and
+which way one turns says it again, step by step. So "flat in k" asks for more than the horizon can promise.
 """
 
 from typing import Any, NamedTuple

@@ -167,6 +167,26 @@ class Rollout(NamedTuple):
         return major._replace(carry=first[0], last_value=first[1])
 
 
+class Transitions(NamedTuple):
+    """A batch for agents that learn from a replay: what n steps later was made of single steps.
+
+    `reward` is the discounted sum of up to n rewards, `discount` what the value of `next_obs` is multiplied by: 0 where
+    the episode terminated within them. A time limit shortens the n steps instead.
+    """
+
+    obs: dict[str, Array]
+    action: Array
+    reward: Float[Array, " B"]
+    discount: Float[Array, " B"]
+    next_obs: dict[str, Array]
+    labels: PyTree
+    """What a teacher says of `obs`; () where there is none."""
+    weight: Float[Array, " B"]
+    """Of each sample in the loss: 1, an importance weight, or 0 for one that cannot be learnt from."""
+    place: Int32[Array, " B"]
+    """Where it lies in the replay."""
+
+
 class Update(NamedTuple):
     """The state after an update, what to log, and new priorities for a prioritised replay (or None)."""
 

@@ -1,0 +1,134 @@
+"""Convolutional torsos for pictures and planes: Nature CNN, Impala, MinAtar's, and small residual blocks.
+
+Pictures are `[..., H, W, C]`; convolutions pad so that sizes shrink by their strides only (SAME). First convolutions
+and dense layers begin Xavier-uniform, those inside residual blocks LeCun-normal, biases zero.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from rekindle.core.errors import ConfigError, did_you_mean
+
+_xavier, _lecun = jax.nn.initializers.xavier_uniform(), jax.nn.initializers.lecun_normal()
+
+
+class Convolution(eqx.Module):
+    """Of pictures with channels last."""
+
+    weight: Float[Array, "k k n m"]
+    bias: Float[Array, " m"]
+    stride: int = eqx.field(static=True)
+
+    def __init__(self, key: Key[Array, ""], n: int, m: int, size: int, *, stride: int = 1, init: Callable = _xavier):
+        self.weight = init(key, (size, size, n, m), jnp.float32)
+        self.bias, self.stride = jnp.zeros(m), stride
+
+    def __call__(self, x: Float[Array, "B H W n"]) -> Float[Array, "B h w m"]:
+        """H = ceil(H / stride)."""
+        strides, axes = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, self.weight, strides, "SAME", dimension_numbers=axes)
+        return x + self.bias[None, None, None]
+
+
+class Dense(eqx.Module):
+    """One layer with ReLU."""
+
+    weight: Float[Array, "n m"]
+    bias: Float[Array, " m"]
+
+    def __init__(self, key: Key[Array, ""], n: int, m: int):
+        self.weight, self.bias = _xavier(key, (n, m), jnp.float32), jnp.zeros(m)
+
+    def __call__(self, x: Float[Array, "B n"]) -> Float[Array, "B m"]:
+        """max(x W + b, 0)."""
+        return jax.nn.relu(x @ self.weight + self.bias[None])
+
+
+class Residual(eqx.Module):
+    """x + conv(relu(conv(relu(x))))."""
+
+    first: Convolution
+    second: Convolution
+
+    def __init__(self, key: Key[Array, ""], channels: int):
+        keys = jax.random.split(key)
+        self.first, self.second = (Convolution(k, channels, channels, 3, init=_lecun) for k in keys)
+
+    def __call__(self, x: Float[Array, "B H W n"]) -> Float[Array, "B H W n"]:
+        """The same shape."""
+        return x + self.second(jax.nn.relu(self.first(jax.nn.relu(x))))
+
+
+class Stack(eqx.Module):
+    """Impala's: a convolution, max-pooling that halves the picture, two residual blocks."""
+
+    enter: Convolution
+    blocks: tuple[Residual, ...]
+
+    def __init__(self, key: Key[Array, ""], n: int, channels: int):
+        enter_key, *keys = jax.random.split(key, 3)
+        self.enter = Convolution(enter_key, n, channels, 3)
+        self.blocks = tuple(Residual(k, channels) for k in keys)
+
+    def __call__(self, x: Float[Array, "B H W n"]) -> Float[Array, "B h w m"]:
+        """H = ceil(H / 2)."""
+        x = jax.lax.reduce_window(self.enter(x), -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+TORSOS = ("nature", "impala", "minatar", "residual")
+"""`nature`: Mnih et al. 2015. `impala`: Espeholt et al. 2018 (1802.01561), the large one. `minatar`: Young and Tian
+2019 (1903.03176), one convolution. `residual`: two residual blocks after one convolution, for MinAtar (ours)."""
+
+
+class Convolutional(eqx.Module):
+    """A torso over pictures (bytes are divided by 255) or planes (booleans, numbers) and a dense layer on top."""
+
+    layers: tuple[eqx.Module, ...]
+    dense: Dense
+    bytes: bool = eqx.field(static=True)
+
+    def __init__(self, key: Key[Array, ""], name: str, shape: tuple[int, ...], width: int, *, bytes: bool = False):
+        """For pictures of this shape `[H, W, C]`.
+
+        Raises:
+            ConfigError: an unknown torso, or no picture.
+        """
+        if name not in TORSOS:
+            raise ConfigError(f"no torso {name!r}; {did_you_mean(name, list(TORSOS))}")
+        if len(shape) != 3:
+            raise ConfigError(f"a convolutional torso takes pictures [H, W, C]; got the shape {list(shape)}.")
+        height, across, channels = shape
+        *keys, dense_key = jax.random.split(key, 4)
+        if name == "nature":
+            sizes = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+            self.layers = tuple(
+                Convolution(k, n, m, size, stride=stride)
+                for k, n, (m, size, stride) in zip(keys, (channels, 32, 64), sizes, strict=True)
+            )
+        elif name == "impala":
+            self.layers = tuple(Stack(k, n, m) for k, n, m in zip(keys, (channels, 16, 32), (16, 32, 32), strict=True))
+        else:
+            first = Convolution(keys[0], channels, 16, 3)
+            self.layers = (first, Residual(keys[1], 16), Residual(keys[2], 16)) if name == "residual" else (first,)
+        for layer in self.layers:
+            halved = {Stack: 2, Convolution: getattr(layer, "stride", 1)}.get(type(layer), 1)
+            height, across = -(-height // halved), -(-across // halved)
+        deep = {"nature": 64, "impala": 32}.get(name, 16)
+        self.dense, self.bytes = Dense(dense_key, height * across * deep, width), bytes
+
+    def __call__(self, x: Array) -> Float[Array, "*axes width"]:
+        """Features of pictures `[..., H, W, C]`."""
+        axes = x.shape[:-3]
+        x = x.reshape(-1, *x.shape[-3:]).astype(jnp.float32)
+        x = x / 255.0 if self.bytes else x
+        for layer in self.layers:
+            x = layer(x)  # pyright: ignore[reportCallIssue]
+            x = x if isinstance(layer, Stack | Residual) else jax.nn.relu(x)
+        return self.dense(jax.nn.relu(x).reshape(x.shape[0], -1)).reshape(*axes, -1)

@@ -1,0 +1,46 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rekindle.core.errors import ConfigError
+from rekindle.networks.convolution import Convolutional
+from rekindle.networks.memory import num_parameters
+
+ATARI = (84, 84, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "width", "convolutions", "dense"),
+    [
+        ("nature", ATARI, 512, 77_984, 7744 * 512 + 512),
+        ("impala", ATARI, 512, 97_744, 1_982_976),
+        ("minatar", (10, 10, 4), 128, 9 * 4 * 16 + 16, 1600 * 128 + 128),
+        ("residual", (10, 10, 4), 128, 592 + 4 * (9 * 16 * 16 + 16), 1600 * 128 + 128),
+    ],
+)
+def test_numbers_of_parameters(name, shape, width, convolutions, dense):
+    """U11: 4,043,424 for Nature's, dense layer included; Impala's convolutions and dense layer as published."""
+    net = Convolutional(jax.random.key(0), name, shape, width)
+    assert (num_parameters(net.layers), num_parameters(net.dense)) == (convolutions, dense)
+    assert name != "nature" or convolutions + dense == 4_043_424
+    assert jax.eval_shape(net, jnp.zeros((2, 3, *shape))).shape == (2, 3, width)
+
+
+def test_bytes_are_divided_and_planes_taken_as_they_are():
+    net, keys = (
+        Convolutional(jax.random.key(0), "minatar", (10, 10, 4), 8, bytes=True),
+        jax.random.split(jax.random.key(1)),
+    )
+    picture = jax.random.randint(keys[0], (2, 10, 10, 4), 0, 256).astype(jnp.uint8)
+    plain = Convolutional(jax.random.key(0), "minatar", (10, 10, 4), 8)
+    np.testing.assert_allclose(net(picture), plain(picture.astype(jnp.float32) / 255.0), rtol=1e-5)
+    planes = picture > 128
+    np.testing.assert_allclose(plain(planes), plain(planes.astype(jnp.float32)))
+
+
+def test_what_is_no_picture_or_no_torso_is_refused():
+    with pytest.raises(ConfigError, match="no torso 'natur'; did you mean 'nature'"):
+        Convolutional(jax.random.key(0), "natur", ATARI, 8)
+    with pytest.raises(ConfigError, match="takes pictures"):
+        Convolutional(jax.random.key(0), "nature", (84,), 8)

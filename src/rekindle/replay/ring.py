@@ -1,0 +1,93 @@
+"""A replay on the device: a ring of time slices of rows that step together. n-step returns are made at sampling.
+
+Only what was acted on is stored, once: the observation after a step is that of the next slice. What follows a time
+limit is therefore unknown, and an n-step return that meets one ends before it, with the value of the last observation
+acted on; the step that met the limit is itself never learnt from. Where an episode terminated, nothing follows.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
+
+from rekindle.core.types import Obs, Transitions
+
+
+class Step(NamedTuple):
+    """One step of B rows: what was seen, done and earned, and whether that was the end; what a teacher says of it."""
+
+    obs: Obs
+    action: Array
+    reward: Float[Array, "*C B"]
+    terminated: Bool[Array, "*C B"]
+    truncated: Bool[Array, "*C B"]
+    labels: PyTree = ()
+
+
+class Ring(NamedTuple):
+    """Slices of C steps; number k lies in slot k modulo C."""
+
+    steps: Step
+    """Leaves `[C, B, ...]`."""
+    added: Int32[Array, ""]
+    """Slices that were ever added."""
+
+    @property
+    def slots(self) -> int:
+        """C."""
+        return self.steps.reward.shape[0]
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return self.steps.reward.shape[1]
+
+    @property
+    def filled(self) -> Int32[Array, ""]:
+        """Slices that are there."""
+        return jnp.minimum(self.added, self.slots)
+
+
+def empty(like: Step, slots: int) -> Ring:
+    """A ring for steps of this form (arrays or shapes of them)."""
+    steps = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), like)
+    return Ring(steps, jnp.int32(0))
+
+
+def add(ring: Ring, step: Step) -> Ring:
+    """One more slice, in place of the oldest if the ring is full."""
+    at = ring.added % ring.slots
+    steps = jax.tree.map(lambda all, one: jax.lax.dynamic_update_index_in_dim(all, one, at, 0), ring.steps, step)
+    return Ring(steps, ring.added + 1)
+
+
+def sample(key: Key[Array, ""], ring: Ring, batch: int, *, n: int, gamma: float) -> Transitions:
+    """Uniform over the steps that n others follow; those that met a time limit have weight 0.
+
+    The ring has to hold more than n slices.
+    """
+    slice_key, row_key = jax.random.split(key)
+    number = ring.added - ring.filled + jax.random.randint(slice_key, (batch,), 0, ring.filled - n)
+    row = jax.random.randint(row_key, (batch,), 0, ring.rows)
+    return gather(ring, (number % ring.slots) * ring.rows + row, n=n, gamma=gamma)
+
+
+def gather(ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float) -> Transitions:
+    """The transitions that begin at places `slot * B + row`; n steps have to follow each."""
+    slot, row = index // ring.rows, index % ring.rows
+    total, discount = jnp.zeros(index.shape), jnp.ones(index.shape)
+    going, after = jnp.ones(index.shape, bool), slot
+    for i in range(n):
+        at = (slot + i) % ring.slots
+        cut = ring.steps.truncated[at, row] & (i > 0)
+        after = jnp.where(going, at, after)
+        going = going & ~cut
+        total = total + jnp.where(going, discount * ring.steps.reward[at, row], 0.0)
+        ended = ring.steps.terminated[at, row]
+        discount = jnp.where(going, jnp.where(ended, 0.0, discount * gamma), discount)
+        after = jnp.where(going, (at + 1) % ring.slots, after)
+        going = going & ~ended
+    seen, following = (jax.tree.map(lambda x, t=t: x[t, row], ring.steps) for t in (slot, after))
+    weight = jnp.where(seen.truncated, 0.0, 1.0)
+    return Transitions(seen.obs, seen.action, total, discount, following.obs, seen.labels, weight, index)

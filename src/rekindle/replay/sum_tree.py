@@ -1,0 +1,66 @@
+"""Sampling in proportion to priorities, in time that grows with the logarithm of their number.
+
+Schaul et al. 2016 (1511.05952), App. B.2.1: a binary tree whose nodes hold the sums of their children.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32, Key
+
+
+class SumTree(NamedTuple):
+    """Node 1 is the root, the children of node i are 2 i and 2 i + 1, and leaf j is node P + j."""
+
+    nodes: Float[Array, " 2P"]
+
+    @property
+    def depth(self) -> int:
+        """Levels below the root."""
+        return int(math.log2(self.nodes.shape[0])) - 1
+
+    @property
+    def total(self) -> Float[Array, ""]:
+        """Of all priorities."""
+        return self.nodes[1]
+
+
+def empty(leaves: int) -> SumTree:
+    """A tree for at least so many priorities, all 0."""
+    return SumTree(jnp.zeros(2 * 2 ** math.ceil(math.log2(max(leaves, 2)))))
+
+
+def put(tree: SumTree, index: Int32[Array, " n"], priority: Float[Array, " n"]) -> SumTree:
+    """Priorities of some leaves; of an index that occurs twice, one of its priorities."""
+    nodes, at = tree.nodes, tree.nodes.shape[0] // 2 + index
+    nodes = nodes.at[at].set(priority)
+    for _ in range(tree.depth):
+        at = at // 2
+        nodes = nodes.at[at].set(nodes[2 * at] + nodes[2 * at + 1])
+    return SumTree(nodes)
+
+
+def sample(key: Key[Array, ""], tree: SumTree, batch: int) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
+    """Leaves drawn in proportion to their priorities, and their probabilities. Some priority has to be above 0.
+
+    One is drawn from each of `batch` equal parts of the total.
+    """
+    left_over = (jnp.arange(batch, dtype=jnp.float32) + jax.random.uniform(key, (batch,))) / batch * tree.total
+    at = jnp.ones(batch, jnp.int32)
+    for _ in range(tree.depth):
+        left, right = tree.nodes[2 * at], tree.nodes[2 * at + 1]
+        goes_right = ((left_over >= left) & (right > 0)) | (left <= 0)
+        left_over = jnp.where(goes_right, left_over - left, left_over)
+        at = 2 * at + goes_right.astype(jnp.int32)
+    return at - tree.nodes.shape[0] // 2, tree.nodes[at] / tree.total
+
+
+def importance(probability: Float[Array, " n"], beta: float) -> Float[Array, " n"]:
+    """Weights P^-beta that undo the bias of the draw, divided by the largest of the batch.
+
+    Source: Schaul et al. 2016 (1511.05952), section 3.4; the number of leaves cancels.
+    """
+    weight = (probability + 1e-10) ** -beta
+    return weight / jnp.max(weight)
