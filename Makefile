@@ -4,6 +4,9 @@ VENV ?= .venv
 GOAL ?= hold yellow sphere
 # Options of pytest: tests run side by side, in as many processes as there are cores, at most four.
 PYTEST ?= -n auto --maxprocesses 4
+# Most of the time of the tests beside the sources goes into compiling programs that run once: these flags halve it.
+# What learns, and whole runs of the command, are tested as users run them.
+COMPILE_FAST := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 # What is type-checked.
 TYPED ?= src
 UV ?= uv
@@ -27,7 +30,8 @@ run: install
 	$(BIN)/rekindle master "$(GOAL)" --budget 2m
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST)
+	XLA_FLAGS="$(COMPILE_FAST)" $(BIN)/python -m pytest $(PYTEST) src
+	$(BIN)/python -m pytest $(PYTEST) tests
 
 lint: install
 	$(BIN)/ruff check .
