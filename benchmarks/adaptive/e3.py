@@ -50,10 +50,7 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     """
     size = PRESETS[preset]
     exam = Exam("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
-    env, pool = (
-        "xland/f0-diluted-v1",
-        {"pairs": size.pairs, "learnable": LEARNABLE_SHARE, "impossible": IMPOSSIBLE_SHARE},
-    )
+    env, pool = "xland/f0-diluted-v1", {"pairs": size.pairs}
     once, equal, all_steps = (f"{round(size.learnt * n)}{unit}" for n, unit in
                               ((1, "steps"), (1, "learnt"), (ROWS, "steps")))  # fmt: skip
     plans = {

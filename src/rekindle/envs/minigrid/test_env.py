@@ -142,7 +142,7 @@ def test_it_keeps_the_contract_with_the_task_shown():
     [
         ({"size": 10}, "no layout of 'R1' with side 10; there are R1: 9, 11"),
         ({"rooms": "R3"}, "rooms of minigrid/x-small-v1 takes one of R1, R2, R4, R6, R9; got 'R3'"),
-        ({"view": 3.5}, "takes a whole number from 1 to 63; got 3.5"),
+        ({"trial_length": 3.5}, "takes a whole number from 1 to 32767; got 3.5"),
         ({"count": "abc"}, "takes a whole number from 1 to 10000000; got 'abc'"),
         ({"foo": 1}, "has no option 'foo'"),
         ({"view": 4}, "odd side"),
