@@ -1,0 +1,70 @@
+"""How a student is weaned: the weight of what the teacher says, after every iteration.
+
+Agarwal et al. 2022 (2206.01626), section 4.1 and the released code: the weight is lambda_0 times a multiplier m that
+begins at 1, is recomputed after every online evaluation, and stays at 0 once it is there.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from rekindle.core.errors import ConfigError
+
+
+def normalised(score: float, *, random: float, teacher: float) -> float:
+    """(G - G_random) / (G_T - G_random): 0 plays at random, 1 is as good as the teacher.
+
+    Raises:
+        ConfigError: the teacher is no better than random, so that there is nothing to be learnt from it.
+    """
+    if not teacher > random:
+        raise ConfigError(
+            f"the teacher's return of {teacher:g} is no better than that of acting at random, {random:g}; take another "
+            "teacher, or train without one."
+        )
+    return (score - random) / (teacher - random + 1e-8)
+
+
+class Weaning(Protocol):
+    """A rule for the multiplier."""
+
+    def after(self, multiplier: float, score: float, online_steps: int) -> float:
+        """The multiplier after an iteration with this normalised score, and so many online steps in all."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """1 - z, never below 0: what the student still lacks; 0 for good after `cut` online steps (t_0)."""
+
+    cut: int
+
+    def after(self, multiplier: float, score: float, online_steps: int) -> float:
+        """See Weaning."""
+        return 0.0 if multiplier <= 0 or online_steps > self.cut else max(1.0 - score, 0.0)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From 1 to 0 over `cut` online steps, whatever the score."""
+
+    cut: int
+
+    def after(self, multiplier: float, score: float, online_steps: int) -> float:
+        """See Weaning."""
+        return 0.0 if multiplier <= 0 else max(1.0 - online_steps / self.cut, 0.0)
+
+
+@dataclass(frozen=True)
+class HardCut:
+    """1, and 0 after `cut` online steps."""
+
+    cut: int
+
+    def after(self, multiplier: float, score: float, online_steps: int) -> float:
+        """See Weaning."""
+        return 0.0 if multiplier <= 0 or online_steps > self.cut else 1.0
+
+
+def step_size(multiplier: float, *, guided: float, alone: float) -> float:
+    """M times the step size with a teacher and 1 - m times that without."""
+    return multiplier * guided + (1.0 - multiplier) * alone
