@@ -4,6 +4,8 @@ VENV ?= .venv
 GOAL ?= hold yellow sphere
 # Options of pytest: tests run side by side, in as many processes as there are cores, at most four.
 PYTEST ?= -n auto --maxprocesses 4
+# Those of the tests that run whole commands, which wait a good deal.
+PYTEST_RUNS ?= -n 3
 # Most of the time of the tests beside the sources goes into compiling programs that run once: these flags halve it.
 # What learns, and whole runs of the command, are tested as users run them.
 COMPILE_FAST := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
@@ -31,7 +33,7 @@ run: install
 
 test: lint
 	XLA_FLAGS="$(COMPILE_FAST)" $(BIN)/python -m pytest $(PYTEST) src
-	$(BIN)/python -m pytest $(PYTEST) tests
+	$(BIN)/python -m pytest $(PYTEST_RUNS) tests
 
 lint: install
 	$(BIN)/ruff check .
