@@ -108,8 +108,7 @@ def train(
             env_steps = int(loop.updates) * per_update
             share = spent(plan.budget, env_steps, clock.seconds(), learnt(loop))
             values |= named(agent.name, metrics._asdict()) | named("curriculum", stats(loop.curriculum))
-            values |= {"time/env_steps_per_s": rate, "time/budget_share": share}
-            values |= {"time/learner_steps": learnt(loop)}
+            values |= {"time/env_steps_per_s": rate, "time/budget_share": share, "time/learner_steps": learnt(loop)}
             refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), curriculum.trouble(loop.curriculum), env_steps)
             if evaluate is not None and plan.is_due(evaluations, env_steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
@@ -128,12 +127,8 @@ def train(
                 run.save_checkpoint(env_steps, flatten_arrays(loop), meta)
             if over:
                 break
-    if status == "done" and learnt(loop) == 0:
-        tried = ", ".join(f"{name} {float(value):g}" for name, value in stats(loop.curriculum).items())
-        raise ConfigError(
-            f"the budget was spent on trying tasks, and none was learnt from ({tried}). Give a larger budget, easier "
-            "tasks, or another curriculum."
-        )
+    if status == "done":
+        refuse_idle(loop, stats)
     return Trained(loop.agent, env_steps, clock.seconds(), status)
 
 
@@ -153,6 +148,20 @@ def refuse_hopeless(value_loss: float, trouble: str, env_steps: int) -> None:
         raise ConfigError(trouble)
     if not np.isfinite(value_loss):
         raise DivergedError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate.")
+
+
+def refuse_idle(loop: on_policy.LoopState, stats: Callable[[Any], Mapping[str, Array]]) -> None:
+    """Say so where the whole budget went into trying tasks.
+
+    Raises:
+        ConfigError: no step was learnt from.
+    """
+    if learnt(loop) == 0:
+        tried = ", ".join(f"{name} {float(value):g}" for name, value in stats(loop.curriculum).items())
+        raise ConfigError(
+            f"the budget was spent on trying tasks, and none was learnt from ({tried}). Give a larger budget, easier "
+            "tasks, or another curriculum."
+        )
 
 
 def resumed(fresh: on_policy.LoopState, run: Run | None, tag: str) -> tuple[on_policy.LoopState, "Clock", int]:

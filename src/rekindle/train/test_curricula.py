@@ -7,19 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rekindle.agents.muesli import muesli
 from rekindle.agents.ppo import ppo
+from rekindle.core.budget import Budget
+from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.tree import flatten_arrays
 from rekindle.core.types import EnvSpec, TimeStep
+from rekindle.curriculum.base import Uniform
 from rekindle.curriculum.noop import NoOpFilter
 from rekindle.curriculum.plr import PLR
 from rekindle.train import on_policy
+from rekindle.train.loop import Plan, train
 from rekindle.train.worlds import Solo
 
 STEPS, NOOP = 4, 2
 AGENT = ppo.make(
     ppo.Config(num_envs=8, rollout_length=STEPS, minibatches=2, epochs=1, hidden=8, width=8, memory="none")
 )
+MUESLI = muesli.make(muesli.Config(num_envs=8, rollout_length=STEPS, minibatches=2, hidden=8, width=8, unroll=2, bins=11,
+                                   memory="none"))  # fmt: skip
 POOL = jnp.arange(64)
 
 
@@ -83,3 +90,26 @@ def test_the_filter_accepts_what_pays_now_and_then_and_drops_it_after_its_episod
     assert (numbers[numbers >= 0] % 2 == 1).all() and float(states[-1].curriculum.tried) > 8 * 120 / 8 / 2
     spells = [len(list(same)) for row in range(8) for number, same in groupby(numbers[:, row]) if number >= 0]
     assert len(np.unique(numbers[numbers >= 0])) > 8 and len(spells) > 12
+
+
+def test_a_budget_that_ends_before_anything_is_learnt_is_an_error():
+    plan = Plan(Budget(env_steps=16 * STEPS), chunk_updates=1)
+    with pytest.raises(ConfigError, match=r"none was learnt from \(archive 14, .*Give a larger budget"):
+        train(AGENT, Solo(Paying()), PLRS, lambda share: POOL, jax.random.key(0), plan)
+
+
+@pytest.mark.parametrize("agent", [AGENT, MUESLI], ids=["ppo", "muesli"])
+def test_a_rollout_that_is_not_learnt_from_changes_nothing(agent):
+    """Minibatches of such rows only would otherwise move weights by the optimiser's momentum."""
+    worlds = Solo(Paying())
+    tasks = Uniform(lambda key, pool: {"number": pool[jax.random.randint(key, (), 0, 64)]}, 8)
+    loop = on_policy.make_start(agent, worlds, tasks)(POOL, jax.random.key(0), None)
+    proposal = tasks.propose(jax.random.key(1), (), POOL)
+    _, rollout = jax.jit(lambda loop: on_policy.collect(agent, worlds, proposal, jax.random.key(2), loop))(loop)
+    update = jax.jit(lambda state, rollout: agent.update(jax.random.key(3), state, rollout).state)
+    state = update(loop.agent, rollout)  # momentum
+    same = update(state, rollout._replace(learn=jnp.zeros_like(rollout.learn)))
+    before, after, further = (flatten_arrays(x) for x in (state, same, update(state, rollout)))
+    before.pop("updates", None)  # counted either way
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert not all(np.array_equal(before[name], further[name]) for name in before)

@@ -135,6 +135,25 @@ def test_rows_play_beside_the_copy_of_their_group(loop):
     assert len({int(s[row]) for s in seen for row in (0, 4)}) > 1
 
 
+def test_a_co_player_that_takes_anothers_place_remembers_nothing():
+    config = ppo.Config(num_envs=8, rollout_length=4, minibatches=2, epochs=1, hidden=8, width=8, memory="gru")
+    worlds = Pairs(Echo(), ppo.make(config), slots=4)
+    loop = on_policy.make_start(worlds.agent, worlds, TASKS)({}, jax.random.key(0), None)
+    partners = loop.partners._replace(filled=jnp.int32(4), numbers=jnp.arange(4, dtype=jnp.int32))
+    proposal, step = TASKS.propose(jax.random.key(1), (), {}), jax.jit(worlds.step)
+    full = jax.tree.map(jnp.ones_like, loop.worlds.carry)
+
+    def memory(beside, start=False):
+        state = loop.worlds._replace(carry=full, start=jnp.full(8, start), beside=jnp.asarray(beside, jnp.int32))
+        after, _ = step(jax.random.key(2), state, jnp.zeros(8, jnp.int32), proposal, partners)
+        return np.stack([np.asarray(leaf).reshape(4, -1).sum(1) for leaf in jax.tree.leaves(after.carry)])
+
+    kept, replaced, emptied = memory([0, 1, 2, 3]), memory([0, 1, 9, 3]), memory([0, 1, 2, 3], start=True)
+    np.testing.assert_array_equal(replaced[:, [0, 1, 3]], kept[:, [0, 1, 3]])
+    np.testing.assert_array_equal(replaced[:, 2], emptied[:, 2])
+    assert (kept[:, 2] != emptied[:, 2]).any()
+
+
 def test_a_row_takes_what_its_seat_has():
     leaves = {"x": jnp.array([[1, 2], [3, 4], [5, 6]])}
     assert sit(leaves, jnp.array([1, 0, 1]))["x"].tolist() == [2, 3, 6]
