@@ -25,8 +25,9 @@ STEPS, NOOP = 4, 2
 AGENT = ppo.make(
     ppo.Config(num_envs=8, rollout_length=STEPS, minibatches=2, epochs=1, hidden=8, width=8, memory="none")
 )
-MUESLI = muesli.make(muesli.Config(num_envs=8, rollout_length=STEPS, minibatches=2, hidden=8, width=8, unroll=2, bins=11,
-                                   memory="none"))  # fmt: skip
+MUESLI = muesli.make(
+    muesli.Config(num_envs=8, rollout_length=STEPS, minibatches=2, hidden=8, width=8, unroll=2, bins=11, memory="none")
+)
 POOL = jnp.arange(64)
 
 
