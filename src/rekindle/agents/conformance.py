@@ -12,14 +12,14 @@ from jaxtyping import Array, Key
 from rekindle.core.errors import AgentContractError, CheckpointError
 from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Space
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
-from rekindle.core.types import ActOutput, Agent, EnvSpec, Obs, Rollout
+from rekindle.core.types import ActOutput, Agent, EnvSpec, Obs, Rollout, Transitions
 
 UPDATES = 8
 """Updates on one batch, after which its loss must be lower."""
 
 
 def check_agent(agent: Agent, spec: EnvSpec, *, seed: int = 0, loss: str = "value_loss") -> None:
-    """Hold an agent to its contract on random observations of a spec. Takes rollouts; give it a small config.
+    """Hold an agent to its contract on random observations of a spec; give it a small config.
 
     Checked: `init`, `act` and `update` compile once and accept vmapped keys; two seeds give different parameters and
     actions and the same seed the same; a state that is saved and loaded goes on bit for bit; the loss of a fixed batch
@@ -53,9 +53,9 @@ class _Check:
     def run(self, loss: str) -> None:
         state, other = self.init(self._key(0)), self.init(self._key(1))
         self._seeds(state, other)
-        batch = self._rollout(state)
-        self._vmapped(state, batch)
-        self._actions(state, batch)
+        see, batch = self._transitions(state) if self.agent.needs.kind == "transition" else self._rollout(state)
+        self._vmapped(see, batch)
+        self._actions(state, see)
         self._resume(state, batch)
         self._learns(state, batch, loss)
         self.init(self._key(2))
@@ -82,7 +82,18 @@ class _Check:
         _need(not _same(state, other), self, "init gives the same parameters for two keys: it does not use its key")
         _need(_finite(state), self, "init gives NaN or infinity")
 
-    def _rollout(self, state: Any) -> Rollout:
+    def _transitions(self, state: Any) -> tuple[tuple, Transitions]:
+        """A carry, observations and starts to act on, and random transitions; one terminated, one is not to count."""
+        rows = self.agent.needs.batch
+        obs, after = (_sample_obs(self._key(100 + t), self.spec, rows) for t in range(2))
+        see = (self.agent.init_carry(state, rows), obs, jnp.ones(rows, bool))
+        out: ActOutput = self.act(self._key(1000), state, *see)
+        reward, index = jax.random.normal(self._key(2), (rows,)), jnp.arange(rows, dtype=jnp.int32)
+        discount = jnp.where(index == 0, 0.0, 0.9)
+        weight = jnp.where(index == 1, 0.0, 1.0)
+        return see, Transitions(obs, out.action, reward, discount, after, (), weight, index)
+
+    def _rollout(self, state: Any) -> tuple[tuple, Rollout]:
         rows, steps = self.agent.needs.batch, self.agent.needs.length
         carry = first = self.agent.init_carry(state, rows)
         all_obs = [_sample_obs(self._key(100 + t), self.spec, rows) for t in range(steps + 1)]
@@ -98,16 +109,17 @@ class _Check:
         no = jnp.zeros_like(terminated)
         last = self.act(self._key(1000 + steps), state, carry, all_obs[-1], starts[-1]).extras
         number = jnp.full(reward.shape, -1, jnp.int32)
-        return Rollout(obs, action, reward, start, terminated, no, terminated, jnp.zeros_like(reward), extras, first,
-                       last.value, number, ~no, number)  # fmt: skip
+        batch = Rollout(obs, action, reward, start, terminated, no, terminated, jnp.zeros_like(reward), extras, first,
+                        last.value, number, ~no, number)  # fmt: skip
+        return (first, _first(obs), start[0]), batch
 
-    def _vmapped(self, state: Any, batch: Rollout) -> None:
+    def _vmapped(self, see: tuple, batch: Rollout | Transitions) -> None:
         keys = jax.random.split(self._key(3), 2)
 
         def both(key: Key[Array, ""]) -> tuple:
             init_key, act_key, update_key = jax.random.split(key, 3)
             fresh = self.agent.init(init_key, self.spec)
-            out = self.agent.act(act_key, fresh, batch.carry, _first(batch.obs), batch.start[0], explore=True)
+            out = self.agent.act(act_key, fresh, *see, explore=True)
             return fresh, out.action, self.agent.update(update_key, fresh, batch).state
 
         try:
@@ -115,8 +127,7 @@ class _Check:
         except (TypeError, ValueError) as error:
             raise AgentContractError(f"{self.agent.name} does not take vmapped keys: {error}") from error
 
-    def _actions(self, state: Any, batch: Rollout) -> None:
-        see = (batch.carry, _first(batch.obs), batch.start[0])
+    def _actions(self, state: Any, see: tuple) -> None:
         outs: list[ActOutput] = [self.act(self._key(4 + i), state, *see) for i in range(4)]
         again: ActOutput = self.act(self._key(4), state, *see)
         _need(_same(outs[0], again), self, "act gives two actions for one key: it keeps state of its own")
@@ -125,7 +136,7 @@ class _Check:
         greedy = [self.agent.policy(state).act(self._key(8 + i), *see, explore=False).action for i in range(2)]
         _need(_same(*greedy), self, "act without exploration depends on its key: it must be greedy")
 
-    def _resume(self, state: Any, batch: Rollout) -> None:
+    def _resume(self, state: Any, batch: Rollout | Transitions) -> None:
         once = self.update(self._key(10), state, batch).state
         try:
             loaded = unflatten_arrays(self.init(self._key(11)), flatten_arrays(once), where="the saved state")
@@ -136,7 +147,7 @@ class _Check:
         message = "a state that was saved and loaded goes on differently: part of what learning needs is not in it"
         _need(_same(straight, resumed), self, message)
 
-    def _learns(self, state: Any, batch: Rollout, loss: str) -> None:
+    def _learns(self, state: Any, batch: Rollout | Transitions, loss: str) -> None:
         losses = []
         for i in range(UPDATES):
             result = self.update(self._key(20 + i), state, batch)

@@ -11,7 +11,8 @@ from rekindle.envs import registry as envs
 
 FLAT = EnvSpec("test/flat", 1, {"x": Box((3,), -1, 1), "n": Discrete(3)}, Discrete(3))
 TINY = {"num_envs": 4, "minibatches": 2, "rollout_length": 5, "hidden": 8, "width": 8, "epochs": 1}
-SMALL = {"ppo": TINY, "muesli": {**TINY, "bins": 11, "unroll": 2}}
+VALUED = {"batch": 8, "width": 8, "capacity": 64}
+SMALL = {"ppo": TINY, "muesli": {**TINY, "bins": 11, "unroll": 2}, "dqn": VALUED, "rainbow": {**VALUED, "atoms": 11}}
 
 
 def small(name: str = "ppo", **settings):
@@ -34,6 +35,19 @@ def test_conforms(name, env):
 @pytest.mark.parametrize("memory", ["transformer-xl"])
 def test_other_memories_conform(memory):
     check_agent(small(memory=memory, slots=3, heads=2), FLAT)
+
+
+@pytest.mark.parametrize("part", ["noisy", "dueling", "double"])
+def test_the_parts_of_rainbow_conform(part):
+    check_agent(small("rainbow", **{part: True}), FLAT)
+
+
+PICTURE = EnvSpec("test/picture", 1, {"x": Box((10, 10, 2), 0, 1, "uint8")}, Discrete(3))
+
+
+@pytest.mark.parametrize("name", ["dqn", "rainbow"])
+def test_agents_that_see_pictures_conform(name):
+    check_agent(small(name, network="residual"), PICTURE)
 
 
 GOOD = small()

@@ -37,10 +37,12 @@ class Live:
             self.curve.append(float(now.metrics[self.score]))
         elif not self.curve and "trial/success" in now.metrics:
             self.curve = []
-        reward = now.metrics.get("trial/reward", 0.0)
+        reward = f"reward {now.metrics.get('trial/reward', 0.0):.2f}/trial"
+        if "episode/return" in now.metrics:
+            reward = f"return {now.metrics['episode/return']:.2f}/episode"
         score = f"score {self.curve[-1]:.3f} {spark(self.curve)} " if self.curve else ""
         text = (
-            f"{strategy} {score}reward {reward:.2f}/trial, {now.env_steps:,} steps, "
+            f"{strategy} {score}{reward}, {now.env_steps:,} steps, "
             f"{now.steps_per_s:,.0f} steps/s, {now.share:.0%}, {now.eta_s:.0f} s left"
         )
         if self.moving:

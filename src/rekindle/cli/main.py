@@ -34,6 +34,7 @@ class Verb(NamedTuple):
 VERBS = {
     "master": Verb("rekindle.cli.master", "Give it a goal in words; get an agent that reaches it."),
     "train": Verb("rekindle.cli.train", "Train an agent from scratch on an environment."),
+    "reincarnate": Verb("rekindle.cli.reincarnate", "Make a new agent from any teacher, then wean it."),
     "resume": Verb("rekindle.cli.resume", "Go on with a run that was interrupted."),
     "evaluate": Verb("rekindle.cli.evaluate", "Score an agent on tasks it has never seen."),
     "library": Verb(

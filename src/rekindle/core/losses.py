@@ -26,3 +26,9 @@ def clipped_value_error(
 def masked_mean(x: Float[Array, "*axes"], mask: Bool[Array, "*axes"]) -> Float[Array, ""]:
     """Mean of the entries where the mask is set; 0 where it is set nowhere."""
     return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask.astype(jnp.float32)), 1.0)
+
+
+def huber(error: Float[Array, ""]) -> Float[Array, ""]:
+    """e^2 / 2 up to |e| = 1, then |e| - 1/2. Source: Huber 1964."""
+    size = jnp.abs(error)
+    return jnp.where(size <= 1.0, 0.5 * error**2, size - 0.5)

@@ -51,6 +51,11 @@ def only_if(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+def own(tree: PyTree) -> PyTree:
+    """The tree with a buffer of its own for every array, as donation demands."""
+    return jax.tree.map(lambda x: jnp.copy(x) if _is_array(x) else x, tree)
+
+
 def describe(array: Any) -> str:
     """An array's dtype and shape as text: `float32[96, 32]`."""
     return f"{np.dtype(array.dtype).name}{list(array.shape)}"

@@ -44,6 +44,10 @@ class EnvSpec:
     players: int = 1
     kind: Literal["jax", "host"] = "jax"
 
+    def __hash__(self) -> int:
+        """By name and version, since a dictionary has no hash."""
+        return hash((self.id, self.version))
+
     def to_json(self) -> dict[str, Any]:
         """As JSON data; `from_json` inverts it exactly."""
         return {
@@ -116,8 +120,18 @@ class Data:
     """Rows: worlds side by side for rollouts, samples otherwise."""
     n_step: int = 1
     warmup: int = 0
-    """Environment steps of random data before the first update."""
+    """Environment steps before the first update."""
     updates_per_step: float = 1.0
+    rows: int = 1
+    """Worlds side by side, for agents that learn from a replay."""
+    capacity: int = 0
+    """Transitions that the replay keeps, over all worlds."""
+    gamma: float = 0.99
+    """Discount of n-step returns."""
+    reward_clip: float = 0.0
+    """Rewards are cut off at plus and minus this before they are learnt from; 0 leaves them as they are."""
+    prioritised: bool = False
+    """Whether samples are drawn in proportion to the priorities that an update returns."""
 
 
 class Proposal(NamedTuple):
@@ -187,6 +201,19 @@ class Transitions(NamedTuple):
     """Where it lies in the replay."""
 
 
+class Guidance(NamedTuple):
+    """What somebody else adds to an update of an agent that learns action values: a teacher, or the data."""
+
+    loss: Callable[[Float[Array, "B A"], Transitions], Float[Array, " B"]]
+    """From action values of the observations, and the batch, to a loss of each sample."""
+    weight: Float[Array, ""] | float
+    """Of that loss."""
+    own: Float[Array, ""] | float
+    """Weight of the agent's own loss."""
+    learning_rate: Float[Array, ""] | float
+    """In place of the agent's."""
+
+
 class Update(NamedTuple):
     """The state after an update, what to log, and new priorities for a prioritised replay (or None)."""
 
@@ -208,3 +235,7 @@ class Agent(NamedTuple):
     policy: Callable[[Any], Policy]
     refresh: Callable[[Any, PyTree], PyTree] = lambda state, carry: carry
     """Called as `refresh(state, carry)` after an update: what in a memory follows from the weights, computed anew."""
+    lived: Callable[[Any, int], Any] = lambda state, steps: state
+    """Called as `lived(state, steps)` when so many steps were acted (or learnt from without acting): its clock."""
+    restart: Callable[..., Any] = lambda state, *, optimiser: state
+    """Called as `restart(state, optimiser=...)` where a phase of learning begins: targets follow, optimisers forget."""

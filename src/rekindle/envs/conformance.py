@@ -60,7 +60,7 @@ def check_env(made: Made, params: PyTree, *, rows: int = 6, seed: int = 0, max_s
     walker = _Walker(made.env, length, seed)
     walk = walker(tasks)
     _spec_holds(spec, walk)
-    _trials_hold(spec, tasks, walk)
+    (_trials_hold if isinstance(made.env, Trials) else _episodes_hold)(spec, tasks, walk)
     _final_obs_holds(spec, walk, walker(tasks._replace(trial_length=tasks.trial_length + 1)))
     _limits_hold(made, length, seed, tasks)
     _rows_hold(spec, walker, tasks, walk)
@@ -101,8 +101,10 @@ class _Walker:
 
 
 def _actions(spec: EnvSpec, key: Array, axes: tuple[int, ...]) -> Array:
-    assert isinstance(spec.action, Discrete)
     players = () if spec.players == 1 else (spec.players,)
+    if isinstance(spec.action, Box):
+        return jax.random.uniform(key, (*axes, *players, *spec.action.shape), minval=-1.0)
+    assert isinstance(spec.action, Discrete)
     return jax.random.randint(key, (*axes, *players), 0, spec.action.n, jnp.int32)
 
 
@@ -189,6 +191,18 @@ def _trials_hold(spec: EnvSpec, tasks: PyTree, walk: Walk) -> None:
         _need(terminated.tolist() == expected, spec, f"terminated at {terminated.tolist()}, not {expected}; {message}")
 
 
+def _episodes_hold(spec: EnvSpec, tasks: PyTree, walk: Walk) -> None:
+    """Without trials: an episode ends once, and its time limit, which the agent is not told, is `truncated` only."""
+    alive, seen = walk.alive(), walk.steps
+    both = seen.terminated & seen.truncated
+    _at(~both | ~alive, spec, "it is `terminated` and `truncated` at once; what terminated has no time limit any more")
+    ended = seen.terminated | seen.truncated
+    _at((seen.trial_end == ended) | ~alive, spec, "`trial_end` must be set where the episode ends, and only there")
+    steps, limit = np.arange(len(alive))[:, None], np.asarray(tasks.trial_length, int)[None]
+    _at((steps <= limit) | ~alive, spec, "the episode ignores its limit, params.trial_length")
+    _at(~seen.truncated | (steps >= limit) | ~alive, spec, "it is `truncated` before its limit, params.trial_length")
+
+
 def _final_obs_holds(spec: EnvSpec, walk: Walk, longer: Walk) -> None:
     """At the end of a first trial, compare with a walk whose limit is a step longer; elsewhere, with `obs`."""
     seen, on = walk.steps, longer.steps
@@ -204,9 +218,7 @@ def _final_obs_holds(spec: EnvSpec, walk: Walk, longer: Walk) -> None:
 
 def _limits_hold(made: Made, length: int, seed: int, tasks: PyTree) -> None:
     """The world inside the trials must say `truncated` where its clock ran out, not `terminated`."""
-    if not isinstance(made.env, Trials):
-        return
-    walker = _Walker(made.env.env, length, seed)
+    walker = _Walker(made.env.env if isinstance(made.env, Trials) else made.env, length, seed)
     short, longer = walker(tasks), walker(tasks._replace(trial_length=tasks.trial_length + 1))
     moved = short.steps.terminated & ~longer.steps.terminated & short.alive() & longer.alive()
     message = "with one step more it does not. A time limit is `truncated`; else what follows is learnt to be worthless"

@@ -1,14 +1,16 @@
 """Environments by id. Every folder of worlds lists its ids in `spec.py`; nothing is imported before it is asked for.
 
 `spec.py` holds `ENVS: dict[str, str]`, from an id such as `xland/f0-v1` to the place `module:factory` of a function
-`factory(id, **options) -> Made`. It imports nothing heavy.
+`factory(id, **options) -> Made`; a folder that opens another library's worlds also holds `OPEN: dict[str, str]`, from
+the beginning of its ids, such as `gymnax/`, to such a place. It imports nothing heavy.
 """
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from rekindle import envs
@@ -43,23 +45,31 @@ def make(id: str, **options: Any) -> Made:
     """
     known = ids()
     id = resolve(id, known)
-    module, _, factory = known[id].partition(":")
+    place = known[id] if id in known else next(place for prefix, place in opened().items() if id.startswith(prefix))
+    module, _, factory = place.partition(":")
     return getattr(import_module(module), factory)(id, **options)
 
 
 def ids() -> dict[str, str]:
     """All ids, each with the place of its factory."""
-    known: dict[str, str] = {}
+    return {id: place for spec in _specs() for id, place in spec.ENVS.items()}
+
+
+def opened() -> dict[str, str]:
+    """How the ids of other libraries' worlds begin, each with the place of its factory."""
+    return {prefix: place for spec in _specs() for prefix, place in getattr(spec, "OPEN", {}).items()}
+
+
+def _specs() -> Iterator[ModuleType]:
     for folder in pkgutil.iter_modules(envs.__path__, prefix=f"{envs.__name__}."):
         if folder.ispkg and find_spec(f"{folder.name}.spec"):
-            known.update(import_module(f"{folder.name}.spec").ENVS)
-    return known
+            yield import_module(f"{folder.name}.spec")
 
 
 def resolve(id: str, known: Iterable[str]) -> str:
     """The full id of a known environment, with the newest version where `id` names none."""
     known = list(known)
-    if id in known:
+    if id in known or any(id.startswith(prefix) for prefix in opened()):
         return id
     versions = [name for name in known if re.fullmatch(re.escape(id) + r"-v\d+", name)]
     if not versions:

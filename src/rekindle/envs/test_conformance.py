@@ -17,7 +17,7 @@ from rekindle.envs.probe.probe import Task
 from rekindle.envs.registry import Made
 from rekindle.envs.wrappers import Trials
 
-CHEAP = {"xland": {"worlds": 4, "games": 8}, "probe": {}, "minigrid": {"count": 8, "trial_length": 20}}
+CHEAP = {"xland": {"worlds": 4, "games": 8}, "probe": {}, "minigrid": {"count": 8, "trial_length": 20}, "minatar": {}}
 SHIPPED = ("xland/f0t-v1",)
 SAME = {f"xland/doors-{n}-v1" for n in range(3, 9)} | {
     f"xland/{name}-v1" for name in ("f0", "f0-visible", "f0-diluted", "f1", "c2-f1")

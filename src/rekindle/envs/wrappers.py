@@ -175,6 +175,44 @@ class Stream:
         return {**obs, "prev_action": action.astype(jnp.int32), "prev_reward": reward}
 
 
+class StickyState(NamedTuple):
+    """The inner state and the action that was played last."""
+
+    inner: Any
+    last: Array
+
+
+@dataclass(frozen=True)
+class Sticky:
+    """With a fixed probability the last action is played once more, whatever is asked for; at first action 0.
+
+    Source: Machado et al. 2018 (1709.06009), section 5.3.
+    """
+
+    env: Env
+    probability: float
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Unchanged."""
+        return self.env.spec
+
+    def reset(self, key: Key[Array, ""], params: Any) -> tuple[StickyState, TimeStep]:
+        """The inner one."""
+        inner, first = self.env.reset(key, params)
+        assert isinstance(self.spec.action, Discrete)
+        return StickyState(inner, jnp.zeros((), self.spec.action.dtype)), first
+
+    def step(self, key: Key[Array, ""], state: StickyState, action: Array, params: Any) -> tuple[StickyState, TimeStep]:
+        """Step with the action that is played."""
+        stick_key, step_key = jax.random.split(key)
+        played = jnp.where(
+            jax.random.bernoulli(stick_key, self.probability), state.last, action.astype(state.last.dtype)
+        )
+        inner, now = self.env.step(step_key, state.inner, played, params)
+        return StickyState(inner, played), now
+
+
 class AutoResetState(NamedTuple):
     """The inner state and the task it is in."""
 

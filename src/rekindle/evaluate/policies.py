@@ -70,3 +70,26 @@ class ForgetfulPolicy(eqx.Module):
             "prev_action": jnp.where(first, self.no_action, obs["prev_action"]),
         }
         return self.policy.act(key, carry, {**obs, **blank}, start | first, explore=explore)
+
+
+class Wandering(eqx.Module):
+    """Another policy, greedy but for a share of random actions, as value agents are evaluated on Atari."""
+
+    policy: Any
+    share: float = eqx.field(static=True)
+    num_actions: int = eqx.field(static=True)
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """The other policy's."""
+        return self.policy.init_carry(batch_size)
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """The other policy's greedy action, or now and then any."""
+        del explore
+        act_key, coin_key, action_key = jax.random.split(key, 3)
+        out = self.policy.act(act_key, carry, obs, start, explore=False)
+        anything = jax.random.randint(action_key, out.action.shape, 0, self.num_actions, out.action.dtype)
+        strays = jax.random.bernoulli(coin_key, self.share, out.action.shape)
+        return out._replace(action=jnp.where(strays, anything, out.action))

@@ -9,7 +9,7 @@ def trace(rule, scores, steps):
     m, seen = 1.0, []
     for score, at in zip(scores, steps, strict=True):
         m = rule.after(m, score, at)
-        seen.append(pytest.approx(m))
+        seen.append(pytest.approx(float(m)))
     return seen
 
 

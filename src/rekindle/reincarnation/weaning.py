@@ -5,12 +5,17 @@ begins at 1, is recomputed after every online evaluation, and stays at 0 once it
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from rekindle.core.errors import ConfigError
 
+Number = Float[Array, ""] | Int[Array, ""] | float | int
 
-def normalised(score: float, *, random: float, teacher: float) -> float:
+
+def normalised(score: Number, *, random: float, teacher: float) -> Number:
     """(G - G_random) / (G_T - G_random): 0 plays at random, 1 is as good as the teacher.
 
     Raises:
@@ -24,11 +29,12 @@ def normalised(score: float, *, random: float, teacher: float) -> float:
     return (score - random) / (teacher - random + 1e-8)
 
 
+@runtime_checkable
 class Weaning(Protocol):
     """A rule for the multiplier."""
 
-    def after(self, multiplier: float, score: float, online_steps: int) -> float:
-        """The multiplier after an iteration with this normalised score, and so many online steps in all."""
+    def after(self, multiplier: Number, score: Number, online_steps: Number) -> Number:
+        """The multiplier after an iteration with this normalised score, and so many online steps in all. For jit."""
         ...
 
 
@@ -38,9 +44,10 @@ class Ratio:
 
     cut: int
 
-    def after(self, multiplier: float, score: float, online_steps: int) -> float:
+    def after(self, multiplier: Number, score: Number, online_steps: Number) -> Number:
         """See Weaning."""
-        return 0.0 if multiplier <= 0 or online_steps > self.cut else max(1.0 - score, 0.0)
+        silent = (multiplier <= 0) | (online_steps > self.cut)
+        return jnp.where(silent, 0.0, jnp.maximum(1.0 - score, 0.0))
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,9 @@ class Linear:
 
     cut: int
 
-    def after(self, multiplier: float, score: float, online_steps: int) -> float:
+    def after(self, multiplier: Number, score: Number, online_steps: Number) -> Number:
         """See Weaning."""
-        return 0.0 if multiplier <= 0 else max(1.0 - online_steps / self.cut, 0.0)
+        return jnp.where(multiplier <= 0, 0.0, jnp.maximum(1.0 - online_steps / self.cut, 0.0))
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,11 @@ class HardCut:
 
     cut: int
 
-    def after(self, multiplier: float, score: float, online_steps: int) -> float:
+    def after(self, multiplier: Number, score: Number, online_steps: Number) -> Number:
         """See Weaning."""
-        return 0.0 if multiplier <= 0 or online_steps > self.cut else 1.0
+        return jnp.where((multiplier <= 0) | (online_steps > self.cut), 0.0, 1.0)
 
 
-def step_size(multiplier: float, *, guided: float, alone: float) -> float:
+def step_size(multiplier: Number, *, guided: float, alone: float) -> Number:
     """M times the step size with a teacher and 1 - m times that without."""
     return multiplier * guided + (1.0 - multiplier) * alone

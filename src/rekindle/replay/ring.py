@@ -5,10 +5,12 @@ limit is therefore unknown, and an n-step return that meets one ends before it, 
 acted on; the step that met the limit is itself never learnt from. Where an episode terminated, nothing follows.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.types import Obs, Transitions
@@ -62,18 +64,47 @@ def add(ring: Ring, step: Step) -> Ring:
     return Ring(steps, ring.added + 1)
 
 
-def sample(key: Key[Array, ""], ring: Ring, batch: int, *, n: int, gamma: float) -> Transitions:
+def unlabelled(ring: Ring) -> Ring:
+    """The same steps without labels."""
+    return ring._replace(steps=ring.steps._replace(labels=()))
+
+
+def unrolled(ring: Ring) -> Step:
+    """The steps that are there, the oldest first. Not for jit."""
+    filled = int(ring.filled)
+    order = (int(ring.added) - filled + jnp.arange(filled)) % ring.slots
+    return jax.tree.map(lambda x: x[order], ring.steps)
+
+
+def to_arrays(ring: Ring) -> dict[str, Any]:
+    """Its steps, the oldest first, as `library.dataset` keeps them."""
+    steps = unrolled(ring)
+    arrays = {f"obs.{name}": x for name, x in steps.obs.items()}
+    arrays |= {name: getattr(steps, name) for name in ("action", "reward", "terminated", "truncated")}
+    arrays |= {} if isinstance(steps.labels, tuple) else {"labels": steps.labels}
+    return {name: np.asarray(x) for name, x in arrays.items()}
+
+
+def from_arrays(arrays: Mapping[str, Any]) -> Ring:
+    """A full ring of the steps of a dataset."""
+    obs = {name.removeprefix("obs."): jnp.asarray(x) for name, x in arrays.items() if name.startswith("obs.")}
+    flags = (jnp.asarray(arrays[name]) for name in ("action", "reward", "terminated", "truncated"))
+    labels = jnp.asarray(arrays["labels"]) if "labels" in arrays else ()
+    return Ring(Step(obs, *flags, labels), jnp.int32(arrays["reward"].shape[0]))
+
+
+def sample(key: Key[Array, ""], ring: Ring, batch: int, *, n: int, gamma: float, clip: float = 0.0) -> Transitions:
     """Uniform over the steps that n others follow; those that met a time limit have weight 0.
 
-    The ring has to hold more than n slices.
+    The ring has to hold more than n slices. Rewards are cut off at +-clip, if that is not 0.
     """
     slice_key, row_key = jax.random.split(key)
     number = ring.added - ring.filled + jax.random.randint(slice_key, (batch,), 0, ring.filled - n)
     row = jax.random.randint(row_key, (batch,), 0, ring.rows)
-    return gather(ring, (number % ring.slots) * ring.rows + row, n=n, gamma=gamma)
+    return gather(ring, (number % ring.slots) * ring.rows + row, n=n, gamma=gamma, clip=clip)
 
 
-def gather(ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float) -> Transitions:
+def gather(ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float, clip: float = 0.0) -> Transitions:
     """The transitions that begin at places `slot * B + row`; n steps have to follow each."""
     slot, row = index // ring.rows, index % ring.rows
     total, discount = jnp.zeros(index.shape), jnp.ones(index.shape)
@@ -83,7 +114,9 @@ def gather(ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float) -> Tr
         cut = ring.steps.truncated[at, row] & (i > 0)
         after = jnp.where(going, at, after)
         going = going & ~cut
-        total = total + jnp.where(going, discount * ring.steps.reward[at, row], 0.0)
+        reward = ring.steps.reward[at, row]
+        reward = jnp.clip(reward, -clip, clip) if clip else reward
+        total = total + jnp.where(going, discount * reward, 0.0)
         ended = ring.steps.terminated[at, row]
         discount = jnp.where(going, jnp.where(ended, 0.0, discount * gamma), discount)
         after = jnp.where(going, (at + 1) % ring.slots, after)

@@ -17,6 +17,7 @@ from rekindle.envs.xland import pools
 from rekindle.library.run import Run
 from rekindle.strategies.base import PRACTICE_REPETITIONS, SHORT_TASKS, Account, Attempt, Situation, Verdict, judge
 from rekindle.train.loop import Plan, Progress, train
+from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Solo
 
 EXAM_SHARE = 0.08
@@ -73,9 +74,9 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         now.show(name, progress)
 
     tasks = Uniform(draw, agent.needs.batch)
-    trained = train(agent, Solo(now.env), tasks, lambda share: pool, now.key, plan(budget, now), run=now.run,
-                    state=state, evaluate=exam, show=watch, stop=enough,
-                    note=lambda: {"account": now.account.env_steps}, tag=name)  # fmt: skip
+    engine = OnPolicy(agent, Solo(now.env), tasks, lambda share: pool)
+    trained = train(engine, now.key, plan(budget, now), run=now.run, state=state, evaluate=exam, show=watch,
+                    stop=enough, note=lambda: {"account": now.account.env_steps}, tag=name)  # fmt: skip
     book(trained.env_steps)
     verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
     policy = agent.policy(trained.state)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,12 +14,9 @@ from jaxtyping import Array, Key, PyTree
 
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError, DivergedError
-from rekindle.core.tree import flatten_arrays, unflatten_arrays
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Policy
-from rekindle.curriculum.base import Curriculum
 from rekindle.library.run import Run
-from rekindle.train import on_policy
-from rekindle.train.worlds import Worlds
 
 Source = Callable[[float], PyTree]
 """From the share of the budget that is spent, in [0, 1], to the environment's params: pools, mixtures, ramps."""
@@ -66,13 +63,55 @@ class Trained(NamedTuple):
     env_steps: int
     wall_s: float
     status: Literal["done", "interrupted", "stopped"]
+    loop: Any
+    """Everything as it was then, such as a replay."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What is looped: acting and learning in chunks, on policy or off. Pure but for what it compiles."""
+
+    @property
+    def agent(self) -> Agent:
+        """What learns."""
+        ...
+
+    @property
+    def steps_per_update(self) -> int:
+        """By which the steps grow with every update of a chunk (or tick, where a replay is learnt from)."""
+        ...
+
+    def begin(self, key: Key[Array, ""], state: Any) -> Any:
+        """The loop's state at first; `state` is the agent's, or None for fresh weights."""
+        ...
+
+    def chunk(self, loop: Any, updates: int, share: float) -> tuple[Any, Any]:
+        """So many updates, at this share of the budget, and the metrics' means; `loop`'s memory is taken over."""
+        ...
+
+    def steps(self, loop: Any) -> int:
+        """Environment steps so far; where no environment is acted in, updates."""
+        ...
+
+    def learnt(self, loop: Any) -> int:
+        """Those that were learnt from."""
+        ...
+
+    def drain(self, loop: Any) -> tuple[Any, dict[str, float]]:
+        """Read what was counted since the last time, and count anew."""
+        ...
+
+    def trouble(self, loop: Any) -> str:
+        """Why nothing will ever be learnt, in a sentence; empty while all is well."""
+        ...
+
+    def hear(self, loop: Any, values: Mapping[str, float]) -> Any:
+        """The state after an evaluation."""
+        ...
 
 
 def train(
-    agent: Agent,
-    worlds: Worlds,
-    curriculum: Curriculum,
-    source: Source,
+    engine: Engine,
     key: Key[Array, ""],
     plan: Plan,
     *,
@@ -83,39 +122,38 @@ def train(
     stop: Callable[[Mapping[str, float]], bool] | None = None,
     note: Callable[[], Mapping[str, int]] = dict,
     tag: str = "",
+    offset: int = 0,
 ) -> Trained:
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
     A budget in steps counts all environment steps, learnt from or not. With a run, metrics go to its folder and it
     resumes from its last checkpoint: exactly, where the budget is in steps.
-    A run that holds several trainings tells their checkpoints and metrics apart by `tag`.
+    A run that holds several trainings tells their checkpoints and metrics apart by `tag`, and counts on from `offset`.
     `note()` is kept with every checkpoint. `state` starts from a trained agent. After Ctrl-C the chunk is finished and
     saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
-    fresh = on_policy.make_start(agent, worlds, curriculum)(source(0.0), start_key, state)
-    loop, clock, evaluations = resumed(fresh, run, tag)
-    chunk = on_policy.make_chunk(agent, worlds, curriculum, updates=plan.chunk_updates)
-    per_update = curriculum.rows * agent.needs.length
-    env_steps, stats = int(loop.updates) * per_update, jax.jit(curriculum.stats)
+    agent = engine.agent
+    loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
+    env_steps = engine.steps(loop)
     status: Literal["done", "interrupted", "stopped"] = "done"
     with stop_requests() as asked:
-        while (share := spent(plan.budget, env_steps, clock.seconds(), learnt(loop))) < 1.0:
+        while (share := spent(plan.budget, env_steps, clock.seconds(), engine.learnt(loop))) < 1.0:
             before = time.monotonic()
-            loop, metrics = chunk(loop, source(share))
-            loop, values = on_policy.drain(loop)
-            rate = plan.chunk_updates * per_update / (time.monotonic() - before)
-            env_steps = int(loop.updates) * per_update
-            share = spent(plan.budget, env_steps, clock.seconds(), learnt(loop))
-            values |= named(agent.name, metrics._asdict()) | named("curriculum", stats(loop.curriculum))
-            values |= {"time/env_steps_per_s": rate, "time/budget_share": share, "time/learner_steps": learnt(loop)}
-            refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), curriculum.trouble(loop.curriculum), env_steps)
+            loop, metrics = engine.chunk(loop, plan.chunk_updates, share)
+            loop, values = engine.drain(loop)
+            rate = plan.chunk_updates * engine.steps_per_update / (time.monotonic() - before)
+            env_steps, learnt = engine.steps(loop), engine.learnt(loop)
+            share = spent(plan.budget, env_steps, clock.seconds(), learnt)
+            values |= named(agent.name, metrics._asdict())
+            values |= {"time/env_steps_per_s": rate, "time/budget_share": share, "time/learner_steps": learnt}
+            refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), engine.trouble(loop), env_steps)
             if evaluate is not None and plan.is_due(evaluations, env_steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
-                values |= dict(evaluate(agent.policy(loop.agent), env_steps, stream))
-                evaluations += 1
+                found = dict(evaluate(agent.policy(loop.agent), env_steps, stream))
+                loop, values, evaluations = engine.hear(loop, found), values | found, evaluations + 1
             if run is not None:
-                run.log(env_steps, values | ({"tag": tag} if tag else {}))
+                run.log(offset + env_steps, values | ({"tag": tag} if tag else {}))
             if show is not None:
                 show(Progress(env_steps, share, rate, clock.eta(share), values))
             finished = stop is not None and stop(values)
@@ -124,12 +162,12 @@ def train(
             if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds)):
                 meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": env_steps, "tag": tag}
                 meta |= note()
-                run.save_checkpoint(env_steps, flatten_arrays(loop), meta)
+                run.save_checkpoint(offset + env_steps, flatten_arrays(loop), meta)
             if over:
                 break
     if status == "done":
-        refuse_idle(loop, stats)
-    return Trained(loop.agent, env_steps, clock.seconds(), status)
+        refuse_idle(engine, loop)
+    return Trained(loop.agent, env_steps, clock.seconds(), status, loop)
 
 
 def named(group: str, values: Mapping[str, Any]) -> dict[str, float]:
@@ -150,21 +188,22 @@ def refuse_hopeless(value_loss: float, trouble: str, env_steps: int) -> None:
         raise DivergedError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate.")
 
 
-def refuse_idle(loop: on_policy.LoopState, stats: Callable[[Any], Mapping[str, Array]]) -> None:
+def refuse_idle(engine: Engine, loop: Any) -> None:
     """Say so where the whole budget went into trying tasks.
 
     Raises:
         ConfigError: no step was learnt from.
     """
-    if learnt(loop) == 0:
-        tried = ", ".join(f"{name} {float(value):g}" for name, value in stats(loop.curriculum).items())
+    if engine.learnt(loop) == 0:
+        tried = ", ".join(f"{name.partition('/')[2]} {value:g}" for name, value in engine.drain(loop)[1].items()
+                          if name.startswith("curriculum/"))  # fmt: skip
         raise ConfigError(
-            f"the budget was spent on trying tasks, and none was learnt from ({tried}). Give a larger budget, easier "
-            "tasks, or another curriculum."
+            f"the budget was spent on trying{f' ({tried})' if tried else ''}, and nothing was learnt from. Give a "
+            "larger budget, easier tasks, or another curriculum."
         )
 
 
-def resumed(fresh: on_policy.LoopState, run: Run | None, tag: str) -> tuple[on_policy.LoopState, "Clock", int]:
+def resumed(fresh: Any, run: Run | None, tag: str) -> tuple[Any, "Clock", int]:
     """State, clock and number of evaluations of the run's last checkpoint; of a beginning, where this tag has none."""
     clock = Clock()
     saved = None if run is None else run.latest_checkpoint()
@@ -172,7 +211,7 @@ def resumed(fresh: on_policy.LoopState, run: Run | None, tag: str) -> tuple[on_p
         return fresh, clock, 0
     _, arrays, meta = saved
     clock.before = float(meta["wall_s"])
-    return on_policy.own(unflatten_arrays(fresh, arrays, where="the checkpoint")), clock, int(meta["evaluations"])
+    return own(unflatten_arrays(fresh, arrays, where="the checkpoint")), clock, int(meta["evaluations"])
 
 
 class Clock:
@@ -197,11 +236,6 @@ class Clock:
         if due:
             self.saved = time.monotonic()
         return due
-
-
-def learnt(loop: on_policy.LoopState) -> int:
-    """Environment steps that were learnt from."""
-    return round(float(loop.learnt) * 1000)
 
 
 def spent(budget: Budget, env_steps: int, seconds: float, learnt_steps: int) -> float:

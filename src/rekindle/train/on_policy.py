@@ -4,14 +4,16 @@
 What surrounds it (progress, evaluation, checkpoints, Ctrl-C) is in `loop.py`.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
+from rekindle.core.tree import own
 from rekindle.core.types import Agent, Obs, Proposal, Rollout, TimeStep, given
 from rekindle.curriculum.base import Curriculum
 from rekindle.train.worlds import Worlds
@@ -76,11 +78,6 @@ def make_start(
 ) -> Callable[[PyTree, Key[Array, ""], Any], LoopState]:
     """`start` compiled as one program, from source, key and state; hundreds of small ones take ten times as long."""
     return jax.jit(lambda source, key, state: start(agent, worlds, curriculum, source, key, state=state))
-
-
-def own(loop: LoopState) -> LoopState:
-    """Give every leaf a buffer of its own, as donation demands."""
-    return jax.tree.map(jnp.copy, loop)
 
 
 def collect(
@@ -165,6 +162,61 @@ def chunk(
 
     loop, (metrics, done) = jax.lax.scan(one, loop, None, length=updates)
     return loop, jax.tree.map(lambda x: jnp.sum(x) / jnp.maximum(jnp.sum(done), 1), metrics)
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """The engine that `loop.train` drives."""
+
+    agent: Agent
+    worlds: Worlds
+    curriculum: Curriculum
+    source: Callable[[float], PyTree]
+    """From the share of the budget that is spent, in [0, 1], to what tasks are drawn from."""
+
+    @property
+    def steps_per_update(self) -> int:
+        """A rollout of all rows."""
+        return self.curriculum.rows * self.agent.needs.length
+
+    def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
+        """See Engine."""
+        return own(make_start(self.agent, self.worlds, self.curriculum)(self.source(0.0), key, state))
+
+    def chunk(self, loop: LoopState, updates: int, share: float) -> tuple[LoopState, Any]:
+        """See Engine."""
+        return self._compiled(updates)(loop, self.source(share))
+
+    def steps(self, loop: LoopState) -> int:
+        """All of them."""
+        return int(loop.updates) * self.steps_per_update
+
+    def learnt(self, loop: LoopState) -> int:
+        """Those in rollouts of rows that train."""
+        return round(float(loop.learnt) * 1000)
+
+    def drain(self, loop: LoopState) -> tuple[LoopState, dict[str, float]]:
+        """Trials, and what the curriculum has to say."""
+        loop, values = drain(loop)
+        stats = self._stats(loop.curriculum)
+        return loop, values | {f"curriculum/{name}": float(value) for name, value in stats.items()}
+
+    def trouble(self, loop: LoopState) -> str:
+        """The curriculum's."""
+        return self.curriculum.trouble(loop.curriculum)
+
+    def hear(self, loop: LoopState, values: Mapping[str, float]) -> LoopState:
+        """Evaluations change nothing."""
+        del values
+        return loop
+
+    @cached_property
+    def _compiled(self) -> Callable[[int], "Chunk"]:
+        return cache(lambda updates: make_chunk(self.agent, self.worlds, self.curriculum, updates=updates))
+
+    @cached_property
+    def _stats(self) -> Callable[[Any], dict[str, Array]]:
+        return jax.jit(self.curriculum.stats)
 
 
 Chunk = Callable[[LoopState, PyTree], tuple[LoopState, Any]]

@@ -3,24 +3,39 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
-from rekindle.core.errors import LibraryError
-from rekindle.core.types import Agent, Policy
+from rekindle.core.errors import ConfigError, LibraryError
+from rekindle.core.types import Agent, EnvSpec, Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
 from rekindle.library.artefact import save_policy
+from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
-from rekindle.train.loop import Plan, Progress, Trained, train
+from rekindle.reincarnation.methods.fine_tuning import FineTuning
+from rekindle.reincarnation.methods.registry import make_method
+from rekindle.reincarnation.phases import scaled
+from rekindle.replay import ring as rings
+from rekindle.replay.prioritised import Prioritised
+from rekindle.replay.ring import Ring
+from rekindle.train import reincarnate
+from rekindle.train.loop import Engine, Plan, Progress, Trained, train
+from rekindle.train.off_policy import Given, OffPolicy, Worlds
+from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Pairs, Solo
+
+CHUNK_STEPS = 2_000
+"""Environment steps in one jitted call of an agent that learns from a replay."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,11 @@ class Order:
     """Settings of the pool of co-players, in worlds for two."""
     init: str | None = None
     """A run whose policy training goes on from."""
+    teacher: str | None = None
+    """What a student is reincarnated from."""
+    method: str = "qdagger"
+    """How, as in reincarnation/methods; of no meaning without a teacher."""
+    method_settings: dict[str, Any] = field(default_factory=dict)
     min_trials: int = 1
     max_trials: int | None = None
     """Trials per episode are drawn from this range; by default up to the environment's own number."""
@@ -54,7 +74,7 @@ class Order:
 
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
     """Open a run folder for an order."""
-    named = {"init": order.init, "partner": order.partners.get("begin_with")}
+    named = {"init": order.init, "partner": order.partners.get("begin_with"), "teacher": order.teacher}
     records = {role: library.find(which) for role, which in named.items() if which is not None}
     parents = [Parent(id=record.id, role=role, sha256=record.row.weights) for role, record in records.items()]
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
@@ -97,30 +117,115 @@ def _carry_out(
     told: dict[str, Any] = dict(run.manifest.config)
     order = Order(**{**told, "log": tuple(told.get("log", ()))})
     run.log_to(order.log)
-    made = registry.make(order.env)
+    made = registry.make(order.env, **(order.pool if made_by_options(order.env) else {}))
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
-    most = order.max_trials or made.trials
-    seed = run.manifest.seed or 0
-    key = jax.random.key(seed)
+    key = jax.random.key(run.manifest.seed or 0)
+    if order.teacher is not None:
+        return reincarnated(order, made, agent, run, library, key, show)
     state = None
     if order.init is not None:
         parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
+    if agent.needs.kind == "transition":
+        engine: Engine = off_policy(order, made, agent)
+        updates = max(CHUNK_STEPS // engine.steps_per_update, 1)
+    else:
+        engine, updates = on_policy(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
+    if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
+        updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
+    plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
+    trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate)
+    keep(run, agent, trained.state, seat_spec(made.spec), getattr(trained.loop, "replay", None))
+    status = "interrupted" if trained.status == "interrupted" else "done"
+    run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
+    return trained
+
+
+def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, replay: Ring | Prioritised | None) -> None:
+    """The policy, and what it learnt from, if that is there."""
+    save_policy(run.path / "policy", **export(agent, state, spec), provenance={"run": run.id})
+    if replay is not None:
+        ring = replay.ring if isinstance(replay, Prioritised) else replay
+        arrays = rings.to_arrays(rings.unlabelled(ring))
+        save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe={"run": run.id})
+
+
+def made_by_options(env: str) -> bool:
+    """Whether the options of `--pool` go to the environment itself, as its worlds have no pool of tasks."""
+    return env.startswith(("minatar/", "gymnax/"))
+
+
+def on_policy(order: Order, made: registry.Made, agent: Agent, library: Library, seed: int, key: Key[Array, ""]
+              ) -> OnPolicy:  # fmt: skip
+    """For agents that learn from rollouts."""
+    most = order.max_trials or made.trials
     worlds = Solo(made.env) if made.spec.players == 1 else pairs(made, agent, order, library, key)
     groups = worlds.slots if isinstance(worlds, Pairs) else 1
     tasks, source = make_curriculum(order.curriculum, order.env, agent, seed=seed, groups=groups, pool=order.pool,
                                     trials=(min(order.min_trials, most), most), settings=order.choice,
                                     cache=library.folder / "planned")  # fmt: skip
-    updates = order.chunk_updates
-    if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
-        updates = min(updates, math.ceil(budget.env_steps / (tasks.rows * agent.needs.length)))
-    plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
-    trained = train(agent, worlds, tasks, source, key, plan, run=run, state=state, show=show, evaluate=evaluate)
-    save_policy(run.path / "policy", **export(agent, trained.state, worlds.spec), provenance={"run": run.id})
-    status = "interrupted" if trained.status == "interrupted" else "done"
-    run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
-    return trained
+    return OnPolicy(agent, worlds, tasks, source)
+
+
+def off_policy(order: Order, made: registry.Made, agent: Agent) -> OffPolicy:
+    """For agents that learn from a replay.
+
+    Raises:
+        ConfigError: a curriculum, or worlds for two.
+    """
+    worlds, source = rows_of(order, made, agent)
+    return OffPolicy(agent, worlds, Given(source))
+
+
+def rows_of(order: Order, made: registry.Made, agent: Agent) -> tuple[Worlds, Any]:
+    """Worlds side by side, and what their tasks are drawn from."""
+    if order.curriculum != "none":
+        raise ConfigError(f"{order.agent} learns from a replay and takes tasks as they come; leave --curriculum out.")
+    if made.spec.players != 1:
+        raise ConfigError(f"{order.agent} plays alone; {made.spec.id} has {made.spec.players} players.")
+    most = order.max_trials or made.trials
+    draw = partial(made.draw, min_trials=min(order.min_trials, most), max_trials=most)
+    options = {} if made_by_options(order.env) else order.pool
+    source = jax.tree.map(jnp.asarray, registry.make(order.env, **options).pool(split="train", seed=0))
+    return Worlds(made.env, draw, agent.needs.rows), source
+
+
+def reincarnated(
+    order: Order, made: registry.Made, agent: Agent, run: Run, library: Library, key: Key[Array, ""],
+    show: Callable[[Progress], None] | None,
+) -> Trained:  # fmt: skip
+    """A student from the library's teacher, by a method."""
+    steps = parse_budget(order.budget).env_steps
+    if steps is None:
+        raise ConfigError(f"a reincarnation's budget is in environment steps, such as 1e5steps; got {order.budget}.")
+    assert order.teacher is not None
+    record = library.find(order.teacher)
+    loaded = load(record.fetch("policy"), env_spec=made.spec)
+    method = make_method(order.method, order.method_settings)
+    worlds, source = rows_of(order, made, agent)
+    keys = jax.random.split(jax.random.fold_in(key, 3), 4)
+    marks = reincarnate.marks(worlds, source, loaded.policy, keys[0])
+    folder = record.fetch("replay") if (record.path / "replay").is_dir() else None
+    if folder is not None:
+        data = rings.from_arrays(read_dataset(folder).arrays)
+    else:
+        data = reincarnate.roll_out(worlds, source, loaded.policy, keys[1], steps=steps)
+    data = reincarnate.labelled(data, loaded.policy, made.spec)
+    told = reincarnate.told_by(loaded.policy, made.spec, keys[2])
+    course = reincarnate.Course(agent, worlds, source, loaded.policy, data, marks, told)
+    state = loaded.state_for(agent, keys[3]) if isinstance(method, FineTuning) else None
+    done = reincarnate.reincarnate(course, method, scaled(steps), key, run=run, state=state,
+                                   show=None if show is None else lambda phase, now: show(now),
+                                   checkpoint_seconds=order.checkpoint_seconds)  # fmt: skip
+    keep(run, agent, done.state, made.spec, done.replay)
+    status = "interrupted" if done.status == "interrupted" else "done"
+    found = {"return of acting at random": marks.random, "return of the teacher": marks.teacher}
+    if done.curve:
+        found |= {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
+    scores = [{"name": name, "value": value} for name, value in found.items()]
+    run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
+    return Trained(done.state, done.env_steps, run.wall_s(), status, None)
 
 
 def pairs(made: registry.Made, agent: Agent, order: Order, library: Library, key: Key[Array, ""]) -> Pairs:

@@ -19,6 +19,7 @@ from rekindle.curriculum.noop import NoOpFilter
 from rekindle.curriculum.plr import PLR
 from rekindle.train import on_policy
 from rekindle.train.loop import Plan, train
+from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Solo
 
 STEPS, NOOP = 4, 2
@@ -95,8 +96,8 @@ def test_the_filter_accepts_what_pays_now_and_then_and_drops_it_after_its_episod
 
 def test_a_budget_that_ends_before_anything_is_learnt_is_an_error():
     plan = Plan(Budget(env_steps=16 * STEPS), chunk_updates=1)
-    with pytest.raises(ConfigError, match=r"none was learnt from \(archive 14, .*Give a larger budget"):
-        train(AGENT, Solo(Paying()), PLRS, lambda share: POOL, jax.random.key(0), plan)
+    with pytest.raises(ConfigError, match=r"on trying \(archive 14, .*nothing was learnt from\. Give a larger budget"):
+        train(OnPolicy(AGENT, Solo(Paying()), PLRS, lambda share: POOL), jax.random.key(0), plan)
 
 
 @pytest.mark.parametrize("agent", [AGENT, MUESLI], ids=["ppo", "muesli"])

@@ -18,6 +18,7 @@ from rekindle.envs import registry
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train.loop import Plan, spent, train
+from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Solo
 
 STEPS = 8 * 12 * 6
@@ -43,7 +44,7 @@ def weights(trained):
 def go(world, run, *, steps=STEPS, **options):
     env, tasks, source = world
     plan = Plan(Budget(env_steps=steps), chunk_updates=2, checkpoint_seconds=0.0)
-    return train(AGENT, env, tasks, source, jax.random.key(3), plan, run=run, **options)
+    return train(OnPolicy(AGENT, env, tasks, source), jax.random.key(3), plan, run=run, **options)
 
 
 def test_an_interrupted_run_resumes_exactly(world, tmp_path):
@@ -113,5 +114,7 @@ def test_a_diverged_value_is_an_error_not_a_checkpoint(world, tmp_path):
     bad = ppo.make(ppo.Config(num_envs=8, rollout_length=12, minibatches=2, hidden=8, width=8, reward_scale=1e38))
     run = a_run(tmp_path)
     with pytest.raises(DivergedError, match="learning_rate"):
-        train(bad, env, tasks, source, jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run)
+        train(
+            OnPolicy(bad, env, tasks, source), jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run
+        )
     assert run.latest_checkpoint() is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rekindle.agents.ppo import ppo
-from rekindle.core.tree import flatten_arrays, unflatten_arrays
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Proposal, TimeStep
 from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
@@ -61,7 +61,7 @@ def test_a_checkpoint_resumes_bit_for_bit(pool, chunk):
     loop, _ = chunk(begin(pool), pool)
     saved = flatten_arrays(loop)
     straight, _ = chunk(loop, pool)
-    again = on_policy.own(unflatten_arrays(begin(pool, seed=7), saved, where="the checkpoint"))
+    again = own(unflatten_arrays(begin(pool, seed=7), saved, where="the checkpoint"))
     resumed, _ = chunk(again, pool)
     assert differing(flatten_arrays(straight), flatten_arrays(resumed)) == []
     assert int(resumed.updates) == 10

@@ -1,0 +1,4 @@
+"""What this folder offers. Imports nothing heavy."""
+
+NAME = "dqn"
+MODULE = "rekindle.agents.dqn.dqn"

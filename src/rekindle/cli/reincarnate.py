@@ -1,0 +1,93 @@
+"""`rekindle reincarnate --teacher T --student S --env ID`: any teacher into any student, then weaned."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from rekindle.agents.registry import config_from_json, config_to_json, names
+from rekindle.cli import io as cli
+from rekindle.cli.train import assigned, carry_out, settings
+from rekindle.core.budget import parse_budget
+from rekindle.core.errors import ConfigError, did_you_mean, within
+from rekindle.envs import registry
+from rekindle.library import sinks
+from rekindle.library.library import Library
+from rekindle.reincarnation.methods.registry import make_method
+from rekindle.train import session
+
+STUDENT = {"epsilon_steps": 2_000, "epsilon_warmup": 0}
+"""Exploration of a student that begins from nothing; after learning from data it is over."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make a new agent from one that exists: another network, another algorithm, for a fraction of the steps.
+
+    The student learns from the teacher's replay first (or from steps that the teacher is asked to play, where it kept
+    none), then from its own, until it needs the teacher no more. Ctrl-C stops it cleanly; `rekindle resume` goes on.
+    """
+
+    teacher: Annotated[str, tyro.conf.arg(metavar="AGENT")]
+    """An agent of the library."""
+    env: str
+    """The environment's id, such as minatar/breakout; the teacher has to have been made for it."""
+    student: str = "rainbow"
+    """The algorithm and perhaps its network, such as dqn, rainbow:residual or rainbow:impala."""
+    method: str = "qdagger"
+    """qdagger, kickstarting, pretraining, dqfd, rehearsal, jsrl, dagger, dagger+ql, fine-tuning or tabula-rasa."""
+    budget: str = "1e5steps"
+    """Environment steps of the student; it learns from the teacher's data for 0.4 times as many updates first."""
+    seeds: int = 1
+    """How many runs, with seeds from --seed on."""
+    seed: int = 0
+    """The first seed."""
+    choose: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A setting of the method, such as weight=1.0 or tau=0.3; repeat the option for more."""
+    pool: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """An option of the environment, such as sticky=0.25; repeat the option for more."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A setting of the student, such as width=256; repeat the option for more. An unknown one lists them all."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints."""
+    log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
+    """Send the curves to a tracker, too: tensorboard, wandb or mlflow; repeat the option for more."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output."""
+
+
+def run(argv: list[str]) -> int:
+    """Reincarnate every seed, one after the other."""
+    options = cli.parse(Options, argv, "rekindle reincarnate")
+    library = Library.open()
+    within("--seed", options.seed, 0)
+    within("--seeds", options.seeds, 1)
+    sinks.check(options.log)
+    if parse_budget(options.budget).env_steps is None:
+        raise ConfigError(f"--budget is in environment steps here, such as 1e5steps; got {options.budget}.")
+    env = registry.resolve(options.env, registry.ids())
+    algorithm, _, network = options.student.partition(":")
+    if algorithm not in names():
+        raise ConfigError(f"no agent {algorithm!r}; {did_you_mean(algorithm, names())}")
+    method_settings = assigned("--choose", "weight=1.0", options.choose)
+    if algorithm == "rainbow" and options.method in ("qdagger", "kickstarting"):
+        method_settings = {"weight": 1.0, **method_settings}
+    make_method(options.method, method_settings)
+    chosen = STUDENT | ({"network": network} if network else {}) | settings(algorithm, options.set)
+    order = session.Order(
+        agent=algorithm,
+        settings=config_to_json(config_from_json(algorithm, chosen)),
+        env=env,
+        budget=options.budget,
+        pool=assigned("--pool", "sticky=0.25", options.pool),
+        teacher=options.teacher,
+        method=options.method,
+        method_settings=method_settings,
+        checkpoint_seconds=options.checkpoint_every,
+        log=options.log,
+    )
+    code = 0
+    for seed in range(options.seed, options.seed + options.seeds):
+        name = f"{options.method}-{algorithm}-{env.split('/')[1]}"
+        code = max(code, carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json))
+    return code

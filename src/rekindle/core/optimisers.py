@@ -1,0 +1,20 @@
+"""Optimisers of value agents, without a step size: it may change from update to update, and is multiplied on."""
+
+import optax
+
+from rekindle.core.errors import ConfigError, did_you_mean
+
+OPTIMISERS = ("adam", "rmsprop")
+
+
+def make_optimiser(name: str, eps: float) -> optax.GradientTransformation:
+    """Adam, or RMSProp as in Mnih et al. 2015: centred, decay 0.95.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name == "adam":
+        return optax.scale_by_adam(eps=eps)
+    if name == "rmsprop":
+        return optax.scale_by_stddev(decay=0.95, eps=eps)
+    raise ConfigError(f"no optimiser {name!r}; {did_you_mean(name, list(OPTIMISERS))}")

@@ -1,0 +1,1 @@
+"""Worlds of gymnax, MinAtar among them."""

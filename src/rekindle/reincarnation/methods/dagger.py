@@ -1,0 +1,36 @@
+"""DAgger: nothing but the teacher's policy, which is never silent. With Q-learning beside it: DAgger+QL.
+
+Ross et al. 2011 (1011.0686), as the ablations of Agarwal et al. 2022 (2206.01626), section 5.
+"""
+
+from dataclasses import dataclass
+
+from rekindle.reincarnation.methods.qdagger import distils
+from rekindle.reincarnation.phases import Phase, Scale, Told
+
+
+@dataclass(frozen=True)
+class DAgger:
+    """QDagger's weight and temperature."""
+
+    weight: float = 3.0
+    tau: float = 0.1
+    own: float = 0.0
+    """Weight of the agent's own loss."""
+
+    def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
+        """Offline, then online, with the same loss."""
+        loss = distils(told, self.tau)
+        return (
+            Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
+                  weight=self.weight, own=self.own),
+            Phase("online", scale.online_steps, scale.guided, scale.iterations, adds=loss, weight=self.weight,
+                  own=self.own),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DAggerQL(DAgger):
+    """Constant distillation beside temporal differences."""
+
+    own: float = 1.0

@@ -1,0 +1,23 @@
+"""Fine-tuning: the teacher's own weights and replay go on, with a smaller step and perhaps another optimiser.
+
+Agarwal et al. 2022 (2206.01626), section 3.
+"""
+
+from dataclasses import dataclass
+
+from rekindle.reincarnation.phases import Phase, Scale, Told
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """The student has the teacher's network; its exploration is done."""
+
+    rate: float = 1 / 6
+    """Of the step size from scratch."""
+    keeps_replay: bool = True
+
+    def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
+        """Online."""
+        del told
+        return (Phase("online", scale.online_steps, self.rate * scale.scratch, scale.iterations,
+                      keeps_replay=self.keeps_replay),)  # fmt: skip

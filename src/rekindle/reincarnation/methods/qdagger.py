@@ -1,0 +1,48 @@
+"""QDagger: temporal differences and the teacher's policy, on its data first, then on one's own until it is weaned.
+
+Agarwal et al. 2022 (2206.01626), section 4.1, eq. 3.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float
+
+from rekindle.core.types import Transitions
+from rekindle.reincarnation.losses import distillation
+from rekindle.reincarnation.phases import Loss, Phase, Scale, Told
+from rekindle.reincarnation.weaning import HardCut, Linear, Ratio
+
+
+@dataclass(frozen=True)
+class QDagger:
+    """The published settings of a DQN student; for Rainbow the weight is 1."""
+
+    weight: float = 3.0
+    """Of the distillation loss at first: lambda_0."""
+    tau: float = 0.1
+    """Temperature of both policies."""
+    weaning: Literal["ratio", "linear", "cut"] = "ratio"
+    """How the weight falls: by what the student lacks, on a line, or all at once."""
+
+    def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
+        """Offline, then online."""
+        loss = distils(told, self.tau)
+        rule = {"ratio": Ratio, "linear": Linear, "cut": HardCut}[self.weaning](scale.cut_steps)
+        return (
+            Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
+                  weight=self.weight),
+            Phase("online", scale.online_steps, scale.guided, scale.iterations, adds=loss, weight=self.weight,
+                  weaning=rule, alone=scale.alone),
+        )  # fmt: skip
+
+
+def distils(told: Told, tau: float) -> Loss:
+    """KL from the student's policy to the teacher's, as it was stored with each observation."""
+
+    def loss(q: Float[Array, "B A"], batch: Transitions) -> Float[Array, " B"]:
+        return jax.vmap(partial(distillation, tau=tau))(q, told.logits(batch.labels, tau))
+
+    return loss

@@ -1,0 +1,148 @@
+"""What a method of reincarnation is made of: phases, each of which says what is added to an agent, and when.
+
+A phase adds a loss (of what a teacher says, or of the data), mixes data that exists into the batches, or lets a teacher
+act at first. The loops of `train/` run it; an agent knows nothing of it but `Guidance`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+from rekindle.core.types import Extras, Transitions
+from rekindle.reincarnation.weaning import Number, Weaning, step_size
+
+Loss = Callable[[Float[Array, "B A"], Transitions], Float[Array, " B"]]
+"""From action values of the observations, and a batch with its labels, to a loss of each sample."""
+
+
+class Progress(NamedTuple):
+    """How far a phase has come; part of every checkpoint."""
+
+    multiplier: Float[Array, ""]
+    """Of what the phase adds to the loss: m, 1 at first."""
+    roll_in: Float[Array, ""]
+    """Most first steps of an episode that are the teacher's."""
+
+
+class Dials(NamedTuple):
+    """Where that leaves the numbers that learning and acting go by."""
+
+    weight: Float[Array, ""]
+    """Of the added loss."""
+    own: Float[Array, ""]
+    """Of the agent's own."""
+    learning_rate: Float[Array, ""]
+    rehearse: Float[Array, ""]
+    """Share of the samples that are drawn from the data that existed already."""
+    roll_in: Int32[Array, ""]
+    """At most so many first steps of an episode are the teacher's."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of learning."""
+
+    name: str
+    steps: int
+    """Environment steps; updates, where it is offline."""
+    learning_rate: float
+    iterations: int = 10
+    """Evaluations, after each of which the multiplier is computed anew."""
+    offline: bool = False
+    """Whether it learns from the teacher's data, without acting."""
+    adds: Loss | None = None
+    weight: float = 0.0
+    """Of the added loss, times the multiplier: lambda_0."""
+    own: float = 1.0
+    """Weight of the agent's own loss."""
+    weaning: Weaning | None = None
+    """How the multiplier falls; without a rule it stays 1."""
+    alone: float | None = None
+    """The step size that goes with multiplier 0, if it is another."""
+    rehearse: float = 0.0
+    roll_in: int = 0
+    roll_in_decay: float = 1.0
+    """Factor of `roll_in` after every iteration."""
+    fresh_optimiser: bool = False
+    """Whether the optimiser forgets at the beginning."""
+    keeps_replay: bool = False
+    """Whether the replay begins with the teacher's data, instead of empty."""
+
+    def begin(self) -> Progress:
+        """Nothing has happened yet."""
+        return Progress(jnp.ones(()), jnp.float32(self.roll_in))
+
+    def dials(self, progress: Progress) -> Dials:
+        """For jit."""
+        m = progress.multiplier
+        rate = step_size(m, guided=self.learning_rate, alone=self.alone) if self.alone else self.learning_rate
+        return Dials(m * self.weight, jnp.float32(self.own), jnp.float32(rate), jnp.float32(self.rehearse),
+                     progress.roll_in.astype(jnp.int32))  # fmt: skip
+
+    def after(self, progress: Progress, score: Number, steps: Number) -> Progress:
+        """After an iteration with this normalised score, and so many steps of the phase. For jit."""
+        m = progress.multiplier
+        if self.weaning is not None:
+            m = jnp.float32(self.weaning.after(m, score, steps))
+        return Progress(m, jnp.floor(progress.roll_in * self.roll_in_decay))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes that all methods of a study share (specification, sections 3.1 and 6.3)."""
+
+    offline_updates: int
+    online_steps: int
+    iterations: int
+    guided: float
+    """Step size beside a teacher."""
+    alone: float
+    """After a teacher."""
+    scratch: float
+    """Without one."""
+    cut: float = 0.6
+    """Share of the online steps after which a teacher is silent, whatever the score: t_0."""
+
+    @property
+    def cut_steps(self) -> int:
+        """t_0 in online steps."""
+        return round(self.cut * self.online_steps)
+
+
+ATARI = Scale(1_000_000, 2_500_000, 10, guided=1e-4, alone=1e-5, scratch=6.25e-5)
+"""10 million frames (2206.01626, section 4)."""
+MINATAR = Scale(40_000, 100_000, 10, guided=3e-4, alone=5e-5, scratch=2.5e-4)
+SMOKE = Scale(10_000, 25_000, 5, guided=3e-4, alone=5e-5, scratch=2.5e-4)
+
+
+def scaled(online_steps: int) -> Scale:
+    """MinAtar's sizes for another number of online steps."""
+    return Scale(round(0.4 * online_steps), online_steps, 10, MINATAR.guided, MINATAR.alone, MINATAR.scratch)
+
+
+def says(extras: Extras) -> Float[Array, "B A"]:
+    """What a teacher says of observations: its action values, else the logarithms of its probabilities.
+
+    Raises:
+        ValueError: it gives neither.
+    """
+    if extras.q is not None:
+        return extras.q
+    if extras.logits is not None:
+        return jax.nn.log_softmax(extras.logits)
+    raise ValueError("a teacher has to give action values or logits")
+
+
+class Told(NamedTuple):
+    """What kind of teacher there is, as a method has to know it."""
+
+    valued: bool
+    """Whether it says action values (else log-probabilities)."""
+
+    def logits(self, labels: Any, tau: float) -> Float[Array, "B A"]:
+        """Of the teacher's policy."""
+        return labels / tau if self.valued else labels

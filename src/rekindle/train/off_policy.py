@@ -1,0 +1,402 @@
+"""The off-policy loop over JAX worlds: act, store, sample, update, in one jitted and donated chunk.
+
+A tick is as many steps of all worlds as make a whole number of updates, and then those updates. `chunk` is pure: the
+same state gives the same next state, so a run resumes exactly from a checkpoint of `LoopState`. What surrounds it
+(progress, evaluation, checkpoints, Ctrl-C) is in `loop.py`.
+
+What somebody else adds (a teacher that labels, guides or acts; data that exists already) comes as a `Phase`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
+
+from rekindle.core.errors import ConfigError
+from rekindle.core.tree import own
+from rekindle.core.types import Agent, Data, EnvSpec, Guidance, Obs, TimeStep, Transitions
+from rekindle.envs.base import Env
+from rekindle.envs.wrappers import AutoReset
+from rekindle.reincarnation.phases import Dials, Phase, says
+from rekindle.replay import prioritised, ring
+from rekindle.replay.prioritised import Prioritised
+from rekindle.replay.ring import Ring, Step
+
+NO_TICK = 2**31 - 1
+"""Number of a random stream that no tick has."""
+Draw = Callable[[Key[Array, ""], PyTree], PyTree]
+"""From a key and a source of tasks to one task."""
+
+
+class Pace(NamedTuple):
+    """How acting and learning take turns."""
+
+    steps: int
+    """Steps of all worlds in a tick."""
+    updates: int
+    """Updates after them."""
+
+
+def pace(needs: Data) -> Pace:
+    """The shortest tick with a whole number of updates.
+
+    Raises:
+        ConfigError: worlds side by side and steps per update of which none is a multiple of the other.
+    """
+    ratio = Fraction(needs.rows * needs.updates_per_step).limit_denominator(10**6)
+    if 1 not in (ratio.numerator, ratio.denominator):
+        raise ConfigError(
+            f"{needs.rows} worlds side by side and an update every {1 / needs.updates_per_step:g} steps do not go "
+            "together: one has to be a multiple of the other."
+        )
+    return Pace(ratio.denominator, ratio.numerator)
+
+
+class EpisodeCounts(NamedTuple):
+    """Episodes that ended since the last report, and sums over those that run."""
+
+    running: Float[Array, " B"]
+    length: Int32[Array, " B"]
+    ended: Float[Array, ""]
+    total: Float[Array, ""]
+    steps: Float[Array, ""]
+
+
+class Given(NamedTuple):
+    """What exists already, handed to every chunk and never changed."""
+
+    source: PyTree
+    """What tasks are drawn from."""
+    teacher: Any = ()
+    """A policy, which labels what is seen."""
+    data: Any = ()
+    """A ring of its steps, with labels."""
+
+
+class LoopState(NamedTuple):
+    """Everything between two chunks. `ticks` numbers the random streams."""
+
+    agent: Any
+    worlds: Any
+    obs: Obs
+    start: Bool[Array, " B"]
+    carry: PyTree
+    roll_in: Int32[Array, " B"]
+    """First steps of this episode that are the teacher's."""
+    beside: PyTree
+    """The teacher's memory."""
+    counts: EpisodeCounts
+    replay: Ring | Prioritised
+    progress: Any
+    """How far the phase has come; () without one."""
+    ticks: Int32[Array, ""]
+    key: Key[Array, ""]
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """Rows of an environment, each in an episode of a task that is drawn when the last one ends."""
+
+    env: Env
+    draw: Draw
+    rows: int
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What is seen and done."""
+        return self.env.spec
+
+    def reset(self, key: Key[Array, ""], source: PyTree) -> tuple[Any, Obs]:
+        """The first episodes."""
+        state, first = jax.vmap(self._one().reset, in_axes=(0, None))(jax.random.split(key, self.rows), source)
+        return state, first.obs
+
+    def step(self, key: Key[Array, ""], state: Any, action: Array, source: PyTree) -> tuple[Any, TimeStep]:
+        """One step of every row."""
+        keys = jax.random.split(key, self.rows)
+        return jax.vmap(self._one().step, in_axes=(0, 0, 0, None))(keys, state, action, source)
+
+    def _one(self) -> AutoReset:
+        return AutoReset(self.env, lambda key, source, _: self.draw(key, source))
+
+
+def begin(agent: Agent, worlds: Worlds, phase: Phase | None, given: Given, key: Key[Array, ""], *, state: Any = None
+          ) -> LoopState:  # fmt: skip
+    """The state before the first step; `state` continues from a trained agent instead of fresh weights."""
+    init_key, reset_key, run_key = jax.random.split(key, 3)
+    fresh = agent.init(init_key, worlds.spec) if state is None else state
+    inside, obs = worlds.reset(reset_key, given.source)
+    rows = worlds.rows
+    ones, zero = jnp.ones(rows, bool), jnp.zeros(())
+    carry = agent.init_carry(fresh, rows)
+    beside = () if given.teacher == () else given.teacher.init_carry(rows)
+
+    def like() -> Step:
+        action = agent.act(run_key, fresh, carry, obs, ones, explore=True).action
+        return Step(obs, action, jnp.zeros(rows), ones, ones, ask(given.teacher, run_key, beside, obs, ones)[1])
+
+    empty = prioritised.empty if agent.needs.prioritised else ring.empty
+    replay = empty(jax.eval_shape(like), agent.needs.capacity // rows)
+    if phase is not None and phase.keeps_replay:
+        if agent.needs.prioritised:
+            raise ConfigError("a prioritised replay begins empty; use an agent without, or keeps_replay=false.")
+        replay = given.data
+    counts = EpisodeCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zero, zero, zero)
+    progress = () if phase is None else phase.begin()
+    return LoopState(fresh, inside, obs, ones, carry, jnp.zeros(rows, jnp.int32), beside, counts, replay, progress,
+                     jnp.int32(0), run_key)  # fmt: skip
+
+
+def ask(
+    teacher: Any, key: Key[Array, ""], memory: PyTree, obs: Obs, start: Bool[Array, " B"]
+) -> tuple[Array, PyTree, PyTree]:
+    """A teacher's greedy action, what it says of every action, and its memory after that; nothing, if there is none."""
+    if teacher == ():
+        return jnp.zeros(start.shape, jnp.int32), (), ()
+    out = teacher.act(key, memory, obs, start, explore=False)
+    return out.action, says(out.extras), out.carry
+
+
+def live(
+    agent: Agent, worlds: Worlds, given: Given, dials: Dials | None, key: Key[Array, ""], loop: LoopState
+) -> LoopState:
+    """One step of all worlds, into the replay."""
+    act_key, env_key, teacher_key, depth_key = jax.random.split(key, 4)
+    out = agent.act(act_key, loop.agent, loop.carry, loop.obs, loop.start, explore=True)
+    theirs, labels, beside = ask(given.teacher, teacher_key, loop.beside, loop.obs, loop.start)
+    action, depth = out.action, loop.roll_in
+    if dials is not None and given.teacher != ():
+        drawn = jax.random.randint(depth_key, depth.shape, 1, jnp.maximum(dials.roll_in, 1) + 1)
+        depth = jnp.where(loop.start, jnp.where(dials.roll_in > 0, drawn, 0), depth)
+        action = jnp.where(loop.counts.length < depth, theirs.astype(action.dtype), action)
+    state, ts = worlds.step(env_key, loop.worlds, action, given.source)
+    step = Step(loop.obs, action, ts.reward, ts.terminated, ts.truncated, labels)
+    ended = ts.terminated | ts.truncated
+    return loop._replace(
+        agent=agent.lived(loop.agent, worlds.rows), worlds=state, obs=ts.obs, start=ended, carry=out.carry,
+        roll_in=depth, beside=beside, counts=count(loop.counts, ts.reward, ended),
+        replay=store(agent.needs, loop.replay, step),
+    )  # fmt: skip
+
+
+def count(counts: EpisodeCounts, reward: Float[Array, " B"], ended: Bool[Array, " B"]) -> EpisodeCounts:
+    """Book the returns of episodes that ended."""
+    running, length = counts.running + reward, counts.length + 1
+    over = ended.astype(jnp.float32)
+    return EpisodeCounts(
+        running=jnp.where(ended, 0.0, running),
+        length=jnp.where(ended, 0, length),
+        ended=counts.ended + jnp.sum(over),
+        total=counts.total + jnp.sum(over * running),
+        steps=counts.steps + jnp.sum(over * length.astype(jnp.float32)),
+    )
+
+
+def store(needs: Data, replay: Ring | Prioritised, step: Step) -> Ring | Prioritised:
+    """One more slice."""
+    return prioritised.add(replay, step, n=needs.n_step) if isinstance(replay, Prioritised) else ring.add(replay, step)
+
+
+def draw(needs: Data, key: Key[Array, ""], replay: Ring | Prioritised) -> Transitions:
+    """A batch as the agent needs it, n-step returns and all."""
+    sample = prioritised.sample if isinstance(replay, Prioritised) else ring.sample
+    return sample(key, replay, needs.batch, n=needs.n_step, gamma=needs.gamma, clip=needs.reward_clip)
+
+
+def rehearse(needs: Data, key: Key[Array, ""], batch: Transitions, data: Ring, share: Float[Array, ""]) -> Transitions:
+    """The batch with every sample replaced by one of the data, with this probability."""
+    coin_key, draw_key = jax.random.split(key)
+    other = draw(needs, draw_key, data)
+    swap = jax.random.bernoulli(coin_key, share, batch.reward.shape)
+
+    def pick(theirs: Array, mine: Array) -> Array:
+        return jnp.where(swap.reshape(-1, *(1,) * (mine.ndim - 1)), theirs, mine)
+
+    return jax.tree.map(pick, other._replace(labels=batch.labels, place=batch.place), batch)
+
+
+def learn(
+    agent: Agent, phase: Phase | None, given: Given, dials: Dials | None, key: Key[Array, ""], loop: LoopState
+) -> tuple[LoopState, Any]:
+    """One update on a batch of the replay, or of the data that exists."""
+    draw_key, update_key, other_key = jax.random.split(key, 3)
+    offline = phase is not None and phase.offline
+    batch = draw(agent.needs, draw_key, given.data if offline else loop.replay)
+    guide = None
+    if phase is not None and dials is not None:
+        if phase.rehearse:
+            batch = rehearse(agent.needs, other_key, batch, given.data, dials.rehearse)
+        guide = Guidance(phase.adds or _nothing, dials.weight, dials.own, dials.learning_rate)
+    result = agent.update(update_key, loop.agent, batch, guide=guide)
+    replay = loop.replay
+    if isinstance(replay, Prioritised) and not offline:
+        assert result.priorities is not None
+        replay = prioritised.revise(replay, batch.place, result.priorities)
+    return loop._replace(agent=result.state, replay=replay), result.metrics
+
+
+def _nothing(q: Float[Array, "B A"], batch: Transitions) -> Float[Array, " B"]:
+    del batch
+    return jnp.zeros(q.shape[:1])
+
+
+def act_on(
+    agent: Agent, worlds: Worlds, phase: Phase | None, ticks: int, loop: LoopState, given: Given, *,
+    learning: bool = True,
+) -> tuple[LoopState, Any]:  # fmt: skip
+    """`ticks` ticks; metrics are means over their updates, of which there are none without `learning`."""
+    turn = pace(agent.needs)
+    dials = None if phase is None else phase.dials(loop.progress)
+
+    def tick(loop: LoopState, _: None) -> tuple[LoopState, Any]:
+        live_key, learn_key = jax.random.split(jax.random.fold_in(loop.key, loop.ticks))
+        acted = lambda loop, key: (live(agent, worlds, given, dials, key, loop), None)  # noqa: E731
+        loop, metrics = jax.lax.scan(acted, loop, jax.random.split(live_key, turn.steps))
+        if learning:
+            better = lambda loop, key: learn(agent, phase, given, dials, key, loop)  # noqa: E731
+            loop, metrics = jax.lax.scan(better, loop, jax.random.split(learn_key, turn.updates))
+        return loop._replace(ticks=loop.ticks + 1), metrics
+
+    loop, metrics = jax.lax.scan(tick, loop, None, length=ticks)
+    return loop, jax.tree.map(jnp.mean, metrics)
+
+
+def read_on(agent: Agent, phase: Phase, ticks: int, loop: LoopState, given: Given) -> tuple[LoopState, Any]:
+    """`ticks` updates on data that exists; the agent's clock goes on with them."""
+    dials = phase.dials(loop.progress)
+
+    def tick(loop: LoopState, _: None) -> tuple[LoopState, Any]:
+        loop, metrics = learn(agent, phase, given, dials, jax.random.fold_in(loop.key, loop.ticks), loop)
+        return loop._replace(agent=agent.lived(loop.agent, 1), ticks=loop.ticks + 1), metrics
+
+    loop, metrics = jax.lax.scan(tick, loop, None, length=ticks)
+    return loop, jax.tree.map(jnp.mean, metrics)
+
+
+COMPARED = 256
+"""Observations on which a student is compared with its teacher."""
+
+
+class Agreement(NamedTuple):
+    """How near a student is to its teacher, over observations of the replay."""
+
+    agreement: Float[Array, ""]
+    """Share of them on which both would do the same."""
+    teacher_spread: Float[Array, ""]
+    """Standard deviation of what the teacher says, over actions: for value teachers, the scale of a temperature."""
+
+
+def compare(agent: Agent, loop: LoopState, replay: Ring) -> Agreement:
+    """The student's greedy actions beside the labels."""
+    key = jax.random.fold_in(loop.key, NO_TICK)
+    batch = ring.sample(key, replay, COMPARED, n=agent.needs.n_step, gamma=agent.needs.gamma)
+    start = jnp.ones(COMPARED, bool)
+    out = agent.act(key, loop.agent, agent.init_carry(loop.agent, COMPARED), batch.obs, start, explore=False)
+    same = jnp.argmax(batch.labels, axis=-1) == out.action
+    return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.mean(jnp.std(batch.labels, axis=-1)))
+
+
+def ticks_before(needs: Data) -> int:
+    """Ticks before the first update: the warm-up, and what an n-step return takes."""
+    return -(-max(-(-needs.warmup // needs.rows), needs.n_step + 2) // pace(needs).steps)
+
+
+Chunk = Callable[[LoopState, Given], tuple[LoopState, Any]]
+
+
+@dataclass(frozen=True)
+class OffPolicy:
+    """The engine that `loop.train` drives: an agent alone, or in a phase of reincarnation."""
+
+    agent: Agent
+    worlds: Worlds
+    given: Given
+    phase: Phase | None = None
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing is acted."""
+        return self.phase is not None and self.phase.offline
+
+    @property
+    def steps_per_update(self) -> int:
+        """Of a tick; where nothing is acted, one update."""
+        return 1 if self.offline else pace(self.agent.needs).steps * self.worlds.rows
+
+    def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
+        """See Engine."""
+        start = jax.jit(lambda key, state, given: begin(self.agent, self.worlds, self.phase, given, key, state=state))
+        return own(start(key, state, self.given))
+
+    def chunk(self, loop: LoopState, updates: int, share: float) -> tuple[LoopState, Any]:
+        """So many ticks, after those before the first update."""
+        del share
+        if not self.offline and (left := ticks_before(self.agent.needs) - self._lived(loop)) > 0:
+            loop, _ = self._compiled(left, False)(loop, self.given)
+        return self._compiled(updates, True)(loop, self.given)
+
+    def steps(self, loop: LoopState) -> int:
+        """Of the environment; where nothing is acted, updates."""
+        return int(loop.ticks) * self.steps_per_update
+
+    def learnt(self, loop: LoopState) -> int:
+        """The same, once learning has begun."""
+        return self.steps(loop) if self.offline or self._lived(loop) > ticks_before(self.agent.needs) else 0
+
+    def drain(self, loop: LoopState) -> tuple[LoopState, dict[str, float]]:
+        """Mean return and length of the episodes that ended; in a phase, where its dials stand."""
+        ended, total, steps = (float(x) for x in loop.counts[2:])
+        values = {"episode/return": total / ended, "episode/length": steps / ended} if ended else {}
+        counts = EpisodeCounts(*loop.counts[:2], *(jnp.zeros(()) for _ in range(3)))
+        if self.phase is not None:
+            found: dict[str, Any] = {
+                "steps": self.steps(loop),
+                "multiplier": loop.progress.multiplier,
+                **self._dials(loop.progress)._asdict(),
+            }
+            replay = self.given.data if self.offline else loop.replay
+            replay = replay.ring if isinstance(replay, Prioritised) else replay
+            if self.given.teacher != () and jax.tree.leaves(replay.steps.labels):
+                found |= self._compare(loop, replay)._asdict()
+            values |= {f"phase/{name}": float(value) for name, value in found.items()}
+        return loop._replace(counts=counts), values
+
+    def trouble(self, loop: LoopState) -> str:
+        """None that it knows of."""
+        del loop
+        return ""
+
+    def hear(self, loop: LoopState, values: Mapping[str, float]) -> LoopState:
+        """The phase goes on by the normalised score that an evaluation found."""
+        if self.phase is None:
+            return loop
+        return loop._replace(progress=self.phase.after(loop.progress, values["score/normalised"], self.steps(loop)))
+
+    def _lived(self, loop: LoopState) -> int:
+        """Ticks, and as many as fill what the replay began with."""
+        kept = self.phase is not None and self.phase.keeps_replay
+        return int(loop.ticks) + (ticks_before(self.agent.needs) if kept else 0)
+
+    @cached_property
+    def _dials(self) -> Callable[[Any], Dials]:
+        assert self.phase is not None
+        return jax.jit(self.phase.dials)
+
+    @cached_property
+    def _compare(self) -> Callable[[LoopState, Ring], Agreement]:
+        return jax.jit(partial(compare, self.agent))
+
+    @cached_property
+    def _compiled(self) -> Callable[[int, bool], Chunk]:
+        def compiled(ticks: int, learning: bool) -> Chunk:
+            if self.phase is not None and self.phase.offline:
+                return jax.jit(partial(read_on, self.agent, self.phase, ticks), donate_argnums=0)
+            one = partial(act_on, self.agent, self.worlds, self.phase, ticks, learning=learning)
+            return jax.jit(one, donate_argnums=0)
+
+        return cache(compiled)

@@ -1,0 +1,332 @@
+"""From a teacher to a student: what is prepared, and the phases of a method, one after the other.
+
+Agarwal et al. 2022 (2206.01626). A method (reincarnation/methods) says what its phases add; `off_policy` runs each.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from rekindle.core.budget import Budget
+from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Discrete
+from rekindle.core.tree import own
+from rekindle.core.types import Agent, EnvSpec, Obs, Policy
+from rekindle.evaluate.policies import RandomPolicy, Wandering
+from rekindle.evaluate.returns import episodes, play
+from rekindle.library.run import Run
+from rekindle.reincarnation.methods.registry import Method
+from rekindle.reincarnation.phases import Phase, Scale, Told, says
+from rekindle.reincarnation.weaning import normalised
+from rekindle.replay import ring as rings
+from rekindle.replay.ring import Ring, Step
+from rekindle.train.loop import Plan, Progress, Trained, train
+from rekindle.train.off_policy import Given, LoopState, OffPolicy, Worlds, act_on, begin, read_on, ticks_before
+
+EVALUATED_AT = 0.001
+"""Share of random actions in evaluations."""
+CHUNK = 500
+"""Ticks in one jitted call, at most."""
+
+
+class Marks(NamedTuple):
+    """What returns are normalised by: 0 is `random`, 1 is `teacher`."""
+
+    random: float
+    teacher: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """A student, and what there is to learn from."""
+
+    agent: Agent
+    worlds: Worlds
+    source: PyTree
+    teacher: Policy
+    data: Ring
+    """Steps of the teacher, labelled."""
+    marks: Marks
+    told: Told
+    episodes: int = 64
+    """Of an evaluation."""
+
+
+class Point(NamedTuple):
+    """An evaluation of the student."""
+
+    phase: str
+    steps: int
+    """Of the phase: environment steps, or updates where it is offline."""
+    score: float
+    """Normalised by the marks."""
+    multiplier: float
+    """With which the phase went on."""
+    returned: float
+    """The score before it is normalised."""
+
+
+class Taught(NamedTuple):
+    """What came of it."""
+
+    state: Any
+    curve: list[Point]
+    status: str
+    env_steps: int
+    replay: Any
+    """The student's."""
+
+
+def reincarnate(
+    course: Course,
+    method: Method,
+    scale: Scale,
+    key: Key[Array, ""],
+    *,
+    run: Run | None = None,
+    state: Any = None,
+    show: Callable[[str, Progress], None] | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> Taught:
+    """Carry out the phases of a method; with a run, from where it stopped.
+
+    Args:
+        course: who learns what from whom.
+        method: what is added, and when.
+        scale: sizes.
+        key: of everything random.
+        run: where metrics and checkpoints go.
+        state: of the student, to go on from instead of fresh weights.
+        show: is told the phase and how it goes.
+        checkpoint_seconds: between checkpoints.
+    """
+    phases = method.phases(scale, course.told)
+    saved = None if run is None else run.latest_checkpoint()
+    reached = 0 if saved is None else [tag_of(i, phase) for i, phase in enumerate(phases)].index(saved[2]["tag"])
+    curve, before, trained = recorded(run, phases), 0, None
+    for number, phase in enumerate(phases):
+        if number >= reached:
+            if number > 0 and state is not None:
+                state = course.agent.restart(state, optimiser=phase.fresh_optimiser)
+            trained, points = carry_out(course, phase, number, before, jax.random.fold_in(key, number), run, state,
+                                        show, checkpoint_seconds)  # fmt: skip
+            state = trained.state
+            known = {(point.phase, point.steps) for point in curve}
+            curve += [point for point in points if (point.phase, point.steps) not in known]
+            if trained.status == "interrupted":
+                break
+        before += phase.steps
+    assert trained is not None
+    return Taught(state, curve, trained.status, 0 if phase.offline else trained.env_steps, trained.loop.replay)
+
+
+def tag_of(number: int, phase: Phase) -> str:
+    """Under which a phase's checkpoints and metrics are kept."""
+    return f"{number}-{phase.name}"
+
+
+def carry_out(
+    course: Course, phase: Phase, number: int, before: int, key: Key[Array, ""], run: Run | None, state: Any,
+    show: Callable[[str, Progress], None] | None, checkpoint_seconds: float,
+) -> tuple[Trained, list[Point]]:  # fmt: skip
+    """One phase, evaluated after every iteration."""
+    engine = engine_of(course, phase)
+    points: list[Point] = []
+
+    def evaluate(policy: Policy, steps: int, stream: Key[Array, ""]) -> Mapping[str, float]:
+        mean = score(course, policy, stream)
+        scored = normalised(mean, random=course.marks.random, teacher=course.marks.teacher)
+        return {"score/return": mean, "score/normalised": scored}
+
+    def watch(now: Progress) -> None:
+        if "score/normalised" in now.metrics:
+            points.append(Point(phase.name, now.env_steps, now.metrics["score/normalised"],
+                                now.metrics["phase/multiplier"], now.metrics["score/return"]))  # fmt: skip
+        if show is not None:
+            show(phase.name, now)
+
+    every = phase.steps // phase.iterations
+    ticks = max(every // engine.steps_per_update, 1)
+    chunk = next(size for size in range(min(CHUNK, ticks), 0, -1) if ticks % size == 0)
+    plan = Plan(Budget(env_steps=phase.steps), chunk_updates=chunk, checkpoint_seconds=checkpoint_seconds,
+                evaluate_steps=every)  # fmt: skip
+    trained = train(engine, key, plan, run=run, state=state, evaluate=evaluate, show=watch, tag=tag_of(number, phase),
+                    offset=before)  # fmt: skip
+    return trained, points
+
+
+def engine_of(course: Course, phase: Phase) -> OffPolicy:
+    """What runs a phase; the teacher is there where it is asked."""
+    asks = phase.adds is not None or phase.roll_in > 0
+    data = course.data if asks else rings.unlabelled(course.data)
+    teacher = course.teacher if asks and not phase.offline else ()
+    return OffPolicy(course.agent, course.worlds, Given(course.source, teacher, data), phase)
+
+
+def recorded(run: Run | None, phases: tuple[Phase, ...]) -> list[Point]:
+    """The evaluations that a run's metrics hold."""
+    names = {tag_of(number, phase): phase.name for number, phase in enumerate(phases)}
+    found: dict[tuple[str, int], Point] = {}
+    for row in [] if run is None else run.metrics():
+        if "score/normalised" in row:
+            name, steps = names[str(row["tag"])], int(row["phase/steps"])
+            found[name, steps] = Point(name, steps, float(row["score/normalised"]), float(row["phase/multiplier"]),
+                                       float(row["score/return"]))  # fmt: skip
+    return list(found.values())
+
+
+class Many(NamedTuple):
+    """Several students at once; leaves have an axis of seeds first."""
+
+    states: Any
+    scores: Float[np.ndarray, "S N"]
+    """Normalised, of every evaluation of all phases, one after the other."""
+    multipliers: Float[np.ndarray, "S N"]
+    """After each of them."""
+
+
+def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Array, " S"]) -> Many:
+    """The same for several seeds in one program, without checkpoints: for accelerators, and for small problems."""
+    states, scores, multipliers = None, [], []
+    for number, phase in enumerate(method.phases(scale, course.told)):
+        engine = engine_of(course, phase)
+        every = phase.steps // phase.iterations
+        split = jax.vmap(lambda key, number=number: jax.random.split(jax.random.fold_in(key, number)))(keys)
+        if states is not None:
+            states = jax.vmap(partial(course.agent.restart, optimiser=phase.fresh_optimiser))(states)
+        begun = partial(begin, course.agent, course.worlds, phase, engine.given)
+        loops = jax.jit(jax.vmap(lambda key, state, begun=begun: begun(key, state=state)))(split[:, 0], states)
+        waiting = 0 if phase.offline else ticks_before(course.agent.needs)
+        if waiting:
+            wait = partial(act_on, course.agent, course.worlds, phase, waiting, learning=False)
+            loops = jax.jit(jax.vmap(wait, in_axes=(0, None)))(loops, engine.given)[0]
+
+        @cache
+        def iterate(ticks: int, engine: OffPolicy = engine) -> Callable[..., tuple[LoopState, Array]]:
+            one = partial(iteration, course, engine, ticks)
+            return jax.jit(jax.vmap(one, in_axes=(0, 0, None)), donate_argnums=0)
+
+        for turn in range(phase.iterations):
+            streams = jax.vmap(lambda key, turn=turn: jax.random.fold_in(key, turn))(split[:, 1])
+            ticks = max(every // engine.steps_per_update, 1) - (waiting if turn == 0 else 0)
+            loops, found = iterate(max(ticks, 1))(own(loops), streams, engine.given)
+            scores.append(np.asarray(found))
+            multipliers.append(np.asarray(loops.progress.multiplier))
+        states = loops.agent
+    return Many(states, np.stack(scores, axis=1), np.stack(multipliers, axis=1))
+
+
+def iteration(
+    course: Course, engine: OffPolicy, ticks: int, loop: LoopState, key: Key[Array, ""], given: Given
+) -> tuple[LoopState, Float[Array, ""]]:
+    """So many ticks of a phase, an evaluation, and what follows from it; for jit and vmap."""
+    phase = engine.phase
+    assert phase is not None
+    if phase.offline:
+        loop, _ = read_on(course.agent, phase, ticks, loop, given)
+    else:
+        loop, _ = act_on(course.agent, course.worlds, phase, ticks, loop, given)
+    returned = jnp.mean(play(course.worlds.env, wandering(course, course.agent.policy(loop.agent)), course.source, key,
+                             course.episodes, True)[0])  # fmt: skip
+    scored = normalised(returned, random=course.marks.random, teacher=course.marks.teacher)
+    progress = phase.after(loop.progress, scored, loop.ticks * engine.steps_per_update)
+    return loop._replace(progress=progress), scored
+
+
+def wandering(course: Course, policy: Any) -> Wandering:
+    """As it is evaluated."""
+    action = course.worlds.spec.action
+    assert isinstance(action, Discrete)
+    return Wandering(policy, EVALUATED_AT, action.n)
+
+
+def score(course: Course, policy: Any, key: Key[Array, ""]) -> float:
+    """Mean undiscounted return of whole episodes, greedy but for one action in a thousand."""
+    played = episodes(course.worlds.env, wandering(course, policy), course.source, key, number=course.episodes)
+    return float(np.mean(played.returns))
+
+
+def marks(worlds: Worlds, source: PyTree, teacher: Policy, key: Key[Array, ""], *, number: int = 256) -> Marks:
+    """What acting at random and the teacher come to.
+
+    Raises:
+        ConfigError: the teacher is no better than random.
+    """
+    action = worlds.spec.action
+    assert isinstance(action, Discrete)
+    random_key, teacher_key = jax.random.split(key)
+    chance = episodes(worlds.env, RandomPolicy(action.n), source, random_key, number=number)
+    taught = episodes(worlds.env, Wandering(teacher, EVALUATED_AT, action.n), source, teacher_key, number=number)
+    found = Marks(float(np.mean(chance.returns)), float(np.mean(taught.returns)))
+    normalised(0.0, random=found.random, teacher=found.teacher)
+    return found
+
+
+def roll_out(
+    worlds: Worlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01
+) -> Ring:
+    """The teacher's own steps, where it has left none: so many, a share of them random."""
+    action = worlds.spec.action
+    assert isinstance(action, Discrete)
+    policy = Wandering(teacher, stray, action.n)
+
+    def run(teacher: Any, source: PyTree, key: Key[Array, ""]) -> Step:
+        del teacher
+        reset_key, run_key = jax.random.split(key)
+        state, obs = worlds.reset(reset_key, source)
+
+        def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, Step]:
+            state, obs, carry, start = now
+            act_key, env_key = jax.random.split(key)
+            out = policy.act(act_key, carry, obs, start, explore=True)
+            state, ts = worlds.step(env_key, state, out.action, source)
+            kept = Step(obs, out.action.astype(action.dtype), ts.reward, ts.terminated, ts.truncated)
+            return (state, ts.obs, out.carry, ts.terminated | ts.truncated), kept
+
+        begin = (state, obs, policy.init_carry(worlds.rows), jnp.ones(worlds.rows, bool))
+        return jax.lax.scan(step, begin, jax.random.split(run_key, -(-steps // worlds.rows)))[1]
+
+    kept = jax.jit(run)(teacher, source, key)
+    return Ring(kept, jnp.int32(kept.reward.shape[0]))
+
+
+def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
+    """The same steps, each with what the teacher says of its observation.
+
+    Raises:
+        ConfigError: the data show something else than the environment.
+    """
+    for name, space in spec.obs.items():
+        there = data.steps.obs.get(name)
+        if there is None or tuple(there.shape[2:]) != tuple(getattr(space, "shape", ())):
+            shown = "nothing" if there is None else list(there.shape[2:])
+            raise ConfigError(f"the teacher's data have {shown} for observation {name!r}; {spec.id} shows {space!r}.")
+    if not bool(jnp.all(jnp.isfinite(data.steps.reward))):
+        raise ConfigError("the teacher's data have rewards that are no finite numbers; take another replay.")
+
+    def run(teacher: Any, steps: Step) -> Array:
+        over = steps.terminated | steps.truncated
+        start = jnp.concatenate([jnp.ones_like(over[:1]), over[:-1]])
+
+        def step(carry: PyTree, now: tuple[Obs, Bool[Array, " B"]]) -> tuple[PyTree, Float[Array, "B A"]]:
+            out = teacher.act(jax.random.key(0), carry, *now, explore=False)
+            return out.carry, says(out.extras)
+
+        return jax.lax.scan(step, teacher.init_carry(data.rows), (steps.obs, start))[1]
+
+    steps = rings.unrolled(data)
+    return Ring(steps._replace(labels=jax.jit(run)(teacher, steps)), jnp.int32(steps.reward.shape[0]))
+
+
+def told_by(teacher: Policy, spec: EnvSpec, key: Key[Array, ""]) -> Told:
+    """Whether a teacher says action values."""
+    obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in spec.obs.items()}  # pyright: ignore
+    carry = teacher.init_carry(1)
+    extras = jax.eval_shape(lambda: teacher.act(key, carry, obs, jnp.ones(1, bool), explore=False).extras)
+    return Told(extras.q is not None)

@@ -1,0 +1,153 @@
+"""What is acted is what is stored, what is stored is what is learnt from, and a phase adds to it what it says."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rekindle.agents.dqn import dqn
+from rekindle.agents.rainbow import rainbow
+from rekindle.core.budget import Budget
+from rekindle.core.errors import ConfigError
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
+from rekindle.core.types import ActOutput, Extras
+from rekindle.envs import registry
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.reincarnation.methods.registry import make_method
+from rekindle.reincarnation.phases import Phase, Scale, Told
+from rekindle.replay import ring as rings
+from rekindle.train.loop import Plan, train
+from rekindle.train.off_policy import Given, OffPolicy, Worlds, pace, ticks_before
+
+MADE = registry.make("probe/chain-v1")
+SOURCE = jax.tree.map(jnp.asarray, MADE.pool())
+SMALL = {"batch": 8, "width": 8, "capacity": 512, "warmup": 40, "epsilon_steps": 100, "target_period": 5, "num_envs": 4}
+AGENT = dqn.make(dqn.Config(**SMALL))
+RAINBOW = rainbow.make(rainbow.Config(**SMALL, atoms=11))
+WORLDS = Worlds(MADE.env, partial(MADE.draw, min_trials=1, max_trials=1), 4)
+
+
+class Fixed(eqx.Module):
+    """A teacher that always says the same."""
+
+    action: int = eqx.field(static=True)
+
+    def init_carry(self, batch_size):
+        return ()
+
+    def act(self, key, carry, obs, start, *, explore):
+        q = jnp.zeros((*start.shape, 2)).at[:, self.action].set(1.0)
+        return ActOutput(jnp.full(start.shape, self.action, jnp.int32), carry, Extras(q=q))
+
+
+@pytest.mark.parametrize(
+    ("rows", "period", "expected"), [(4, 4, (1, 1)), (8, 4, (1, 2)), (1, 4, (4, 1)), (2, 4, (2, 1)), (3, 1, (1, 3))]
+)
+def test_acting_and_learning_take_turns(rows, period, expected):
+    config = dqn.Config(num_envs=rows, update_period=period, capacity=600)
+    assert tuple(pace(dqn.make(config).needs)) == expected
+
+
+def test_turns_that_never_come_out_even_are_refused():
+    with pytest.raises(ConfigError, match="3 worlds side by side and an update every 4 steps do not go together"):
+        pace(dqn.make(dqn.Config(num_envs=3, update_period=4, capacity=600)).needs)
+
+
+@pytest.mark.parametrize("agent", [AGENT, RAINBOW], ids=["dqn", "rainbow"])
+def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(agent):
+    """U10; in the chain an action moves by one, so that every stored step must lead to the next."""
+    engine = OffPolicy(agent, WORLDS, Given(SOURCE))
+    loop = engine.chunk(engine.begin(jax.random.key(0), None), 30, 0.0)[0]
+    assert engine.steps(loop) == 4 * (ticks_before(agent.needs) + 30)
+    ring = loop.replay if agent is AGENT else loop.replay.ring
+    steps = rings.unrolled(ring)
+    cue, action, over = (np.asarray(x) for x in (steps.obs["cue"], steps.action, steps.terminated))
+    moved = np.clip(cue[:-1] + 2 * action[:-1] - 1, 0, 4)
+    assert ((moved == cue[1:]) | over[:-1]).all() and (cue[1:][over[:-1]] == 0).all() and over.any()
+    np.testing.assert_array_equal(np.asarray(steps.reward), ((cue == 4) & (action == 1)).astype(np.float32))
+    saved = flatten_arrays(loop)
+    on = engine.chunk(loop, 20, 0.0)[0]
+    again = own(unflatten_arrays(engine.begin(jax.random.key(9), None), saved, where="the checkpoint"))
+    resumed = engine.chunk(again, 20, 0.0)[0]
+    for (name, a), b in zip(flatten_arrays(on).items(), flatten_arrays(resumed).values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_the_target_follows_and_the_clock_goes_by_steps():
+    """U7, U8: a copy every five updates; epsilon is 1 at first and counts agent steps."""
+    engine = OffPolicy(AGENT, WORLDS, Given(SOURCE))
+    loop, copies = engine.begin(jax.random.key(0), None), 0
+    for _ in range(25):
+        before = flatten_arrays(loop.agent.target)
+        loop = engine.chunk(loop, 1, 0.0)[0]
+        after = flatten_arrays(loop.agent.target)
+        copies += any((before[name] != after[name]).any() for name in before)
+    assert int(loop.agent.updates) == 25 and copies == 5
+    assert int(loop.agent.clock) == engine.steps(loop)
+
+
+def test_a_phase_offline_reads_its_data_and_acts_nothing():
+    data = rings.from_arrays(rings.to_arrays(_data(reward=1.0)))
+    phase = Phase("offline", 20, 1e-3, offline=True, adds=lambda q, batch: jnp.sum(q**2, axis=-1), weight=1.0)
+    engine = OffPolicy(AGENT, WORLDS, Given(SOURCE, (), data), phase)
+    begun = engine.begin(jax.random.key(0), None)
+    before = flatten_arrays(begun.replay)
+    loop, metrics = engine.chunk(begun, 20, 0.0)
+    assert engine.steps(loop) == 20 == int(loop.agent.clock) and float(metrics.guide_loss) > 0
+    for name, array in flatten_arrays(loop.replay).items():
+        np.testing.assert_array_equal(array, before[name])  # U12: none of it is the student's
+
+
+def _data(reward):
+    """Steps that nobody would take by himself: rewards tell them apart."""
+    shape = (64, 4)
+    no, cue = jnp.zeros(shape, bool), jnp.zeros(shape, jnp.int32)
+    like = jax.eval_shape(lambda: OffPolicy(AGENT, WORLDS, Given(SOURCE)).begin(jax.random.key(0), None)).obs
+    obs = {name: jnp.zeros((*shape, *x.shape[1:]), x.dtype) for name, x in like.items()}
+    return rings.Ring(rings.Step(obs, cue, jnp.full(shape, reward), no, no), jnp.int32(64))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_rehearsal_mixes_the_teachers_samples_in(share):
+    """U12: the share of samples that are the teacher's is that which was asked for."""
+    from rekindle.train.off_policy import draw, rehearse
+
+    needs = dqn.make(dqn.Config(**{**SMALL, "batch": 4000})).needs
+    mine, theirs = _data(0.0), _data(1.0)
+    batch = draw(needs, jax.random.key(0), mine)
+    mixed = rehearse(needs, jax.random.key(1), batch, theirs, jnp.float32(share))
+    assert abs(float(jnp.mean(mixed.reward > 0.5)) - share) <= 3 * (share * (1 - share) / 4000) ** 0.5
+
+
+@pytest.mark.parametrize(("most", "theirs"), [(0, None), (3, 3), (1000, 10)])
+def test_the_teacher_plays_the_first_steps(most, theirs):
+    """A teacher that always goes right, in episodes of ten steps; its steps are stored like any other."""
+    config = {**SMALL, "epsilon": 1.0}  # the student itself acts at random
+    agent = dqn.make(dqn.Config(**config))
+    phase = make_method("jsrl", {"most": most}).phases(Scale(10, 4000, 1, 1e-3, 1e-4, 1e-3), Told(True))[0]
+    engine = OffPolicy(agent, WORLDS, Given(SOURCE, Fixed(1), _data(0.0)), phase)
+    loop = engine.chunk(engine.begin(jax.random.key(0), None), 100, 0.0)[0]
+    steps = rings.unrolled(loop.replay)
+    begins = np.flatnonzero(np.asarray(steps.terminated)[:, 0])[:-1] + 1
+    first = np.stack([np.asarray(steps.action)[at : at + 10] for at in begins if at + 10 <= len(steps.action)])
+    rights = first.mean(axis=(0, 2))
+    if theirs is None:
+        assert (np.abs(rights - 0.5) < 0.2).all()
+    else:
+        assert rights[0] == 1.0 and (rights[:3] > 0.6).all() and (rights[theirs:] < 0.75).all()
+
+
+def test_a_training_that_was_stopped_resumes_exactly(tmp_path):
+    engine = OffPolicy(AGENT, WORLDS, Given(SOURCE))
+    plan = Plan(Budget(env_steps=400), chunk_updates=10, checkpoint_seconds=0.0)
+    whole = train(engine, jax.random.key(1), plan)
+    run = Run.create(Library.open(tmp_path), "train", name="test", config={}, seed=0)
+    first = train(engine, jax.random.key(1), plan, run=run, stop=lambda values: True)
+    rest = train(engine, jax.random.key(1), plan, run=Run.open(Library.open(tmp_path), run.id))
+    assert first.env_steps < rest.env_steps == whole.env_steps
+    for name, leaf in flatten_arrays(whole.loop).items():
+        np.testing.assert_array_equal(leaf, flatten_arrays(rest.loop)[name], err_msg=name)
