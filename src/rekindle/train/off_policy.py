@@ -128,7 +128,7 @@ class Worlds:
 def begin(agent: Agent, worlds: Worlds, phase: Phase | None, given: Given, key: Key[Array, ""], *, state: Any = None
           ) -> LoopState:  # fmt: skip
     """The state before the first step; `state` continues from a trained agent instead of fresh weights."""
-    init_key, reset_key, run_key = jax.random.split(key, 3)
+    init_key, reset_key, run_key, *unused = (jax.random.fold_in(key, number) for number in range(5))
     fresh = agent.init(init_key, worlds.spec) if state is None else state
     inside, obs = worlds.reset(reset_key, given.source)
     rows = worlds.rows
@@ -137,8 +137,8 @@ def begin(agent: Agent, worlds: Worlds, phase: Phase | None, given: Given, key: 
     beside = () if given.teacher == () else given.teacher.init_carry(rows)
 
     def like() -> Step:
-        action = agent.act(run_key, fresh, carry, obs, ones, explore=True).action
-        return Step(obs, action, jnp.zeros(rows), ones, ones, ask(given.teacher, run_key, beside, obs, ones)[1])
+        action = agent.act(unused[0], fresh, carry, obs, ones, explore=True).action
+        return Step(obs, action, jnp.zeros(rows), ones, ones, ask(given.teacher, unused[1], beside, obs, ones)[1])
 
     empty = prioritised.empty if agent.needs.prioritised else ring.empty
     replay = empty(jax.eval_shape(like), agent.needs.capacity // rows)

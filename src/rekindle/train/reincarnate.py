@@ -197,11 +197,11 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
     for number, phase in enumerate(method.phases(scale, course.told)):
         engine = engine_of(course, phase)
         every = phase.steps // phase.iterations
-        split = jax.vmap(lambda key, number=number: jax.random.split(jax.random.fold_in(key, number)))(keys)
+        begins, examines = (jax.vmap(partial(jax.random.fold_in, data=2 * number + which))(keys) for which in range(2))
         if states is not None:
             states = jax.vmap(partial(course.agent.restart, optimiser=phase.fresh_optimiser))(states)
         begun = partial(begin, course.agent, course.worlds, phase, engine.given)
-        loops = jax.jit(jax.vmap(lambda key, state, begun=begun: begun(key, state=state)))(split[:, 0], states)
+        loops = jax.jit(jax.vmap(lambda key, state, begun=begun: begun(key, state=state)))(begins, states)
         waiting = 0 if phase.offline else ticks_before(course.agent.needs)
         if waiting:
             wait = partial(act_on, course.agent, course.worlds, phase, waiting, learning=False)
@@ -213,7 +213,7 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
             return jax.jit(jax.vmap(one, in_axes=(0, 0, None)), donate_argnums=0)
 
         for turn in range(phase.iterations):
-            streams = jax.vmap(lambda key, turn=turn: jax.random.fold_in(key, turn))(split[:, 1])
+            streams = jax.vmap(partial(jax.random.fold_in, data=turn))(examines)
             ticks = max(every // engine.steps_per_update, 1) - (waiting if turn == 0 else 0)
             loops, found = iterate(max(ticks, 1))(own(loops), streams, engine.given)
             scores.append(np.asarray(found))

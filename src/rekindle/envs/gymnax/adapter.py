@@ -3,6 +3,8 @@
 Needs the extra: `pip install rekindle[gym]`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -56,16 +58,19 @@ class Gymnax:
 
     def reset(self, key: Key[Array, ""], params: Task) -> tuple[Any, TimeStep]:
         """The start of an episode."""
-        obs, state = self.env.reset_env(key, self._limited(params))
+        with _lenient():
+            obs, state = self.env.reset_env(key, self._limited(params))
         no, shown = jnp.zeros((), bool), self._shown(obs)
         return self._typed(state, params), TimeStep(shown, jnp.float32(0), no, no, no, shown, {})
 
     def step(self, key: Key[Array, ""], state: Any, action: Array, params: Task) -> tuple[Any, TimeStep]:
         """One step."""
         limited = self._limited(params)
-        obs, state, reward, terminated, _ = self.env.step_env(key, state, self._meant(action), limited)
+        with _lenient():
+            obs, state, reward, terminated, _ = self.env.step_env(key, state, self._meant(action), limited)
+            cut = self.env.is_truncated(state, limited)
         terminated = jnp.asarray(terminated, bool)
-        truncated = jnp.asarray(self.env.is_truncated(state, limited), bool) & ~terminated
+        truncated = jnp.asarray(cut, bool) & ~terminated
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         shown = self._shown(obs)
         over = terminated | truncated
@@ -87,10 +92,11 @@ class Gymnax:
 
     def _typed(self, state: Any, params: Task) -> Any:
         """Arrays of the types that a step returns, so that a loop can carry them."""
-        like = jax.eval_shape(
-            lambda: self.env.step_env(jax.random.key(0), state, self._meant(_zeros(self.spec.action)),
-                                      self._limited(params))[1]
-        )  # fmt: skip
+        with _lenient():
+            like = jax.eval_shape(
+                lambda: self.env.step_env(jax.random.key(0), state, self._meant(_zeros(self.spec.action)),
+                                          self._limited(params))[1]
+            )  # fmt: skip
         return jax.tree.map(lambda x, y: jnp.asarray(x).astype(y.dtype).reshape(y.shape), state, like)
 
 
@@ -145,6 +151,13 @@ def _made(id: str, version: int, name: str, sticky: float) -> Made:
         return pool
 
     return Made(Sticky(world, sticky) if sticky else world, pool, draw, 1)
+
+
+@contextlib.contextmanager
+def _lenient() -> Iterator[None]:
+    """Gymnax mixes types and ranks of arrays, which JAX can be told to forbid."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def _space(space: Any, id: str) -> Space:
