@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rekindle.core.errors import ConfigError
-from rekindle.networks.convolution import Convolutional
+from rekindle.networks.convolution import Convolutional, _convolve, convolve
 from rekindle.networks.memory import num_parameters
 
 ATARI = (84, 84, 4)
@@ -44,3 +44,16 @@ def test_what_is_no_picture_or_no_torso_is_refused():
         Convolutional(jax.random.key(0), "natur", ATARI, 8)
     with pytest.raises(ConfigError, match="takes pictures"):
         Convolutional(jax.random.key(0), "nature", (84,), 8)
+
+
+@pytest.mark.parametrize(("size", "stride", "n", "height"), [(3, 1, 4, 10), (3, 1, 16, 9), (4, 2, 8, 21), (8, 4, 4, 84)])
+def test_the_gradient_is_that_of_the_convolution(size, stride, n, height):
+    """On processors it is made of matrix products."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, w = jax.random.normal(keys[0], (2, height, height, n)), jax.random.normal(keys[1], (size, size, n, 5))
+    right, way_back = jax.vjp(lambda x, w: _convolve(x, w, stride), x, w)
+    out, way = jax.vjp(lambda x, w: convolve(x, w, stride), x, w)
+    g = jax.random.normal(keys[2], right.shape)
+    np.testing.assert_allclose(out, right, atol=1e-3)
+    for a, b in zip(way(g), way_back(g), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3 * float(jnp.abs(b).max()))

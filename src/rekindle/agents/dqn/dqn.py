@@ -5,7 +5,7 @@ Adam or centred RMSProp, n-step returns, no double Q-learning. See README.md for
 """
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -56,7 +56,7 @@ class Config(eqx.Module):
     """Agent steps per update."""
     num_envs: int = eqx.field(static=True, default=4)
     """Worlds side by side."""
-    optimiser: Literal["adam", "rmsprop"] = eqx.field(static=True, default="adam")
+    optimiser: str = eqx.field(static=True, default="adam")
     """Adam, or centred RMSProp with decay 0.95."""
     optimiser_eps: float = 1.5e-4
     """Added to the root of the second moment."""

@@ -6,7 +6,7 @@ every logged metric.
 """
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -69,7 +69,7 @@ class Config(eqx.Module):
     """Agent steps per update."""
     num_envs: int = eqx.field(static=True, default=4)
     """Worlds side by side."""
-    optimiser: Literal["adam", "rmsprop"] = eqx.field(static=True, default="adam")
+    optimiser: str = eqx.field(static=True, default="adam")
     """Adam, or centred RMSProp with decay 0.95."""
     optimiser_eps: float = 1.5e-4
     """Added to the root of the second moment."""
