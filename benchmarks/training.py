@@ -42,7 +42,7 @@ def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) 
     """The policy folder of a finished training of this name and seed; trains, or goes on training, if need be."""
     from rekindle.library.run import Run
 
-    same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and r.manifest.config == plain(what.__dict__)]
+    same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and session.told(r.manifest.config) == what]
     run = Run.open(kept, same[-1].id) if same else session.begin(what, kept, name=name, seed=seed)
     if run.manifest.status != "done":
         session.carry_out(

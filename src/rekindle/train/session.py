@@ -57,11 +57,6 @@ class Order:
     """Settings of the pool of co-players, in worlds for two."""
     init: str | None = None
     """A run whose policy training goes on from."""
-    teacher: str | None = None
-    """What a student is reincarnated from."""
-    method: str = "qdagger"
-    """How, as in reincarnation/methods; of no meaning without a teacher."""
-    method_settings: dict[str, Any] = field(default_factory=dict)
     min_trials: int = 1
     max_trials: int | None = None
     """Trials per episode are drawn from this range; by default up to the environment's own number."""
@@ -70,6 +65,16 @@ class Order:
     """Between checkpoints; a crash loses what came after the last."""
     log: tuple[str, ...] = ()
     """Trackers that the curves go to, too: `tensorboard`, `wandb`, `mlflow`."""
+    teacher: str | None = None
+    """What a student is reincarnated from."""
+    method: str = "qdagger"
+    """How, as in reincarnation/methods; of no meaning without a teacher."""
+    method_settings: dict[str, Any] = field(default_factory=dict)
+
+
+def told(config: Mapping[str, Any]) -> Order:
+    """The order in a manifest's config; what an older version did not know has its default."""
+    return Order(**{**config, "log": tuple(config.get("log", ()))})
 
 
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
@@ -114,8 +119,7 @@ def _carry_out(
     show: Callable[[Progress], None] | None,
     evaluate: Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]] | None,
 ) -> Trained:
-    told: dict[str, Any] = dict(run.manifest.config)
-    order = Order(**{**told, "log": tuple(told.get("log", ()))})
+    order = told(run.manifest.config)
     run.log_to(order.log)
     made = registry.make(order.env, **(order.pool if made_by_options(order.env) else {}))
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
