@@ -13,7 +13,6 @@ from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, RANDOM
 from rekindle.evaluate.exam import make_exam
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.evaluate.scores import SHARE_MASTERED, ScoreRecord
-from rekindle.library.files import plain
 from rekindle.library.library import Library
 from rekindle.train import session
 

@@ -42,3 +42,30 @@ def test_coverage():
         interval = stats.bootstrap(rng.exponential(1, (1, 100)), draws=120, seed=seed)
         hits += interval.low <= 1 <= interval.high
     assert 52 <= hits <= 60
+
+
+X = np.round(np.random.RandomState(0).gamma(2.0, 0.5, size=(5, 10)), 3)
+Y = np.round(np.random.RandomState(1).gamma(2.0, 0.4, size=(5, 10)), 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [(X, (0.84888462, 0.67380673, 1.05884615)), (Y, (0.68353846, 0.56411442, 0.83603942))]
+)
+def test_the_interquartile_mean_of_runs_and_games_is_rliables(values, expected):
+    """Numbers of rliable 1.2.0 (50,000 draws), stored here: U9."""
+    got = stats.stratified(values, draws=20_000)
+    assert got.value == pytest.approx(expected[0], abs=1e-6)
+    assert (got.low, got.high) == pytest.approx(expected[1:], abs=0.01)
+
+
+def test_other_aggregates_are_rliables():
+    got = stats.stratified(X, lambda x: float(x.mean()), draws=20_000)
+    assert got == pytest.approx((0.99796, 0.8120195, 1.197761), abs=0.01)
+    assert stats.improvement(X, Y, draws=20_000) == pytest.approx((0.558, 0.444, 0.672), abs=0.01)
+    for above, expected in ((0.5, (0.68, 0.56, 0.8)), (1.0, (0.44, 0.32, 0.56)), (1.5, (0.2, 0.1, 0.3))):
+        assert stats.profile(X, above) == pytest.approx(expected, abs=0.021)
+
+
+def test_nothing_is_better_than_itself():
+    assert stats.improvement(X, X).value == pytest.approx(0.5)
+    assert stats.improvement(X + 100, Y) == (1.0, 1.0, 1.0)

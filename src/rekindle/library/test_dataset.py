@@ -49,5 +49,5 @@ def test_a_damaged_or_missing_replay_is_an_error_with_its_mend(tmp_path):
     save_dataset(tmp_path / "replay", spec=SPEC, arrays=arrays())
     file = tmp_path / "replay" / STEPS
     file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(CheckpointError, match="damaged.*Copy it again, or collect it anew"):
+    with pytest.raises(CheckpointError, match=r"damaged.*Copy it again, or collect it anew"):
         read_dataset(tmp_path)

@@ -46,7 +46,9 @@ def test_what_is_no_picture_or_no_torso_is_refused():
         Convolutional(jax.random.key(0), "nature", (84,), 8)
 
 
-@pytest.mark.parametrize(("size", "stride", "n", "height"), [(3, 1, 4, 10), (3, 1, 16, 9), (4, 2, 8, 21), (8, 4, 4, 84)])
+@pytest.mark.parametrize(
+    ("size", "stride", "n", "height"), [(3, 1, 4, 10), (3, 1, 16, 9), (4, 2, 8, 21), (8, 4, 4, 84)]
+)
 def test_the_gradient_is_that_of_the_convolution(size, stride, n, height):
     """On processors it is made of matrix products."""
     keys = jax.random.split(jax.random.key(0), 3)

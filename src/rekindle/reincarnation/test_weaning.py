@@ -16,13 +16,13 @@ def trace(rule, scores, steps):
 def test_the_ratio_latches_at_zero_and_is_cut_off():
     """U2."""
     assert trace(Ratio(10), [0.2, 0.5, 1.1, 0.3], [1, 2, 3, 4]) == [0.8, 0.5, 0.0, 0.0]
-    assert trace(Ratio(2), [0.2, 0.2, 0.2], [1, 2, 3]) == [0.8, 0.8, 0.0]
+    assert trace(Ratio(2), [0.2, 0.2, 0.2], [1, 2, 3]) == [0.8, 0.0, 0.0]
     assert trace(Ratio(9), [-0.5], [1]) == [1.5]
 
 
 def test_other_schedules_do_not_look_at_the_score():
     assert trace(Linear(4), [9, 9, 9, 9, 0], [1, 2, 3, 4, 5]) == [0.75, 0.5, 0.25, 0.0, 0.0]
-    assert trace(HardCut(2), [9, 9, 9], [1, 2, 3]) == [1.0, 1.0, 0.0]
+    assert trace(HardCut(2), [9, 9, 9], [1, 2, 3]) == [1.0, 0.0, 0.0]
 
 
 def test_the_step_size_follows_the_multiplier():

@@ -40,13 +40,16 @@ class Weaning(Protocol):
 
 @dataclass(frozen=True)
 class Ratio:
-    """1 - z, never below 0: what the student still lacks; 0 for good after `cut` online steps (t_0)."""
+    """1 - z, never below 0: what the student still lacks; 0 for good from `cut` online steps (t_0) on.
+
+    The released code compares strictly, with steps that always overshoot.
+    """
 
     cut: int
 
     def after(self, multiplier: Number, score: Number, online_steps: Number) -> Number:
         """See Weaning."""
-        silent = (multiplier <= 0) | (online_steps > self.cut)
+        silent = (multiplier <= 0) | (online_steps >= self.cut)
         return jnp.where(silent, 0.0, jnp.maximum(1.0 - score, 0.0))
 
 
@@ -69,7 +72,7 @@ class HardCut:
 
     def after(self, multiplier: Number, score: Number, online_steps: Number) -> Number:
         """See Weaning."""
-        return jnp.where((multiplier <= 0) | (online_steps > self.cut), 0.0, 1.0)
+        return jnp.where((multiplier <= 0) | (online_steps >= self.cut), 0.0, 1.0)
 
 
 def step_size(multiplier: Number, *, guided: float, alone: float) -> Number:

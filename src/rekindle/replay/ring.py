@@ -88,9 +88,9 @@ def to_arrays(ring: Ring) -> dict[str, Any]:
 def from_arrays(arrays: Mapping[str, Any]) -> Ring:
     """A full ring of the steps of a dataset."""
     obs = {name.removeprefix("obs."): jnp.asarray(x) for name, x in arrays.items() if name.startswith("obs.")}
-    flags = (jnp.asarray(arrays[name]) for name in ("action", "reward", "terminated", "truncated"))
+    rest = {name: jnp.asarray(arrays[name]) for name in ("action", "reward", "terminated", "truncated")}
     labels = jnp.asarray(arrays["labels"]) if "labels" in arrays else ()
-    return Ring(Step(obs, *flags, labels), jnp.int32(arrays["reward"].shape[0]))
+    return Ring(Step(obs=obs, labels=labels, **rest), jnp.int32(arrays["reward"].shape[0]))
 
 
 def sample(key: Key[Array, ""], ring: Ring, batch: int, *, n: int, gamma: float, clip: float = 0.0) -> Transitions:

@@ -204,8 +204,10 @@ def store(needs: Data, replay: Ring | Prioritised, step: Step) -> Ring | Priorit
 
 def draw(needs: Data, key: Key[Array, ""], replay: Ring | Prioritised) -> Transitions:
     """A batch as the agent needs it, n-step returns and all."""
-    sample = prioritised.sample if isinstance(replay, Prioritised) else ring.sample
-    return sample(key, replay, needs.batch, n=needs.n_step, gamma=needs.gamma, clip=needs.reward_clip)
+    n, gamma, clip = needs.n_step, needs.gamma, needs.reward_clip
+    if isinstance(replay, Prioritised):
+        return prioritised.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip)
+    return ring.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip)
 
 
 def rehearse(needs: Data, key: Key[Array, ""], batch: Transitions, data: Ring, share: Float[Array, ""]) -> Transitions:

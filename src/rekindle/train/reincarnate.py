@@ -109,7 +109,7 @@ def reincarnate(
     phases = method.phases(scale, course.told)
     saved = None if run is None else run.latest_checkpoint()
     reached = 0 if saved is None else [tag_of(i, phase) for i, phase in enumerate(phases)].index(saved[2]["tag"])
-    curve, before, trained = recorded(run, phases), 0, None
+    curve, before, trained, number = recorded(run, phases), 0, None, 0
     for number, phase in enumerate(phases):
         if number >= reached:
             if number > 0 and state is not None:
@@ -123,7 +123,8 @@ def reincarnate(
                 break
         before += phase.steps
     assert trained is not None
-    return Taught(state, curve, trained.status, 0 if phase.offline else trained.env_steps, trained.loop.replay)
+    steps = 0 if phases[number].offline else trained.env_steps
+    return Taught(state, curve, trained.status, steps, trained.loop.replay)
 
 
 def tag_of(number: int, phase: Phase) -> str:
@@ -142,7 +143,7 @@ def carry_out(
     def evaluate(policy: Policy, steps: int, stream: Key[Array, ""]) -> Mapping[str, float]:
         mean = score(course, policy, stream)
         scored = normalised(mean, random=course.marks.random, teacher=course.marks.teacher)
-        return {"score/return": mean, "score/normalised": scored}
+        return {"score/return": mean, "score/normalised": float(scored)}
 
     def watch(now: Progress) -> None:
         if "score/normalised" in now.metrics:
@@ -234,7 +235,7 @@ def iteration(
         loop, _ = act_on(course.agent, course.worlds, phase, ticks, loop, given)
     returned = jnp.mean(play(course.worlds.env, wandering(course, course.agent.policy(loop.agent)), course.source, key,
                              course.episodes, True)[0])  # fmt: skip
-    scored = normalised(returned, random=course.marks.random, teacher=course.marks.teacher)
+    scored = jnp.asarray(normalised(returned, random=course.marks.random, teacher=course.marks.teacher))
     progress = phase.after(loop.progress, scored, loop.ticks * engine.steps_per_update)
     return loop._replace(progress=progress), scored
 

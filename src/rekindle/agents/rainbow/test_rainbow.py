@@ -97,11 +97,11 @@ def test_a_config_is_json_and_back_and_nonsense_is_refused():
         Config(batch=0, optimiser="sgd")
     with pytest.raises(ConfigError, match="capacity must be a multiple of num_envs; got 10 and 4"):
         Config(capacity=10)
-    with pytest.raises(ConfigError, match="discrete actions; test/flat has Box"):
+    with pytest.raises(ConfigError, match=r"discrete actions; test/flat has Box"):
         rainbow.init(SMALL, jax.random.key(0), EnvSpec("test/flat", 1, SPEC.obs, Box((2,), -1, 1)))
-    with pytest.raises(ConfigError, match="sees one picture; test/flat shows x. Take 'dense'"):
+    with pytest.raises(ConfigError, match=r"sees one picture; test/flat shows x\. Take 'dense'"):
         rainbow.init(Config(network="impala"), jax.random.key(0), SPEC)
-    with pytest.raises(ConfigError, match="no network 'natur'; .*nature"):
+    with pytest.raises(ConfigError, match=r"no network 'natur'; .*nature"):
         rainbow.init(Config(network="natur"), jax.random.key(0), SPEC)
 
 

@@ -143,7 +143,7 @@ def _made(id: str, version: int, name: str, sticky: float) -> Made:
     def pool(*, split: Literal["train", "test"] = "train", seed: int = 0) -> Task:
         """All there is: nothing is held out."""
         del split, seed
-        return Task(np.int16(1), np.int16(limit), jax.tree.map(np.asarray, params))
+        return Task(np.asarray(1, np.int16), np.asarray(limit, np.int16), jax.tree.map(np.asarray, params))
 
     def draw(key: Key[Array, ""], pool: Task, *, min_trials: int = 1, max_trials: int = 1) -> Task:
         """The world as it is."""

@@ -45,7 +45,11 @@ def test_a_pole_that_falls_terminates_and_a_limit_truncates():
     ("id", "options", "message"),
     [
         ("gymnax/CartPol-v1", {}, "gymnax has no world 'CartPol-v1'; .*CartPole-v1"),
-        ("minatar/breakout", {"sticky": 1.5}, "sticky of minatar/breakout-v1 takes a number from 0 to below 1; got 1.5"),
+        (
+            "minatar/breakout",
+            {"sticky": 1.5},
+            "breakout-v1 takes a number from 0 to below 1; got 1.5",
+        ),
         ("minatar/brekout", {}, "no environment 'minatar/brekout'; .*breakout"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Reincarnation on MinAtar."""
