@@ -31,20 +31,22 @@ class Preset(NamedTuple):
     noop: dict[str, Any]
 
 
+SHARE = 0.2
+"""Of the rows that train under PLR: AdA's p. With one half, PLR finds half as many tasks worth training on."""
 PRESETS = {
-    "smoke": Preset(2e4, 1, 8, 2, 256, {"capacity": 16, "train_trials": 4}, {"episodes": 4}),
-    "cpu": Preset(4e6, 3, 256, 16, 8192, {"capacity": 500, "train_trials": 10}, {"episodes": 10}),
-    "gpu": Preset(100e6, 3, 1000, 16, 65536, {}, {}),
+    "smoke": Preset(2e4, 1, 8, 2, 256, {"share": SHARE, "capacity": 16, "train_trials": 4}, {"episodes": 4}),
+    "cpu": Preset(4e6, 3, 256, 16, 8192, {"share": SHARE, "capacity": 500, "train_trials": 10}, {"episodes": 10}),
+    "gpu": Preset(100e6, 3, 1000, 16, 65536, {"share": SHARE}, {}),
 }
 SETTINGS = {"width": 64, "hidden": 64, "epochs": 1, "rollout_length": 40, "entropy_weight": 0.03}
 LEARNABLE_SHARE, IMPOSSIBLE_SHARE = 0.1, 0.45
 """Of the pool's tasks; the environment's own."""
-ROWS = 2
-"""The curricula try as many tasks side by side as they train on: all steps are twice the learner's."""
+ROWS = round(1 / SHARE)
+"""All steps of PLR for each of the learner's."""
 
 
 def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
-    """Uniform, no-op filter and PLR at equal learnt steps; uniform again with all the steps that the others may take.
+    """Uniform, no-op filter and PLR at equal learnt steps; uniform again with all the steps that PLR takes.
 
     Few-shot medians decide, as in the paper.
     """
