@@ -45,13 +45,16 @@ def _words(kind: str, config: Mapping[str, Any], seed: int | None) -> list[str] 
 
 
 def _train(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
+    if config.get("teacher") is not None:
+        yield from _reincarnate(config, seed)
+        return
     yield from ("train", config["agent"], "--env", config["env"], "--budget", config["budget"], "--seed", seed or 0)
     if config.get("curriculum", "none") != "none":
         yield from ("--curriculum", config["curriculum"])
     for name, value in dict(config.get("choice", {})).items():
         yield from ("--choose", f"{name}={_value(value)}")
-    if config.get("pool"):
-        raise ValueError("options of a pool have no word")
+    for name, value in dict(config.get("pool", {})).items():
+        yield from ("--pool", f"{name}={_value(value)}")
     if config.get("init") is not None:
         yield from ("--from", config["init"])
     if "begin_with" in config.get("partners", {}):
@@ -65,6 +68,14 @@ def _train(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
         yield from ("--log", tracker)
     for name, value in dict(config["settings"]).items():
         yield from ("--set", f"{name}={_value(value)}")
+
+
+def _reincarnate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
+    yield from ("reincarnate", "--teacher", config["teacher"], "--student", config["agent"], "--env", config["env"])
+    yield from ("--method", config["method"], "--budget", config["budget"], "--seed", seed or 0)
+    for option, values in (("--choose", "method_settings"), ("--pool", "pool"), ("--set", "settings")):
+        for name, value in dict(config[values]).items():
+            yield from (option, f"{name}={_value(value)}")
 
 
 def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rekindle.core.errors import CheckpointError, LibraryError, RekindleError
-from rekindle.library import artefact, checkpoint, files
+from rekindle.library import artefact, checkpoint, dataset, files
 from rekindle.library.manifest import Manifest, read_manifest
 
 METRICS = "metrics.jsonl"
@@ -58,7 +58,7 @@ def facts_of(folder: Path) -> Facts:
 
 
 def problems_of(folder: Path, id: str, *, own_id: bool = True) -> Iterator[str]:
-    """What is wrong with the manifest, curves, decisions, checkpoints and policy of the run `id`, each with its mend.
+    """What is wrong with the manifest, curves, decisions, checkpoints, policy and replay of a run, with the mends.
 
     With `own_id` the manifest must have the folder's name as its id.
     """
@@ -82,5 +82,10 @@ def problems_of(folder: Path, id: str, *, own_id: bool = True) -> Iterator[str]:
     if (folder / artefact.FOLDER).is_dir():
         try:
             artefact.read_policy(folder / artefact.FOLDER)
+        except RekindleError as error:
+            yield str(error)
+    if (folder / dataset.FOLDER).is_dir():
+        try:
+            dataset.read_dataset(folder / dataset.FOLDER)
         except RekindleError as error:
             yield str(error)

@@ -81,6 +81,11 @@ class Engine(Protocol):
         """By which the steps grow with every update of a chunk (or tick, where a replay is learnt from)."""
         ...
 
+    @property
+    def any_size(self) -> bool:
+        """Whether a chunk of another size costs no compilation, so that the last one may be shorter."""
+        ...
+
     def begin(self, key: Key[Array, ""], state: Any) -> Any:
         """The loop's state at first; `state` is the agent's, or None for fresh weights."""
         ...
@@ -140,9 +145,12 @@ def train(
     with stop_requests() as asked:
         while (share := spent(plan.budget, env_steps, clock.seconds(), engine.learnt(loop))) < 1.0:
             before = time.monotonic()
-            loop, metrics = engine.chunk(loop, plan.chunk_updates, share)
+            updates = plan.chunk_updates
+            if engine.any_size and plan.budget.env_steps is not None:
+                updates = min(updates, -(-(plan.budget.env_steps - env_steps) // engine.steps_per_update))
+            loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
-            rate = plan.chunk_updates * engine.steps_per_update / (time.monotonic() - before)
+            rate = updates * engine.steps_per_update / (time.monotonic() - before)
             env_steps, learnt = engine.steps(loop), engine.learnt(loop)
             share = spent(plan.budget, env_steps, clock.seconds(), learnt)
             values |= named(agent.name, metrics._asdict())

@@ -247,37 +247,56 @@ def _nothing(q: Float[Array, "B A"], batch: Transitions) -> Float[Array, " B"]:
     return jnp.zeros(q.shape[:1])
 
 
+class Nothing(NamedTuple):
+    """Metrics of no update."""
+
+
 def act_on(
-    agent: Agent, worlds: Worlds, phase: Phase | None, ticks: int, loop: LoopState, given: Given, *,
-    learning: bool = True,
+    agent: Agent, worlds: Worlds, phase: Phase | None, learning: bool, loop: LoopState, given: Given,
+    ticks: Int32[Array, ""] | int,
 ) -> tuple[LoopState, Any]:  # fmt: skip
-    """`ticks` ticks; metrics are means over their updates, of which there are none without `learning`."""
+    """So many ticks; metrics are means over their updates, of which there are none without `learning`."""
     turn = pace(agent.needs)
     dials = None if phase is None else phase.dials(loop.progress)
 
-    def tick(loop: LoopState, _: None) -> tuple[LoopState, Any]:
+    def tick(loop: LoopState) -> tuple[LoopState, Any]:
         live_key, learn_key = jax.random.split(jax.random.fold_in(loop.key, loop.ticks))
         acted = lambda loop, key: (live(agent, worlds, given, dials, key, loop), None)  # noqa: E731
-        loop, metrics = jax.lax.scan(acted, loop, jax.random.split(live_key, turn.steps))
+        loop, _ = jax.lax.scan(acted, loop, jax.random.split(live_key, turn.steps))
+        metrics: Any = Nothing()
         if learning:
             better = lambda loop, key: learn(agent, phase, given, dials, key, loop)  # noqa: E731
             loop, metrics = jax.lax.scan(better, loop, jax.random.split(learn_key, turn.updates))
-        return loop._replace(ticks=loop.ticks + 1), metrics
+        return loop._replace(ticks=loop.ticks + 1), jax.tree.map(jnp.mean, metrics)
 
-    loop, metrics = jax.lax.scan(tick, loop, None, length=ticks)
-    return loop, jax.tree.map(jnp.mean, metrics)
+    return again(tick, loop, ticks)
 
 
-def read_on(agent: Agent, phase: Phase, ticks: int, loop: LoopState, given: Given) -> tuple[LoopState, Any]:
-    """`ticks` updates on data that exists; the agent's clock goes on with them."""
+def read_on(
+    agent: Agent, phase: Phase, loop: LoopState, given: Given, ticks: Int32[Array, ""] | int
+) -> tuple[LoopState, Any]:
+    """So many updates on data that exists; the agent's clock goes on with them."""
     dials = phase.dials(loop.progress)
 
-    def tick(loop: LoopState, _: None) -> tuple[LoopState, Any]:
+    def tick(loop: LoopState) -> tuple[LoopState, Any]:
         loop, metrics = learn(agent, phase, given, dials, jax.random.fold_in(loop.key, loop.ticks), loop)
         return loop._replace(agent=agent.lived(loop.agent, 1), ticks=loop.ticks + 1), metrics
 
-    loop, metrics = jax.lax.scan(tick, loop, None, length=ticks)
-    return loop, jax.tree.map(jnp.mean, metrics)
+    return again(tick, loop, ticks)
+
+
+def again(
+    tick: Callable[[LoopState], tuple[LoopState, Any]], loop: LoopState, times: Int32[Array, ""] | int
+) -> tuple[LoopState, Any]:
+    """A tick so many times, and the means of its metrics; one program for any number of times."""
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(tick, loop)[1])
+
+    def once(_: Array, now: tuple[LoopState, Any]) -> tuple[LoopState, Any]:
+        loop, metrics = tick(now[0])
+        return loop, jax.tree.map(jnp.add, now[1], metrics)
+
+    loop, total = jax.lax.fori_loop(0, times, once, (loop, nothing))
+    return loop, jax.tree.map(lambda x: x / jnp.maximum(times, 1), total)
 
 
 COMPARED = 256
@@ -308,7 +327,7 @@ def ticks_before(needs: Data) -> int:
     return -(-max(-(-needs.warmup // needs.rows), needs.n_step + 2) // pace(needs).steps)
 
 
-Chunk = Callable[[LoopState, Given], tuple[LoopState, Any]]
+Chunk = Callable[[LoopState, Given, int], tuple[LoopState, Any]]
 
 
 @dataclass(frozen=True)
@@ -319,6 +338,7 @@ class OffPolicy:
     worlds: Worlds
     given: Given
     phase: Phase | None = None
+    any_size: bool = True
 
     @property
     def offline(self) -> bool:
@@ -336,11 +356,15 @@ class OffPolicy:
         return own(start(key, state, self.given))
 
     def chunk(self, loop: LoopState, updates: int, share: float) -> tuple[LoopState, Any]:
-        """So many ticks, after those before the first update."""
+        """So many ticks; the first ones only fill the replay."""
         del share
-        if not self.offline and (left := ticks_before(self.agent.needs) - self._lived(loop)) > 0:
-            loop, _ = self._compiled(left, False)(loop, self.given)
-        return self._compiled(updates, True)(loop, self.given)
+        before = 0 if self.offline else min(max(ticks_before(self.agent.needs) - self._lived(loop), 0), updates)
+        metrics: Any = Nothing()
+        if before:
+            loop, _ = self._compiled(False)(loop, self.given, before)
+        if updates > before:
+            loop, metrics = self._compiled(True)(loop, self.given, updates - before)
+        return loop, metrics
 
     def steps(self, loop: LoopState) -> int:
         """Of the environment; where nothing is acted, updates."""
@@ -394,11 +418,11 @@ class OffPolicy:
         return jax.jit(partial(compare, self.agent))
 
     @cached_property
-    def _compiled(self) -> Callable[[int, bool], Chunk]:
-        def compiled(ticks: int, learning: bool) -> Chunk:
+    def _compiled(self) -> Callable[[bool], Chunk]:
+        def compiled(learning: bool) -> Chunk:
             if self.phase is not None and self.phase.offline:
-                return jax.jit(partial(read_on, self.agent, self.phase, ticks), donate_argnums=0)
-            one = partial(act_on, self.agent, self.worlds, self.phase, ticks, learning=learning)
+                return jax.jit(partial(read_on, self.agent, self.phase), donate_argnums=0)
+            one = partial(act_on, self.agent, self.worlds, self.phase, learning)
             return jax.jit(one, donate_argnums=0)
 
         return cache(compiled)

@@ -173,6 +173,7 @@ class OnPolicy:
     curriculum: Curriculum
     source: Callable[[float], PyTree]
     """From the share of the budget that is spent, in [0, 1], to what tasks are drawn from."""
+    any_size: bool = False
 
     @property
     def steps_per_update(self) -> int:

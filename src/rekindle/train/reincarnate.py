@@ -5,13 +5,13 @@ Agarwal et al. 2022 (2206.01626). A method (reincarnation/methods) says what its
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
@@ -203,20 +203,14 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
             states = jax.vmap(partial(course.agent.restart, optimiser=phase.fresh_optimiser))(states)
         begun = partial(begin, course.agent, course.worlds, phase, engine.given)
         loops = jax.jit(jax.vmap(lambda key, state, begun=begun: begun(key, state=state)))(begins, states)
+        one = partial(iteration, course, engine)
+        iterate = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, None)), donate_argnums=0)
         waiting = 0 if phase.offline else ticks_before(course.agent.needs)
-        if waiting:
-            wait = partial(act_on, course.agent, course.worlds, phase, waiting, learning=False)
-            loops = jax.jit(jax.vmap(wait, in_axes=(0, None)))(loops, engine.given)[0]
-
-        @cache
-        def iterate(ticks: int, engine: OffPolicy = engine) -> Callable[..., tuple[LoopState, Array]]:
-            one = partial(iteration, course, engine, ticks)
-            return jax.jit(jax.vmap(one, in_axes=(0, 0, None)), donate_argnums=0)
-
         for turn in range(phase.iterations):
             streams = jax.vmap(partial(jax.random.fold_in, data=turn))(examines)
-            ticks = max(every // engine.steps_per_update, 1) - (waiting if turn == 0 else 0)
-            loops, found = iterate(max(ticks, 1))(own(loops), streams, engine.given)
+            ticks = max(every // engine.steps_per_update, 1)
+            before = min(waiting, ticks) if turn == 0 else 0
+            loops, found = iterate(own(loops), streams, engine.given, before, ticks - before)
             scores.append(np.asarray(found))
             multipliers.append(np.asarray(loops.progress.multiplier))
         states = loops.agent
@@ -224,15 +218,18 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
 
 
 def iteration(
-    course: Course, engine: OffPolicy, ticks: int, loop: LoopState, key: Key[Array, ""], given: Given
-) -> tuple[LoopState, Float[Array, ""]]:
-    """So many ticks of a phase, an evaluation, and what follows from it; for jit and vmap."""
+    course: Course, engine: OffPolicy, loop: LoopState, key: Key[Array, ""], given: Given, before: Int32[Array, ""],
+    ticks: Int32[Array, ""],
+) -> tuple[LoopState, Float[Array, ""]]:  # fmt: skip
+    """Some ticks that fill the replay, some that learn, an evaluation, and what follows from it; for jit and vmap."""
     phase = engine.phase
     assert phase is not None
     if phase.offline:
-        loop, _ = read_on(course.agent, phase, ticks, loop, given)
+        loop, _ = read_on(course.agent, phase, loop, given, ticks)
     else:
-        loop, _ = act_on(course.agent, course.worlds, phase, ticks, loop, given)
+        act = partial(act_on, course.agent, course.worlds, phase)
+        loop, _ = act(False, loop, given, before)
+        loop, _ = act(True, loop, given, ticks)
     returned = jnp.mean(play(course.worlds.env, wandering(course, course.agent.policy(loop.agent)), course.source, key,
                              course.episodes, True)[0])  # fmt: skip
     scored = jnp.asarray(normalised(returned, random=course.marks.random, teacher=course.marks.teacher))

@@ -207,6 +207,11 @@ def reincarnated(
     record = library.find(order.teacher)
     loaded = load(record.fetch("policy"), env_spec=made.spec)
     method = make_method(order.method, order.method_settings)
+    if isinstance(method, FineTuning) and loaded.agent.name != order.agent:
+        raise ConfigError(
+            f"fine-tuning goes on with the teacher's own network, of {loaded.agent.name}; got a student of "
+            f"{order.agent}. Take --student {loaded.agent.name}, or another method."
+        )
     worlds, source = rows_of(order, made, agent)
     keys = jax.random.split(jax.random.fold_in(key, 3), 4)
     marks = reincarnate.marks(worlds, source, loaded.policy, keys[0])

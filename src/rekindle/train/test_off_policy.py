@@ -61,8 +61,8 @@ def test_turns_that_never_come_out_even_are_refused():
 def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(agent):
     """U10; in the chain an action moves by one, so that every stored step must lead to the next."""
     engine = OffPolicy(agent, WORLDS, Given(SOURCE))
-    loop = engine.chunk(engine.begin(jax.random.key(0), None), 30, 0.0)[0]
-    assert engine.steps(loop) == 4 * (ticks_before(agent.needs) + 30)
+    loop = engine.chunk(engine.begin(jax.random.key(0), None), 40, 0.0)[0]
+    assert engine.steps(loop) == 160 and int(loop.agent.updates) == 40 - ticks_before(agent.needs)
     ring = loop.replay if agent is AGENT else loop.replay.ring
     steps = rings.unrolled(ring)
     cue, action, over = (np.asarray(x) for x in (steps.obs["cue"], steps.action, steps.terminated))
@@ -81,6 +81,8 @@ def test_the_target_follows_and_the_clock_goes_by_steps():
     """U7, U8: a copy every five updates; epsilon is 1 at first and counts agent steps."""
     engine = OffPolicy(AGENT, WORLDS, Given(SOURCE))
     loop, copies = engine.begin(jax.random.key(0), None), 0
+    loop, nothing = engine.chunk(loop, ticks_before(AGENT.needs), 0.0)
+    assert nothing == () and engine.learnt(loop) == 0
     for _ in range(25):
         before = flatten_arrays(loop.agent.target)
         loop = engine.chunk(loop, 1, 0.0)[0]
@@ -143,11 +145,11 @@ def test_the_teacher_plays_the_first_steps(most, theirs):
 
 def test_a_training_that_was_stopped_resumes_exactly(tmp_path):
     engine = OffPolicy(AGENT, WORLDS, Given(SOURCE))
-    plan = Plan(Budget(env_steps=400), chunk_updates=10, checkpoint_seconds=0.0)
+    plan = Plan(Budget(env_steps=410), chunk_updates=10, checkpoint_seconds=0.0)
     whole = train(engine, jax.random.key(1), plan)
     run = Run.create(Library.open(tmp_path), "train", name="test", config={}, seed=0)
     first = train(engine, jax.random.key(1), plan, run=run, stop=lambda values: True)
     rest = train(engine, jax.random.key(1), plan, run=Run.open(Library.open(tmp_path), run.id))
-    assert first.env_steps < rest.env_steps == whole.env_steps
+    assert first.env_steps < rest.env_steps == whole.env_steps == 412
     for name, leaf in flatten_arrays(whole.loop).items():
         np.testing.assert_array_equal(leaf, flatten_arrays(rest.loop)[name], err_msg=name)

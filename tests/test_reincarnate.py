@@ -1,0 +1,107 @@
+"""From a teacher in the library to a student, as a user types it: stopped, killed, resumed, and with wrong words."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rekindle.library.dataset import read_dataset
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+
+CATCH = "gymnax/Catch-bsuite"
+SMALL = ["--set", "width=32", "--set", "epsilon_steps=1000", "--set", "epsilon_warmup=0", "--set", "warmup=200",
+         "--set", "capacity=8000", "--set", "learning_rate=1e-3"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+def rekindle(home, *words, code=0):
+    environment = {**os.environ, "REKINDLE_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-m", "rekindle", *words, "--json"], env=environment, capture_output=True)
+    assert done.returncode == code, done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    return json.loads(done.stdout.decode().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def teacher(home):
+    return rekindle(home, "train", "dqn", "--env", CATCH, "--budget", "6000steps", *SMALL)["run"]
+
+
+def words(teacher, *more):
+    return ["reincarnate", "--teacher", teacher, "--student", "rainbow:dense", "--env", CATCH, "--budget", "3000steps",
+            *SMALL, *more]  # fmt: skip
+
+
+def test_a_trained_agent_keeps_its_replay(home, teacher):
+    data = read_dataset(Run.open(Library.open(home), teacher).path)
+    assert data.transitions == 6000 and set(np.unique(data.arrays["reward"])) == {-1.0, 0.0, 1.0}
+
+
+def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher):
+    told = rekindle(home, *words(teacher))
+    assert told["status"] == "done" and told["env_steps"] == 3000
+    manifest = Run.open(Library.open(home), told["run"]).manifest
+    assert [(p.id, p.role) for p in manifest.parents] == [(teacher, "teacher")]
+    scores = {score.name: score.value for score in manifest.scores}
+    assert scores["return of acting at random"] < -0.3 < scores["return of the teacher"]
+    assert scores["normalised return"] > 0.2
+    curve = [row for row in Run.open(Library.open(home), told["run"]).metrics() if "score/normalised" in row]
+    assert [row["tag"] for row in curve] == ["0-offline"] * 10 + ["1-online"] * 10
+    assert rekindle(home, "library", "verify")["problems"] == []
+    assert curve[-1]["phase/multiplier"] == 0
+
+
+def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teacher):
+    whole = rekindle(home, *words(teacher, "--seed", "3"))["run"]
+    environment = {**os.environ, "REKINDLE_HOME": str(home)}
+    line = [sys.executable, "-m", "rekindle", *words(teacher, "--seed", "3", "--checkpoint-every", "0")]
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    library, run = Library.open(home), None
+    deadline = time.monotonic() + 240
+    while run is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+        started = [record for record in library.runs() if record.manifest.status == "running"]
+        if started and (saved := list((started[0].path / "checkpoints").glob("*"))) and len(saved) > 1:
+            run = started[0].id
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert run is not None
+    assert rekindle(home, "resume", run)["status"] == "done"
+    a, b = (Run.open(library, which).path / "policy" for which in (whole, run))
+    assert next(a.glob("*.safetensors")).read_bytes() == next(b.glob("*.safetensors")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--method", "qdager"], "no method 'qdager'"),
+        (["--choose", "tua=1.0"], "qdagger has no setting 'tua'"),
+        (["--student", "raibow"], "no agent 'raibow'"),
+        (["--student", "rainbow:impalla"], "no network 'impalla'"),
+        (["--budget", "5m"], "--budget is in environment steps here"),
+        (["--env", "gymnax/CartPole-v1"], "cannot act in gymnax/CartPole-v1"),
+        (["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
+    ],
+)
+def test_wrong_words_are_one_sentence(home, teacher, more, message):
+    told = rekindle(home, *words(teacher, *more), code=2)
+    assert message in told["error"]
+
+
+def test_damaged_data_of_a_teacher_are_refused(home, teacher, tmp_path):
+    copy = rekindle(home, "train", "dqn", "--env", CATCH, "--budget", "2000steps", *SMALL)["run"]
+    file = Run.open(Library.open(home), copy).path / "replay" / "steps.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    told = rekindle(home, *words(copy), code=2)
+    assert "is damaged" in told["error"] and "collect it anew" in told["error"]
+    assert any("replay" in problem["text"] for problem in rekindle(home, "library", "verify", code=2)["problems"])
