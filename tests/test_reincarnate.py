@@ -85,11 +85,14 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
     ("more", "message"),
     [
         (["--method", "qdager"], "no method 'qdager'"),
-        (["--choose", "tua=1.0"], "qdagger has no setting 'tua'"),
-        (["--student", "raibow"], "no agent 'raibow'"),
+        (["--choose", "tua=1.0"], "the method qdagger has no option 'tua'"),
+        (["--student", "raibow"], "--student takes what learns from a replay, dqn or rainbow; no agent 'raibow'"),
         (["--student", "rainbow:impalla"], "no network 'impalla'"),
         (["--budget", "5m"], "--budget is in environment steps here"),
         (["--env", "gymnax/CartPole-v1"], "cannot act in gymnax/CartPole-v1"),
+        (["--student", "ppo"], "ppo learns from rollouts"),
+        (["--choose", "tau=0"], "the option tau of the method qdagger takes a number above 0; got 0"),
+        (["--budget", "100steps"], "ends with the 200 that fill the replay"),
         (["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
     ],
 )

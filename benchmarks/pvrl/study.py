@@ -6,20 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget
-from rekindle.core.spaces import Discrete
 from rekindle.core.tree import flatten_arrays
 from rekindle.envs import registry
-from rekindle.evaluate.policies import Wandering
-from rekindle.evaluate.returns import episodes
 from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import read_dataset, save_dataset
+from rekindle.library.files import plain
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.reincarnation.methods.fine_tuning import FineTuning
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale
 from rekindle.replay import ring as rings
@@ -117,13 +113,11 @@ def teach(game: str, size: Preset, kept: Library, say: Any) -> Path:
             folder.mkdir(exist_ok=True)
             save_policy(folder / "policy", **export(agent, trained.state, made.spec))
             save_dataset(folder / "replay", spec=made.spec.to_json(), arrays=rings.to_arrays(trained.loop.replay))
-    action = made.spec.action
-    assert isinstance(action, Discrete)
     found = {}
     for share in SHARES:
         policy = load(run.path / f"at-{round(100 * share)}" / "policy", env_spec=made.spec).policy
-        played = episodes(made.env, Wandering(policy, 0.001, action.n), source, jax.random.key(99), number=512)
-        found[share] = float(played.returns.mean())
+        scored = reincarnate.marks(worlds, source, policy, jax.random.key(99), number=512)
+        found[share] = scored.teacher - scored.random
     chosen = max((s for s in SHARES if found[s] <= HEADROOM * found[1.0]), default=min(SHARES))
     say(f"{name}: {found}, takes that at {chosen:.0%}")
     return run.path / f"at-{round(100 * chosen)}"
@@ -153,14 +147,14 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
             ) -> dict[str, Any]:  # fmt: skip
     """A student's curve; resumes from its run's checkpoint."""
     agent = make_agent(arm.agent, config_from_json(arm.agent, {**STUDENT, **arm.student}))
-    method = make_method(arm.method, arm.settings)
+    method = make_method(arm.method, arm.settings, student=arm.agent)
     spec = taught.worlds.spec
     told = reincarnate.told_by(taught.loaded.policy, spec, jax.random.key(0))
     course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, taught.data, taught.marks,
                                 told, episodes=128)  # fmt: skip
-    state = taught.loaded.state_for(agent, jax.random.key(seed)) if isinstance(method, FineTuning) else None
-    same = [record for record in kept.runs(name=name) if record.manifest.seed == seed]
-    config = {"arm": vars(arm), "game": game, "scale": vars(size.scale)}
+    config = plain({"arm": vars(arm), "game": game, "scale": vars(size.scale), "student": STUDENT})
+    same = [record for record in kept.runs(name=name) if record.manifest.seed == seed
+            and record.manifest.config == config and record.manifest.status != "done"]  # fmt: skip
     run = Run.open(kept, same[-1].id) if same else Run.create(kept, "train", name=name, config=config, seed=seed)
     with run.held():
         show = lambda phase, now: say(f"{name} seed {seed}: {phase} {now.share:.0%}")  # noqa: E731
@@ -170,13 +164,8 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
         if done.status == "interrupted":
             raise KeyboardInterrupt
         run.drop_checkpoints()
-        run.update(wall_s=round(run.wall_s(), 3))
+        run.finish("done", wall_s=round(run.wall_s(), 3))
     points = [{"phase": p.phase, "steps": p.steps, "score": p.score, "multiplier": p.multiplier, "return": p.returned}
               for p in done.curve]  # fmt: skip
     return {"curve": points, "teacher": taught.marks.teacher, "random": taught.marks.random, "wall_s": run.wall_s(),
             "parameters": int(sum(x.size for x in flatten_arrays(agent.policy(done.state)).values()))}  # fmt: skip
-
-
-def finals(cells: list[dict[str, Any]]) -> np.ndarray:
-    """The last normalised score of each."""
-    return np.asarray([cell["curve"][-1]["score"] for cell in cells])

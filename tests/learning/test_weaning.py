@@ -68,7 +68,7 @@ def test_the_student_learns_from_a_teacher_and_leaves_it_behind(course):
     qdagger = learnt(course, "qdagger", tau=1.0, weight=1.0)
     last = bootstrap(qdagger.scores[:, -1:])
     assert last.value >= 1.0 + 0.5 * (best - 1.0) and last.low > 1.0
-    assert (qdagger.multipliers[:, SCALE.iterations :][:, 2:] == 0).all()  # the cut is after three of five iterations
+    assert (qdagger.multipliers[:, SCALE.iterations :][:, 3:] == 0).all()  # the cut is after three of five iterations
     dagger = learnt(course, "dagger", tau=1.0, weight=1.0)
     assert abs(dagger.scores[:, -1].mean() - 1.0) <= 0.1
     constant = learnt(course, "dagger+ql", tau=1.0, weight=1.0)

@@ -38,6 +38,8 @@ class Live:
         elif not self.curve and "trial/success" in now.metrics:
             self.curve = []
         reward = f"reward {now.metrics.get('trial/reward', 0.0):.2f}/trial"
+        if "phase/agreement" in now.metrics:
+            reward = f"agreement {now.metrics['phase/agreement']:.2f}"
         if "episode/return" in now.metrics:
             reward = f"return {now.metrics['episode/return']:.2f}/episode"
         score = f"score {self.curve[-1]:.3f} {spark(self.curve)} " if self.curve else ""

@@ -5,19 +5,20 @@ from typing import Annotated
 
 import tyro
 
-from rekindle.agents.registry import config_from_json, config_to_json, names
+from rekindle.agents.registry import config_from_json, config_to_json, make_agent, names
 from rekindle.cli import io as cli
 from rekindle.cli.train import assigned, carry_out, settings
 from rekindle.core.budget import parse_budget
-from rekindle.core.errors import ConfigError, did_you_mean, within
+from rekindle.core.errors import ConfigError, within
 from rekindle.envs import registry
 from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.train import session
 
-STUDENT = {"epsilon_steps": 2_000, "epsilon_warmup": 0}
-"""Exploration of a student that begins from nothing; after learning from data it is over."""
+EXPLORES = 50
+"""One part in so many of its steps is over before a student explores as little as it ever will; learning from data
+counts, too, so that after that it is over at once."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Options:
     """
 
     teacher: Annotated[str, tyro.conf.arg(metavar="AGENT")]
-    """An agent of the library."""
+    """An agent of the library, a zip of Stable-Baselines3, an ONNX file, or a function as module:name."""
     env: str
     """The environment's id, such as minatar/breakout; the teacher has to have been made for it."""
     student: str = "rainbow"
@@ -52,6 +53,10 @@ class Options:
     """Seconds between checkpoints."""
     log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
     """Send the curves to a tracker, too: tensorboard, wandb or mlflow; repeat the option for more."""
+    trust: bool = False
+    """Load a zip of Stable-Baselines3 by its own loader, which executes what is in it; needed for unusual networks."""
+    valued: bool = False
+    """The numbers of an ONNX file or a function are action values; else they are logits."""
     json: bool = False
     """Print one JSON object as the last line of standard output."""
 
@@ -63,17 +68,19 @@ def run(argv: list[str]) -> int:
     within("--seed", options.seed, 0)
     within("--seeds", options.seeds, 1)
     sinks.check(options.log)
-    if parse_budget(options.budget).env_steps is None:
+    steps = parse_budget(options.budget).env_steps
+    if steps is None:
         raise ConfigError(f"--budget is in environment steps here, such as 1e5steps; got {options.budget}.")
     env = registry.resolve(options.env, registry.ids())
     algorithm, _, network = options.student.partition(":")
-    if algorithm not in names():
-        raise ConfigError(f"no agent {algorithm!r}; {did_you_mean(algorithm, names())}")
+    students = [name for name in names() if make_agent(name, config_from_json(name, {})).needs.kind == "transition"]
+    if algorithm not in students:
+        known = f"{algorithm} learns from rollouts" if algorithm in names() else f"no agent {algorithm!r}"
+        raise ConfigError(f"--student takes what learns from a replay, {' or '.join(students)}; {known}.")
     method_settings = assigned("--choose", "weight=1.0", options.choose)
-    if algorithm == "rainbow" and options.method in ("qdagger", "kickstarting"):
-        method_settings = {"weight": 1.0, **method_settings}
     make_method(options.method, method_settings)
-    chosen = STUDENT | ({"network": network} if network else {}) | settings(algorithm, options.set)
+    exploration = {"epsilon_steps": max(steps // EXPLORES, 1), "epsilon_warmup": 0}
+    chosen = exploration | ({"network": network} if network else {}) | settings(algorithm, options.set)
     order = session.Order(
         agent=algorithm,
         settings=config_to_json(config_from_json(algorithm, chosen)),
@@ -83,6 +90,8 @@ def run(argv: list[str]) -> int:
         teacher=options.teacher,
         method=options.method,
         method_settings=method_settings,
+        trust=options.trust,
+        valued=options.valued,
         checkpoint_seconds=options.checkpoint_every,
         log=options.log,
     )

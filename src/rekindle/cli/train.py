@@ -29,7 +29,7 @@ class Options:
     """Train an agent on an environment. Ctrl-C stops it cleanly; `rekindle resume` goes on."""
 
     algorithm: tyro.conf.Positional[str]
-    """The agent: ppo or muesli."""
+    """The agent: ppo, muesli, dqn or rainbow."""
     env: str
     """The environment's id, such as xland/doors-4 or xland/f0."""
     budget: str = "5m"
@@ -132,7 +132,7 @@ def partners(which: str | None, env: str) -> dict[str, str]:
 
 def carry_out(run: Run, library: Library, *, json: bool) -> int:
     """Train one run to its end or to Ctrl-C, and say where it is."""
-    live = Live("trial/reward")
+    live = Live("score/normalised" if run.manifest.config.get("teacher") else "trial/reward")
     live.stage("train", f"{run.id}")
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
     for problem in run.problems:

@@ -56,7 +56,13 @@ def one_of(*names: Any) -> Option:
     return Option(f"one of {', '.join(map(str, names))}", lambda x: any(x is name or x == name for name in names))
 
 
-SHARE = Option("a number from 0 to 1", lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1)
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
+
+
+POSITIVE = Option("a number above 0", lambda x: _is_number(x) and 0 < x < inf)
+NOT_NEGATIVE = Option("a number of at least 0", lambda x: _is_number(x) and 0 <= x < inf)
+SHARE = Option("a number from 0 to 1", lambda x: _is_number(x) and 0 <= x <= 1)
 
 
 def checked(whose: str, options: Mapping[str, Any], known: Mapping[str, Option]) -> None:

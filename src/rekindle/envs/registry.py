@@ -23,7 +23,7 @@ class Made(NamedTuple):
     """An environment ready for agents: k trials per episode, and where its tasks come from."""
 
     env: Env
-    """With the `Trials` wrapper around it."""
+    """Where the world knows trials, with the `Trials` wrapper around it."""
     pool: Callable[..., Any]
     """`pool(split="train" | "test", seed=0, **options)`: the source of tasks, as `params` of `wrappers.AutoReset`."""
     draw: Callable[..., Any]

@@ -1,5 +1,6 @@
 """Whole episodes to their ends: undiscounted returns of a policy, with the true rewards."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,6 +12,9 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from rekindle.core.types import Policy
 from rekindle.envs.base import Env
 
+Draw = Callable[[Key[Array, ""], PyTree], PyTree]
+"""From a key and a source of tasks to one task."""
+
 
 class Episodes(NamedTuple):
     """What episodes came to."""
@@ -20,36 +24,37 @@ class Episodes(NamedTuple):
 
 
 def episodes(
-    env: Env, policy: Policy, task: PyTree, key: Key[Array, ""], *, number: int, explore: bool = True
+    env: Env, policy: Policy, draw: Draw, source: PyTree, key: Key[Array, ""], *, number: int, explore: bool = True
 ) -> Episodes:
-    """Play so many episodes of a task side by side, each to its end or its time limit.
+    """Play so many episodes side by side, each of a task that is drawn for it, to its end or its time limit.
 
     Args:
         env: one that ends its episodes.
         policy: what acts.
-        task: the params of all of them.
-        key: of starts and actions.
+        draw: from a key and the source to a task.
+        source: what tasks are drawn from.
+        key: of tasks, starts and actions.
         number: of episodes.
         explore: whether the policy explores, as it says; else it is greedy.
     """
-    total, length = jax.device_get(_compiled(env, policy, task, key, number, explore))
+    total, length = jax.device_get(_compiled(env, policy, draw, source, key, number, explore))
     return Episodes(total, length)
 
 
 def play(
-    env: Env, policy: Any, task: PyTree, key: Key[Array, ""], number: int, explore: bool
+    env: Env, policy: Any, draw: Draw, source: PyTree, key: Key[Array, ""], number: int, explore: bool
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
     """Returns and lengths, for jit and vmap; see `episodes`."""
-    reset_key, run_key = jax.random.split(key)
-    state, first = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(reset_key, number), task)
-    step_all = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    draw_key, reset_key, run_key = jax.random.split(key, 3)
+    tasks = jax.vmap(draw, in_axes=(0, None))(jax.random.split(draw_key, number), source)
+    state, first = jax.vmap(env.reset)(jax.random.split(reset_key, number), tasks)
 
     def step(now: tuple) -> tuple:
         time, state, obs, carry, alive, total, length = now
         act_key, env_key = jax.random.split(jax.random.fold_in(run_key, time))
         start = jnp.broadcast_to(time == 0, (number,))
         out = policy.act(act_key, carry, obs, start, explore=explore)
-        state, ts = step_all(jax.random.split(env_key, number), state, out.action, task)
+        state, ts = jax.vmap(env.step)(jax.random.split(env_key, number), state, out.action, tasks)
         total = total + jnp.where(alive, ts.reward, 0.0)
         length = length + alive.astype(jnp.int32)
         alive = alive & ~ts.terminated & ~ts.truncated

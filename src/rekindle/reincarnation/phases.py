@@ -71,6 +71,8 @@ class Phase:
     """Whether the optimiser forgets at the beginning."""
     keeps_replay: bool = False
     """Whether the replay begins with the teacher's data, instead of empty."""
+    needs_state: bool = False
+    """Whether it goes on from the teacher's own weights."""
 
     def begin(self) -> Progress:
         """Nothing has happened yet."""
@@ -113,15 +115,23 @@ class Scale:
         return round(self.cut * self.online_steps)
 
 
-ATARI = Scale(1_000_000, 2_500_000, 10, guided=1e-4, alone=1e-5, scratch=6.25e-5)
-"""10 million frames (2206.01626, section 4)."""
-MINATAR = Scale(40_000, 100_000, 10, guided=3e-4, alone=5e-5, scratch=2.5e-4)
-SMOKE = Scale(10_000, 25_000, 5, guided=3e-4, alone=5e-5, scratch=2.5e-4)
+GUIDED, ALONE = 1.2, 0.2
+"""Step sizes beside a teacher and after it, as multiples of that from scratch (section 6.3; on Atari 1.6 and 0.16)."""
 
 
-def scaled(online_steps: int) -> Scale:
-    """MinAtar's sizes for another number of online steps."""
-    return Scale(round(0.4 * online_steps), online_steps, 10, MINATAR.guided, MINATAR.alone, MINATAR.scratch)
+def scaled(online_steps: int, *, scratch: float, step: int = 1, iterations: int = 10) -> Scale:
+    """Sizes for so many online steps: 0.4 times as many offline updates, whole iterations.
+
+    Args:
+        online_steps: at most.
+        scratch: the step size from scratch.
+        step: environment steps that are taken at once.
+        iterations: of each phase.
+    """
+    every = online_steps // (iterations * step) * step
+    offline = round(0.4 * online_steps) // iterations
+    return Scale(max(offline, 1) * iterations, max(every, step) * iterations, iterations, GUIDED * scratch,
+                 ALONE * scratch, scratch)  # fmt: skip
 
 
 def says(extras: Extras) -> Float[Array, "B A"]:

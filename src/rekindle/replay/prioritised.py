@@ -6,7 +6,7 @@ A step can be drawn once n others follow it, with the highest priority so far; o
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32, Key
+from jaxtyping import Array, Bool, Float, Int32, Key
 
 from rekindle.core.types import Transitions
 from rekindle.replay import ring as rings
@@ -52,7 +52,12 @@ def sample(key: Key[Array, ""], replay: Prioritised, batch: int, *, n: int, gamm
     return drawn._replace(weight=sum_tree.importance(probability, BETA))
 
 
-def revise(replay: Prioritised, index: Int32[Array, " b"], priority: Float[Array, " b"]) -> Prioritised:
-    """New priorities of places that were drawn."""
+def revise(
+    replay: Prioritised, index: Int32[Array, " b"], priority: Float[Array, " b"], mine: Bool[Array, " b"] | None = None
+) -> Prioritised:
+    """New priorities of places that were drawn; where `mine` is not set, what was drawn is not of this replay."""
+    if mine is not None:
+        old = replay.tree.nodes[replay.tree.nodes.shape[0] // 2 + index]
+        priority = jnp.where(mine, priority, old)
     tree = sum_tree.put(replay.tree, index, priority)
     return Prioritised(replay.ring, tree, jnp.maximum(replay.highest, jnp.max(priority)))

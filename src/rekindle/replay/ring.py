@@ -64,6 +64,19 @@ def add(ring: Ring, step: Step) -> Ring:
     return Ring(steps, ring.added + 1)
 
 
+def adopted(data: Ring, slots: int) -> Ring:
+    """A ring of so many slices that begins with these steps, the latest if there are more; their last is cut off.
+
+    What follows it is another's, so that no return may run on.
+    """
+    last = data.steps.truncated[-1] | ~data.steps.terminated[-1]
+    steps = data.steps._replace(truncated=data.steps.truncated.at[-1].set(last))
+    steps = jax.tree.map(lambda x: x[-slots:], steps)
+    kept = min(data.slots, slots)
+    padded = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape[1:]), x.dtype).at[:kept].set(x), steps)
+    return Ring(padded, jnp.int32(kept))
+
+
 def unlabelled(ring: Ring) -> Ring:
     """The same steps without labels."""
     return ring._replace(steps=ring.steps._replace(labels=()))

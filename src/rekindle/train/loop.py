@@ -146,8 +146,12 @@ def train(
         while (share := spent(plan.budget, env_steps, clock.seconds(), engine.learnt(loop))) < 1.0:
             before = time.monotonic()
             updates = plan.chunk_updates
-            if engine.any_size and plan.budget.env_steps is not None:
-                updates = min(updates, -(-(plan.budget.env_steps - env_steps) // engine.steps_per_update))
+            if engine.any_size:  # the last chunk before an evaluation, and the last of all, may be shorter
+                ends = [plan.budget.env_steps]
+                if evaluate is not None and plan.evaluate_steps is not None:
+                    ends.append(plan.evaluate_steps * (evaluations + 1))
+                left = [-(-(end - env_steps) // engine.steps_per_update) for end in ends if end is not None]
+                updates = max(min([updates, *left]), 1)
             loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
             rate = updates * engine.steps_per_update / (time.monotonic() - before)

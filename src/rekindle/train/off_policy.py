@@ -141,15 +141,29 @@ def begin(agent: Agent, worlds: Worlds, phase: Phase | None, given: Given, key: 
         return Step(obs, action, jnp.zeros(rows), ones, ones, ask(given.teacher, unused[1], beside, obs, ones)[1])
 
     empty = prioritised.empty if agent.needs.prioritised else ring.empty
-    replay = empty(jax.eval_shape(like), agent.needs.capacity // rows)
+    slots = agent.needs.capacity // rows
+    replay = empty(jax.eval_shape(like), 1 if phase is not None and phase.offline else slots)
     if phase is not None and phase.keeps_replay:
-        if agent.needs.prioritised:
-            raise ConfigError("a prioritised replay begins empty; use an agent without, or keeps_replay=false.")
-        replay = given.data
+        refuse_replay(agent.needs, given.data)
+        replay = ring.adopted(given.data, slots)
     counts = EpisodeCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zero, zero, zero)
     progress = () if phase is None else phase.begin()
     return LoopState(fresh, inside, obs, ones, carry, jnp.zeros(rows, jnp.int32), beside, counts, replay, progress,
                      jnp.int32(0), run_key)  # fmt: skip
+
+
+def refuse_replay(needs: Data, data: Ring) -> None:
+    """ConfigError where a replay cannot begin with the teacher's data."""
+    if needs.prioritised:
+        raise ConfigError(
+            "a prioritised replay cannot begin with a teacher's data, which have no priorities; take "
+            "--choose keeps_replay=false, or --set prioritised=false."
+        )
+    if data.rows != needs.rows:
+        raise ConfigError(
+            f"the teacher's replay is of {data.rows} worlds side by side, the student's of {needs.rows}; take --set "
+            f"num_envs={data.rows}, or --choose keeps_replay=false."
+        )
 
 
 def ask(
@@ -210,8 +224,10 @@ def draw(needs: Data, key: Key[Array, ""], replay: Ring | Prioritised) -> Transi
     return ring.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip)
 
 
-def rehearse(needs: Data, key: Key[Array, ""], batch: Transitions, data: Ring, share: Float[Array, ""]) -> Transitions:
-    """The batch with every sample replaced by one of the data, with this probability."""
+def rehearse(
+    needs: Data, key: Key[Array, ""], batch: Transitions, data: Ring, share: Float[Array, ""]
+) -> tuple[Transitions, Bool[Array, " B"]]:
+    """The batch with every sample replaced by one of the data, of weight 1, with this probability; and which were."""
     coin_key, draw_key = jax.random.split(key)
     other = draw(needs, draw_key, data)
     swap = jax.random.bernoulli(coin_key, share, batch.reward.shape)
@@ -219,7 +235,7 @@ def rehearse(needs: Data, key: Key[Array, ""], batch: Transitions, data: Ring, s
     def pick(theirs: Array, mine: Array) -> Array:
         return jnp.where(swap.reshape(-1, *(1,) * (mine.ndim - 1)), theirs, mine)
 
-    return jax.tree.map(pick, other._replace(labels=batch.labels, place=batch.place), batch)
+    return jax.tree.map(pick, other._replace(labels=batch.labels, place=batch.place), batch), swap
 
 
 def learn(
@@ -229,16 +245,16 @@ def learn(
     draw_key, update_key, other_key = jax.random.split(key, 3)
     offline = phase is not None and phase.offline
     batch = draw(agent.needs, draw_key, given.data if offline else loop.replay)
-    guide = None
+    guide, swapped = None, jnp.zeros(agent.needs.batch, bool)
     if phase is not None and dials is not None:
         if phase.rehearse:
-            batch = rehearse(agent.needs, other_key, batch, given.data, dials.rehearse)
+            batch, swapped = rehearse(agent.needs, other_key, batch, given.data, dials.rehearse)
         guide = Guidance(phase.adds or _nothing, dials.weight, dials.own, dials.learning_rate)
     result = agent.update(update_key, loop.agent, batch, guide=guide)
     replay = loop.replay
     if isinstance(replay, Prioritised) and not offline:
         assert result.priorities is not None
-        replay = prioritised.revise(replay, batch.place, result.priorities)
+        replay = prioritised.revise(replay, batch.place, result.priorities, ~swapped)
     return loop._replace(agent=result.state, replay=replay), result.metrics
 
 

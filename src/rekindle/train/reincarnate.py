@@ -67,7 +67,7 @@ class Point(NamedTuple):
     score: float
     """Normalised by the marks."""
     multiplier: float
-    """With which the phase went on."""
+    """Of the added loss, in the steps before it."""
     returned: float
     """The score before it is normalised."""
 
@@ -107,9 +107,13 @@ def reincarnate(
         checkpoint_seconds: between checkpoints.
     """
     phases = method.phases(scale, course.told)
+    refuse_short(course, phases)
+    if state is None and any(phase.needs_state for phase in phases):
+        raise ConfigError("fine-tuning goes on from the teacher's weights; give `state`.")
     saved = None if run is None else run.latest_checkpoint()
     reached = 0 if saved is None else [tag_of(i, phase) for i, phase in enumerate(phases)].index(saved[2]["tag"])
-    curve, before, trained, number = recorded(run, phases), 0, None, 0
+    curve = [] if saved is None else recorded(run, phases, upto=saved[0])
+    before, trained, number = 0, None, 0
     for number, phase in enumerate(phases):
         if number >= reached:
             if number > 0 and state is not None:
@@ -152,14 +156,24 @@ def carry_out(
         if show is not None:
             show(phase.name, now)
 
-    every = phase.steps // phase.iterations
-    ticks = max(every // engine.steps_per_update, 1)
-    chunk = next(size for size in range(min(CHUNK, ticks), 0, -1) if ticks % size == 0)
-    plan = Plan(Budget(env_steps=phase.steps), chunk_updates=chunk, checkpoint_seconds=checkpoint_seconds,
-                evaluate_steps=every)  # fmt: skip
+    every = whole(phase.steps, phase.iterations, engine.steps_per_update)
+    plan = Plan(Budget(env_steps=every * phase.iterations), chunk_updates=CHUNK, evaluate_steps=every,
+                checkpoint_seconds=checkpoint_seconds)  # fmt: skip
     trained = train(engine, key, plan, run=run, state=state, evaluate=evaluate, show=watch, tag=tag_of(number, phase),
                     offset=before)  # fmt: skip
     return trained, points
+
+
+def whole(steps: int, iterations: int, step: int) -> int:
+    """Steps of an iteration: as many as go into a phase, in whole ticks.
+
+    Raises:
+        ConfigError: not even one.
+    """
+    ticks = steps // (iterations * step)
+    if ticks == 0:
+        raise ConfigError(f"{steps} steps are too few for {iterations} iterations of at least {step}; give more.")
+    return ticks * step
 
 
 def engine_of(course: Course, phase: Phase) -> OffPolicy:
@@ -170,12 +184,22 @@ def engine_of(course: Course, phase: Phase) -> OffPolicy:
     return OffPolicy(course.agent, course.worlds, Given(course.source, teacher, data), phase)
 
 
-def recorded(run: Run | None, phases: tuple[Phase, ...]) -> list[Point]:
-    """The evaluations that a run's metrics hold."""
+def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:
+    """ConfigError where the teacher's data are too short to make returns of."""
+    reads = any(phase.offline or phase.rehearse or phase.keeps_replay for phase in phases)
+    if reads and course.data.slots <= (least := course.agent.needs.n_step + 1):
+        raise ConfigError(
+            f"the teacher's data are {course.data.slots} steps of {course.data.rows} worlds; returns of "
+            f"{course.agent.needs.n_step} steps take more than {least}. Take another replay, or a teacher without one."
+        )
+
+
+def recorded(run: Run | None, phases: tuple[Phase, ...], *, upto: int) -> list[Point]:
+    """The evaluations that a run's metrics hold, up to a checkpoint."""
     names = {tag_of(number, phase): phase.name for number, phase in enumerate(phases)}
     found: dict[tuple[str, int], Point] = {}
     for row in [] if run is None else run.metrics():
-        if "score/normalised" in row:
+        if "score/normalised" in row and row["env_steps"] <= upto:
             name, steps = names[str(row["tag"])], int(row["phase/steps"])
             found[name, steps] = Point(name, steps, float(row["score/normalised"]), float(row["phase/multiplier"]),
                                        float(row["score/return"]))  # fmt: skip
@@ -189,15 +213,18 @@ class Many(NamedTuple):
     scores: Float[np.ndarray, "S N"]
     """Normalised, of every evaluation of all phases, one after the other."""
     multipliers: Float[np.ndarray, "S N"]
-    """After each of them."""
+    """In the steps before each of them."""
 
 
 def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Array, " S"]) -> Many:
     """The same for several seeds in one program, without checkpoints: for accelerators, and for small problems."""
-    states, scores, multipliers = None, [], []
-    for number, phase in enumerate(method.phases(scale, course.told)):
+    states, scores, multipliers, phases = None, [], [], method.phases(scale, course.told)
+    refuse_short(course, phases)
+    if any(phase.needs_state for phase in phases):
+        raise ConfigError("fine-tuning goes on from the teacher's weights, one student at a time; use `reincarnate`.")
+    for number, phase in enumerate(phases):
         engine = engine_of(course, phase)
-        every = phase.steps // phase.iterations
+        every = whole(phase.steps, phase.iterations, engine.steps_per_update)
         begins, examines = (jax.vmap(partial(jax.random.fold_in, data=2 * number + which))(keys) for which in range(2))
         if states is not None:
             states = jax.vmap(partial(course.agent.restart, optimiser=phase.fresh_optimiser))(states)
@@ -208,11 +235,12 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
         waiting = 0 if phase.offline else ticks_before(course.agent.needs)
         for turn in range(phase.iterations):
             streams = jax.vmap(partial(jax.random.fold_in, data=turn))(examines)
-            ticks = max(every // engine.steps_per_update, 1)
-            before = min(waiting, ticks) if turn == 0 else 0
+            ticks = every // engine.steps_per_update
+            before = min(waiting, ticks)
+            waiting -= before
+            multipliers.append(np.asarray(loops.progress.multiplier))
             loops, found = iterate(own(loops), streams, engine.given, before, ticks - before)
             scores.append(np.asarray(found))
-            multipliers.append(np.asarray(loops.progress.multiplier))
         states = loops.agent
     return Many(states, np.stack(scores, axis=1), np.stack(multipliers, axis=1))
 
@@ -230,8 +258,9 @@ def iteration(
         act = partial(act_on, course.agent, course.worlds, phase)
         loop, _ = act(False, loop, given, before)
         loop, _ = act(True, loop, given, ticks)
-    returned = jnp.mean(play(course.worlds.env, wandering(course, course.agent.policy(loop.agent)), course.source, key,
-                             course.episodes, True)[0])  # fmt: skip
+    policy = wandering(course, course.agent.policy(loop.agent))
+    returns, _ = play(course.worlds.env, policy, course.worlds.draw, course.source, key, course.episodes, True)
+    returned = jnp.mean(returns)
     scored = jnp.asarray(normalised(returned, random=course.marks.random, teacher=course.marks.teacher))
     progress = phase.after(loop.progress, scored, loop.ticks * engine.steps_per_update)
     return loop._replace(progress=progress), scored
@@ -246,7 +275,8 @@ def wandering(course: Course, policy: Any) -> Wandering:
 
 def score(course: Course, policy: Any, key: Key[Array, ""]) -> float:
     """Mean undiscounted return of whole episodes, greedy but for one action in a thousand."""
-    played = episodes(course.worlds.env, wandering(course, policy), course.source, key, number=course.episodes)
+    played = episodes(course.worlds.env, wandering(course, policy), course.worlds.draw, course.source, key,
+                      number=course.episodes)  # fmt: skip
     return float(np.mean(played.returns))
 
 
@@ -259,8 +289,9 @@ def marks(worlds: Worlds, source: PyTree, teacher: Policy, key: Key[Array, ""], 
     action = worlds.spec.action
     assert isinstance(action, Discrete)
     random_key, teacher_key = jax.random.split(key)
-    chance = episodes(worlds.env, RandomPolicy(action.n), source, random_key, number=number)
-    taught = episodes(worlds.env, Wandering(teacher, EVALUATED_AT, action.n), source, teacher_key, number=number)
+    scored = partial(episodes, worlds.env, draw=worlds.draw, source=source, number=number)
+    chance = scored(RandomPolicy(action.n), key=random_key)
+    taught = scored(Wandering(teacher, EVALUATED_AT, action.n), key=teacher_key)
     found = Marks(float(np.mean(chance.returns)), float(np.mean(taught.returns)))
     normalised(0.0, random=found.random, teacher=found.teacher)
     return found

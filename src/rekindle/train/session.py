@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from rekindle.agents.registry import config_from_json, export, load, make_agent
+from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import ConfigError, LibraryError
 from rekindle.core.types import Agent, EnvSpec, Policy
@@ -25,10 +25,11 @@ from rekindle.library.run import Run
 from rekindle.reincarnation.methods.fine_tuning import FineTuning
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import scaled
+from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
-from rekindle.train import reincarnate
+from rekindle.train import off_policy, reincarnate
 from rekindle.train.loop import Engine, Plan, Progress, Trained, train
 from rekindle.train.off_policy import Given, OffPolicy, Worlds
 from rekindle.train.on_policy import OnPolicy
@@ -70,6 +71,10 @@ class Order:
     method: str = "qdagger"
     """How, as in reincarnation/methods; of no meaning without a teacher."""
     method_settings: dict[str, Any] = field(default_factory=dict)
+    trust: bool = False
+    """Whether a foreign teacher may be loaded by its own library, which executes what is in its file."""
+    valued: bool = False
+    """Whether the numbers of a foreign teacher are action values; else they are logits."""
 
 
 def told(config: Mapping[str, Any]) -> Order:
@@ -79,9 +84,13 @@ def told(config: Mapping[str, Any]) -> Order:
 
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
     """Open a run folder for an order."""
-    named = {"init": order.init, "partner": order.partners.get("begin_with"), "teacher": order.teacher}
+    named = {"init": order.init, "partner": order.partners.get("begin_with")}
+    if order.teacher is not None and not teachers.is_foreign(order.teacher):
+        named["teacher"] = order.teacher
     records = {role: library.find(which) for role, which in named.items() if which is not None}
     parents = [Parent(id=record.id, role=role, sha256=record.row.weights) for role, record in records.items()]
+    if "teacher" in records:  # names may come to mean another
+        order = replace(order, teacher=records["teacher"].id)
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
                       command=command)  # fmt: skip
 
@@ -132,27 +141,30 @@ def _carry_out(
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
     if agent.needs.kind == "transition":
-        engine: Engine = off_policy(order, made, agent)
+        engine: Engine = from_replay(order, made, agent)
         updates = max(CHUNK_STEPS // engine.steps_per_update, 1)
     else:
-        engine, updates = on_policy(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
+        engine, updates = from_rollouts(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
+    if agent.needs.kind == "transition" and budget.env_steps is not None:
+        refuse_warmup(agent, budget.env_steps, engine.steps_per_update)
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
     trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate)
-    keep(run, agent, trained.state, seat_spec(made.spec), getattr(trained.loop, "replay", None))
+    keep(run, agent, trained.state, seat_spec(made.spec), getattr(trained.loop, "replay", None), order)
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
     return trained
 
 
-def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, replay: Ring | Prioritised | None) -> None:
+def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, replay: Ring | Prioritised | None, order: Order) -> None:
     """The policy, and what it learnt from, if that is there."""
     save_policy(run.path / "policy", **export(agent, state, spec), provenance={"run": run.id})
     if replay is not None:
         ring = replay.ring if isinstance(replay, Prioritised) else replay
-        arrays = rings.to_arrays(rings.unlabelled(ring))
-        save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe={"run": run.id})
+        if int(ring.filled) > 0:
+            arrays, recipe = rings.to_arrays(rings.unlabelled(ring)), {"run": run.id, "options": order.pool}
+            save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe=recipe)
 
 
 def made_by_options(env: str) -> bool:
@@ -160,7 +172,7 @@ def made_by_options(env: str) -> bool:
     return env.startswith(("minatar/", "gymnax/"))
 
 
-def on_policy(order: Order, made: registry.Made, agent: Agent, library: Library, seed: int, key: Key[Array, ""]
+def from_rollouts(order: Order, made: registry.Made, agent: Agent, library: Library, seed: int, key: Key[Array, ""]
               ) -> OnPolicy:  # fmt: skip
     """For agents that learn from rollouts."""
     most = order.max_trials or made.trials
@@ -172,7 +184,7 @@ def on_policy(order: Order, made: registry.Made, agent: Agent, library: Library,
     return OnPolicy(agent, worlds, tasks, source)
 
 
-def off_policy(order: Order, made: registry.Made, agent: Agent) -> OffPolicy:
+def from_replay(order: Order, made: registry.Made, agent: Agent) -> OffPolicy:
     """For agents that learn from a replay.
 
     Raises:
@@ -199,35 +211,33 @@ def reincarnated(
     order: Order, made: registry.Made, agent: Agent, run: Run, library: Library, key: Key[Array, ""],
     show: Callable[[Progress], None] | None,
 ) -> Trained:  # fmt: skip
-    """A student from the library's teacher, by a method."""
+    """A student from a teacher, by a method."""
     steps = parse_budget(order.budget).env_steps
     if steps is None:
         raise ConfigError(f"a reincarnation's budget is in environment steps, such as 1e5steps; got {order.budget}.")
-    assert order.teacher is not None
-    record = library.find(order.teacher)
-    loaded = load(record.fetch("policy"), env_spec=made.spec)
-    method = make_method(order.method, order.method_settings)
-    if isinstance(method, FineTuning) and loaded.agent.name != order.agent:
-        raise ConfigError(
-            f"fine-tuning goes on with the teacher's own network, of {loaded.agent.name}; got a student of "
-            f"{order.agent}. Take --student {loaded.agent.name}, or another method."
-        )
+    method = make_method(order.method, order.method_settings, student=order.agent)
     worlds, source = rows_of(order, made, agent)
+    once = off_policy.pace(agent.needs).steps * worlds.rows
+    scale = scaled(steps, scratch=agent.config.learning_rate, step=once)
+    refuse_warmup(agent, scale.online_steps, once)
     keys = jax.random.split(jax.random.fold_in(key, 3), 4)
-    marks = reincarnate.marks(worlds, source, loaded.policy, keys[0])
-    folder = record.fetch("replay") if (record.path / "replay").is_dir() else None
-    if folder is not None:
-        data = rings.from_arrays(read_dataset(folder).arrays)
-    else:
-        data = reincarnate.roll_out(worlds, source, loaded.policy, keys[1], steps=steps)
-    data = reincarnate.labelled(data, loaded.policy, made.spec)
-    told = reincarnate.told_by(loaded.policy, made.spec, keys[2])
-    course = reincarnate.Course(agent, worlds, source, loaded.policy, data, marks, told)
-    state = loaded.state_for(agent, keys[3]) if isinstance(method, FineTuning) else None
-    done = reincarnate.reincarnate(course, method, scaled(steps), key, run=run, state=state,
+    teacher, kept, loaded = taught_by(order, made, library, run)
+    if isinstance(method, FineTuning) and (loaded is None or loaded.agent.name != order.agent):
+        own = "which is not one of ours" if loaded is None else f"of {loaded.agent.name}"
+        raise ConfigError(
+            f"fine-tuning goes on with the teacher's own network, {own}; got a student of {order.agent}. Take another "
+            "student, or another method."
+        )
+    marks = reincarnate.marks(worlds, source, teacher, keys[0])
+    data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
+    data = reincarnate.labelled(data, teacher, made.spec)
+    told = reincarnate.told_by(teacher, made.spec, keys[2])
+    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told)
+    state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
+    done = reincarnate.reincarnate(course, method, scale, key, run=run, state=state,
                                    show=None if show is None else lambda phase, now: show(now),
                                    checkpoint_seconds=order.checkpoint_seconds)  # fmt: skip
-    keep(run, agent, done.state, made.spec, done.replay)
+    keep(run, agent, done.state, made.spec, done.replay, order)
     status = "interrupted" if done.status == "interrupted" else "done"
     found = {"return of acting at random": marks.random, "return of the teacher": marks.teacher}
     if done.curve:
@@ -235,6 +245,46 @@ def reincarnated(
     scores = [{"name": name, "value": value} for name, value in found.items()]
     run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
+
+
+def taught_by(order: Order, made: registry.Made, library: Library, run: Run) -> tuple[Any, Ring | None, Loaded | None]:
+    """The teacher, its replay if it kept one, and what it is in the library if it is from there.
+
+    Raises:
+        ConfigError, CheckpointError: it was made for another environment, or cannot be read.
+    """
+    assert order.teacher is not None
+    if teachers.is_foreign(order.teacher):
+        policy = teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
+        return policy, None, None
+    record = library.find(order.teacher)
+    for parent in run.manifest.parents:
+        if parent.role == "teacher" and parent.sha256 != record.row.weights:
+            raise ConfigError(f"the teacher {record.id} was replaced since this began; begin anew.")
+    loaded = load(record.fetch("policy"), env_spec=made.spec)
+    refuse_other_world(loaded, dict(record.manifest.config), order, made)
+    folder = record.fetch("replay") if (record.path / "replay").is_dir() else None
+    return loaded.policy, None if folder is None else rings.from_arrays(read_dataset(folder).arrays), loaded
+
+
+def refuse_other_world(loaded: Loaded, config: dict[str, Any], order: Order, made: registry.Made) -> None:
+    """ConfigError, with both values, where a teacher learnt in another world, or with other options of it."""
+    there, here = (f"{spec.id}, version {spec.version}" for spec in (loaded.spec, made.spec))
+    if there != here:
+        raise ConfigError(f"the teacher was made for {there}; the student is to act in {here}.")
+    if made_by_options(order.env) and (options := dict(config.get("pool", {}))) != order.pool:
+        shown = [", ".join(f"{n}={v}" for n, v in o.items()) or "no options" for o in (options, order.pool)]
+        raise ConfigError(f"the teacher was trained with {shown[0]} of {made.spec.id}, the student with {shown[1]}.")
+
+
+def refuse_warmup(agent: Agent, steps: int, once: int) -> None:
+    """ConfigError where a budget ends before the first update."""
+    before = off_policy.ticks_before(agent.needs) * once
+    if steps <= before:
+        raise ConfigError(
+            f"the budget of {steps:,} steps ends with the {before:,} that fill the replay, before anything is learnt; "
+            "give more, or a shorter --set warmup=..."
+        )
 
 
 def pairs(made: registry.Made, agent: Agent, order: Order, library: Library, key: Key[Array, ""]) -> Pairs:

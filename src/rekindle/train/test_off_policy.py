@@ -15,13 +15,25 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import ActOutput, Extras
 from rekindle.envs import registry
+from rekindle.evaluate.returns import episodes
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.reincarnation.methods.registry import make_method
+from rekindle.reincarnation.methods.registry import METHODS, make_method
 from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.replay import ring as rings
+from rekindle.train import reincarnate
 from rekindle.train.loop import Plan, train
-from rekindle.train.off_policy import Given, OffPolicy, Worlds, pace, ticks_before
+from rekindle.train.off_policy import (
+    Given,
+    OffPolicy,
+    Worlds,
+    draw,
+    learn,
+    pace,
+    refuse_replay,
+    rehearse,
+    ticks_before,
+)
 
 MADE = registry.make("probe/chain-v1")
 SOURCE = jax.tree.map(jnp.asarray, MADE.pool())
@@ -116,12 +128,11 @@ def _data(reward):
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_rehearsal_mixes_the_teachers_samples_in(share):
     """U12: the share of samples that are the teacher's is that which was asked for."""
-    from rekindle.train.off_policy import draw, rehearse
-
     needs = dqn.make(dqn.Config(**{**SMALL, "batch": 4000})).needs
     mine, theirs = _data(0.0), _data(1.0)
     batch = draw(needs, jax.random.key(0), mine)
-    mixed = rehearse(needs, jax.random.key(1), batch, theirs, jnp.float32(share))
+    mixed, swapped = rehearse(needs, jax.random.key(1), batch, theirs, jnp.float32(share))
+    np.testing.assert_array_equal(np.asarray(mixed.reward) > 0.5, np.asarray(swapped))
     assert abs(float(jnp.mean(mixed.reward > 0.5)) - share) <= 3 * (share * (1 - share) / 4000) ** 0.5
 
 
@@ -153,3 +164,97 @@ def test_a_training_that_was_stopped_resumes_exactly(tmp_path):
     assert first.env_steps < rest.env_steps == whole.env_steps == 412
     for name, leaf in flatten_arrays(whole.loop).items():
         np.testing.assert_array_equal(leaf, flatten_arrays(rest.loop)[name], err_msg=name)
+
+
+def taught(agent, data=None):
+    """A course in the chain, whose teacher always goes right."""
+    teacher = Fixed(1)
+    marks = reincarnate.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
+    data = data or reincarnate.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
+    data = reincarnate.labelled(data, teacher, MADE.spec)
+    return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Told(True), episodes=20)
+
+
+TINY = Scale(20, 80, 2, 1e-3, 1e-4, 1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_is_carried_out_as_its_phases_say(name):
+    course = taught(AGENT)
+    method = make_method(name)
+    state = AGENT.init(jax.random.key(5), MADE.spec) if name == "fine-tuning" else None
+    done = reincarnate.reincarnate(course, method, TINY, jax.random.key(0), state=state)
+    phases = method.phases(TINY, Told(True))
+    assert [(p.phase, p.steps) for p in done.curve] == [
+        (phase.name, phase.steps // 2 * turn) for phase in phases for turn in (1, 2)
+    ]
+    assert phases[-1].steps == 80 and all(phase.steps == 20 for phase in phases[:-1])
+    assert (len(phases) == 2) == (name in ("qdagger", "pretraining", "dqfd", "dagger", "dagger+ql"))
+    assert done.status == "done" and done.env_steps == 80
+    updates = 20 * (len(phases) - 1) + (80 // 4 if name == "fine-tuning" else 80 // 4 - ticks_before(AGENT.needs))
+    assert int(done.state.updates) == updates
+    added = int(done.replay.added)
+    assert added == 80 // 4 + (50 if name == "fine-tuning" else 0)
+
+
+def test_students_with_priorities_keep_them_to_themselves():
+    course = taught(RAINBOW)
+    done = reincarnate.reincarnate(course, make_method("qdagger", student="rainbow"), TINY, jax.random.key(0))
+    assert done.env_steps == 80 and np.isfinite(np.asarray(done.replay.tree.nodes)).all()
+
+
+def test_samples_of_the_teacher_change_no_priority():
+    engine = OffPolicy(RAINBOW, WORLDS, Given(SOURCE))
+    loop = engine.chunk(engine.begin(jax.random.key(0), None), 20, 0.0)[0]
+    phase = Phase("online", 80, 1e-3, rehearse=1.0)
+    given = Given(SOURCE, (), rings.unlabelled(_data(1.0)))
+    after, _ = learn(RAINBOW, phase, given, phase.dials(phase.begin()), jax.random.key(1), loop)
+    np.testing.assert_array_equal(after.replay.tree.nodes, loop.replay.tree.nodes)
+    changed, _ = learn(RAINBOW, None, given, None, jax.random.key(1), loop)
+    assert (changed.replay.tree.nodes != loop.replay.tree.nodes).any()
+
+
+def test_a_replay_that_is_kept_ends_before_the_students_own_begins():
+    data = _data(1.0)
+    kept = rings.adopted(data, 100)
+    assert int(kept.added) == 64 and bool(kept.steps.truncated[63].all()) and kept.slots == 100
+    assert int(rings.adopted(data, 10).added) == 10
+    with pytest.raises(ConfigError, match=r"of 4 worlds side by side, the student's of 8; take --set num_envs=4"):
+        refuse_replay(dqn.make(dqn.Config(**{**SMALL, "num_envs": 8})).needs, data)
+    with pytest.raises(ConfigError, match="a prioritised replay cannot begin with a teacher's data"):
+        refuse_replay(RAINBOW.needs, data)
+
+
+def test_data_that_are_too_short_are_refused():
+    short = reincarnate.roll_out(WORLDS, SOURCE, Fixed(1), jax.random.key(2), steps=8)
+    with pytest.raises(ConfigError, match=r"are 2 steps of 4 worlds; returns of 1 steps take more than 2"):
+        reincarnate.reincarnate(taught(AGENT, short), make_method("qdagger"), TINY, jax.random.key(0))
+
+
+def test_one_student_of_many_does_as_it_does_alone():
+    """The same steps and updates; other random streams, so that only what does not depend on them is compared."""
+    course, keys = taught(AGENT), jax.random.split(jax.random.key(0), 2)
+    with jax.debug_key_reuse(False):  # a vmapped scan that carries a key passes for one that uses it up
+        many = reincarnate.reincarnate_many(course, make_method("dagger"), TINY, keys)
+    alone = reincarnate.reincarnate(course, make_method("dagger"), TINY, jax.random.key(0))
+    assert many.states.updates.tolist() == [int(alone.state.updates)] * 2
+    assert many.states.clock.tolist() == [int(alone.state.clock)] * 2
+    assert many.scores.shape == many.multipliers.shape == (2, len(alone.curve))
+    with pytest.raises(ConfigError, match="one student at a time"):
+        reincarnate.reincarnate_many(course, make_method("fine-tuning"), TINY, keys)
+
+
+class Idle(Fixed):
+    """In a world of several actions."""
+
+    def act(self, key, carry, obs, start, *, explore):
+        return ActOutput(jnp.zeros(start.shape, jnp.int32), carry, Extras())
+
+
+def test_worlds_of_many_tasks_have_an_evaluation():
+    """Every episode is of a task that is drawn for it."""
+    made = registry.make("xland/doors-2", worlds=4)
+    draws = partial(made.draw, min_trials=1, max_trials=2)
+    source = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
+    played = episodes(made.env, Idle(0), draws, source, jax.random.key(0), number=6)
+    assert played.returns.shape == (6,) and len(set(played.lengths.tolist())) > 1

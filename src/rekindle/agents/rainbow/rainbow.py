@@ -72,7 +72,7 @@ class Config(eqx.Module):
     optimiser: str = eqx.field(static=True, default="adam")
     """Adam, or centred RMSProp with decay 0.95."""
     optimiser_eps: float = 1.5e-4
-    """Added to the root of the second moment."""
+    """Added to the root of the second moment; under the root, for rmsprop, whose published value is 1e-5."""
     network: str = eqx.field(static=True, default="auto")
     """auto, dense, minatar, residual, nature or impala."""
     width: int = eqx.field(static=True, default=128)

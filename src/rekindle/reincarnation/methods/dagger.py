@@ -15,22 +15,29 @@ class DAgger:
 
     weight: float = 3.0
     tau: float = 0.1
-    own: float = 0.0
-    """Weight of the agent's own loss."""
 
     def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
         """Offline, then online, with the same loss."""
-        loss = distils(told, self.tau)
-        return (
-            Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
-                  weight=self.weight, own=self.own),
-            Phase("online", scale.online_steps, scale.guided, scale.iterations, adds=loss, weight=self.weight,
-                  own=self.own),
-        )  # fmt: skip
+        return imitation(self.weight, self.tau, 0.0, scale, told)
 
 
 @dataclass(frozen=True)
-class DAggerQL(DAgger):
+class DAggerQL:
     """Constant distillation beside temporal differences."""
 
-    own: float = 1.0
+    weight: float = 3.0
+    tau: float = 0.1
+
+    def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
+        """Offline, then online, with the same loss."""
+        return imitation(self.weight, self.tau, 1.0, scale, told)
+
+
+def imitation(weight: float, tau: float, own: float, scale: Scale, told: Told) -> tuple[Phase, ...]:
+    """Both phases; `own` is the weight of the agent's loss."""
+    loss = distils(told, tau)
+    return (
+        Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
+              weight=weight, own=own),
+        Phase("online", scale.online_steps, scale.guided, scale.iterations, adds=loss, weight=weight, own=own),
+    )  # fmt: skip

@@ -20,4 +20,4 @@ class FineTuning:
         """Online."""
         del told
         return (Phase("online", scale.online_steps, self.rate * scale.scratch, scale.iterations,
-                      keeps_replay=self.keeps_replay),)  # fmt: skip
+                      keeps_replay=self.keeps_replay, needs_state=True),)  # fmt: skip

@@ -4,15 +4,20 @@ Schmitt et al. 2018 (1803.03835), in the form of Agarwal et al. 2022 (2206.01626
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from rekindle.reincarnation.methods.qdagger import QDagger
 from rekindle.reincarnation.phases import Phase, Scale, Told
 
 
 @dataclass(frozen=True)
-class Kickstarting(QDagger):
-    """The same settings."""
+class Kickstarting:
+    """QDagger's settings."""
+
+    weight: float = 3.0
+    tau: float = 0.1
+    weaning: Literal["ratio", "linear", "cut"] = "ratio"
 
     def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
         """Online."""
-        return super().phases(scale, told)[1:]
+        return QDagger(self.weight, self.tau, self.weaning).phases(scale, told)[1:]

@@ -1,9 +1,10 @@
 """Methods by name."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Protocol, runtime_checkable
 
+from rekindle.core.checks import NOT_NEGATIVE, POSITIVE, SHARE, checked, one_of, whole
 from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.reincarnation.methods.dagger import DAgger, DAggerQL
 from rekindle.reincarnation.methods.dqfd import DQfD
@@ -39,20 +40,28 @@ class Method(Protocol):
         ...
 
 
-def make_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
-    """A method with some of its settings.
+OPTIONS = {
+    "weight": NOT_NEGATIVE, "tau": POSITIVE, "margin": NOT_NEGATIVE, "rate": POSITIVE, "share": SHARE, "decay": SHARE,
+    "most": whole(0, 10**6), "weaning": one_of("ratio", "linear", "cut"), "form": one_of("soft", "hard"),
+    "keeps_replay": one_of(True, False),
+}  # fmt: skip
+"""What the settings of methods take."""
+DISTILS = ("qdagger", "kickstarting", "dagger", "dagger+ql")
+RAINBOW_WEIGHT = 1.0
+"""Of the distillation into Rainbow, whose loss is larger (specification, section 3.2)."""
+
+
+def make_method(name: str, settings: Mapping[str, Any] | None = None, *, student: str = "dqn") -> Method:
+    """A method with some of its settings, for a student of some algorithm.
 
     Raises:
-        ConfigError: there is none of that name, or it has no such setting, or it takes another type.
+        ConfigError: there is none of that name, or it has no such setting, or it takes another value.
     """
     if name not in METHODS:
         raise ConfigError(f"no method {name!r}; {did_you_mean(name, list(METHODS))}")
-    defaults = {field.name: field.default for field in dataclasses.fields(METHODS[name])}
-    for setting, value in (settings or {}).items():
-        if setting not in defaults:
-            has = did_you_mean(setting, list(defaults)) if defaults else "it has none."
-            raise ConfigError(f"{name} has no setting {setting!r}; {has}")
-        kind = type(defaults[setting])
-        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
-            raise ConfigError(f"{name}'s setting {setting} takes a {kind.__name__}; got {value!r}.")
-    return METHODS[name](**(settings or {}))
+    chosen = {setting: {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+              for setting, value in (settings or {}).items()}  # fmt: skip
+    checked(f"the method {name}", chosen, {field.name: OPTIONS[field.name] for field in fields(METHODS[name])})
+    if name in DISTILS and student == "rainbow":
+        chosen = {"weight": RAINBOW_WEIGHT, **chosen}
+    return METHODS[name](**chosen)

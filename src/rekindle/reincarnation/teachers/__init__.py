@@ -1,0 +1,1 @@
+"""Teachers from elsewhere, as policies that can be asked inside a compiled program."""

@@ -1,0 +1,133 @@
+"""Teachers that are asked outside the compiled program: ONNX files, functions, what Stable-Baselines3 itself loads."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Key, PyTree
+
+from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.exploration import greedy
+from rekindle.core.extras import optional
+from rekindle.core.types import ActOutput, Extras, Obs
+
+Scores = Callable[[dict[str, np.ndarray]], np.ndarray]
+"""From a batch of observations to a number for each action, `[B, A]`, or to actions, `[B]`."""
+SURE = 0.99
+"""Probability of the action of a teacher that says nothing but actions."""
+
+
+class HostTeacher(eqx.Module):
+    """Asks a function in Python for every batch; slower than a policy inside the program, and not portable."""
+
+    scores: Scores = eqx.field(static=True)
+    num_actions: int = eqx.field(static=True)
+    valued: bool = eqx.field(static=True)
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """No memory."""
+        del batch_size
+        return ()
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """The best action."""
+        del key, start, explore
+        rows = next(iter(obs.values())).shape[0]
+        form = jax.ShapeDtypeStruct((rows, self.num_actions), jnp.float32)
+        said = jax.pure_callback(self._ask, form, obs, vmap_method="sequential")
+        extras = Extras(q=said) if self.valued else Extras(logits=said)
+        return ActOutput(greedy(said), carry, extras)
+
+    def _ask(self, obs: Obs) -> np.ndarray:
+        said = np.asarray(self.scores({name: np.asarray(x) for name, x in obs.items()}))
+        if said.ndim == 1:  # nothing but actions
+            other = (1.0 - SURE) / max(self.num_actions - 1, 1)
+            said = np.log(np.where(np.arange(self.num_actions) == said[:, None], SURE, other))
+        return said.astype(np.float32)
+
+
+def checked(scores: Scores, obs: dict[str, np.ndarray], num_actions: int, *, valued: bool, what: str) -> HostTeacher:
+    """A teacher whose answer to one batch was looked at.
+
+    Raises:
+        ConfigError: it fails, or says something else than a number for each action, or an action, for every row.
+    """
+    try:
+        said = np.asarray(scores(obs))
+    except Exception as error:
+        raise ConfigError(
+            f"the teacher {what} fails on a batch of observations: {type(error).__name__}: {error}"
+        ) from error
+    rows = next(iter(obs.values())).shape[0]
+    if said.shape not in ((rows,), (rows, num_actions)) or not np.isfinite(said).all():
+        raise ConfigError(
+            f"the teacher {what} has to answer {rows} observations with [{rows}, {num_actions}] finite numbers or "
+            f"[{rows}] actions; got {said.dtype}{list(said.shape)}."
+        )
+    return HostTeacher(scores, num_actions, valued and said.ndim == 2)
+
+
+def from_name(place: str) -> Scores:
+    """The function `module:attr`. The module is imported, which executes it: name only what you trust.
+
+    Raises:
+        ConfigError: there is no such module or function.
+    """
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"no teacher {place!r}: {error}. It takes module:function, importable from here.") from error
+    if not callable(found):
+        raise ConfigError(f"{place} is no function, but {type(found).__name__}.")
+    return lambda obs: np.asarray(found(obs))
+
+
+def from_onnx(path: Path) -> Scores:
+    """A network in ONNX's form with one input, a batch of observations, whose first output has a number per action.
+
+    Raises:
+        ConfigError: onnxruntime is not installed.
+        CheckpointError: the file cannot be read.
+    """
+    onnxruntime = optional("onnxruntime", what=f"reading {path}", extra="teachers")
+    try:
+        session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CheckpointError(f"{path} is no file of ONNX, or it is damaged ({str(error)[:120]}).") from None
+    wanted = session.get_inputs()
+    if len(wanted) != 1:
+        raise ConfigError(f"{path} takes {len(wanted)} inputs; a teacher takes one, the observations.")
+    kind = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8,
+            "tensor(int64)": np.int64}.get(wanted[0].type, np.float32)  # fmt: skip
+
+    def scores(obs: dict[str, np.ndarray]) -> np.ndarray:
+        (seen,) = obs.values()
+        return session.run(None, {wanted[0].name: seen.astype(kind)})[0]
+
+    return scores
+
+
+def from_stable_baselines(path: Path) -> Scores:
+    """What Stable-Baselines3's own loader makes of a file. It executes what is in it: name only what you trust.
+
+    Raises:
+        ConfigError: it is not installed, or cannot load the file.
+    """
+    baselines = optional("stable_baselines3", what=f"loading {path}", extra="teachers")
+    problems = []
+    for algorithm in (baselines.DQN, baselines.PPO, baselines.A2C):
+        try:
+            model: Any = algorithm.load(path, device="cpu")
+        except Exception as error:
+            problems.append(f"{algorithm.__name__}: {str(error)[:80]}")
+            continue
+        return lambda obs: model.predict(next(iter(obs.values())), deterministic=True)[0]
+    raise ConfigError(f"Stable-Baselines3 cannot load {path} ({'; '.join(problems)}).")

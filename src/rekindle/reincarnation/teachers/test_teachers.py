@@ -1,0 +1,149 @@
+"""Networks rebuilt from names and shapes, against the same arithmetic in NumPy; functions, and what does not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.spaces import Box, Discrete
+from rekindle.core.types import EnvSpec
+from rekindle.reincarnation.phases import says
+from rekindle.reincarnation.teachers import host, load, stable_baselines
+from rekindle.reincarnation.teachers.stable_baselines import Facts, rebuilt
+
+FLAT = EnvSpec("test/flat", 1, {"x": Box((4,), -1, 1)}, Discrete(3))
+RNG = np.random.default_rng(0)
+
+
+def layer(name, *shape):
+    return {f"{name}.weight": RNG.normal(size=shape).astype(np.float32) / 3,
+            f"{name}.bias": RNG.normal(size=shape[0]).astype(np.float32)}  # fmt: skip
+
+
+def act(policy, x, explore=False):
+    start = jnp.ones(len(x), bool)
+    return policy.act(jax.random.key(0), (), {"x": jnp.asarray(x)}, start, explore=explore)
+
+
+def test_an_actor_of_dense_layers_is_rebuilt(tmp_path):
+    weights = {**layer("mlp_extractor.policy_net.0", 8, 4), **layer("mlp_extractor.policy_net.2", 6, 8),
+               **layer("mlp_extractor.value_net.0", 8, 4), **layer("action_net", 3, 6),
+               **layer("value_net", 1, 6)}  # fmt: skip
+    policy = rebuilt(weights, Facts((4,), False, 3, None), tmp_path)
+    x = RNG.normal(size=(5, 4)).astype(np.float32)
+    h = x
+    for name in ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"):
+        h = np.tanh(h @ weights[f"{name}.weight"].T + weights[f"{name}.bias"])
+    logits = h @ weights["action_net.weight"].T + weights["action_net.bias"]
+    out = act(policy, x)
+    np.testing.assert_allclose(out.extras.logits, logits, atol=1e-5)
+    np.testing.assert_array_equal(out.action, logits.argmax(-1))
+    np.testing.assert_allclose(says(out.extras), jax.nn.log_softmax(logits), atol=1e-5)
+    assert len(set(np.asarray(act(policy, np.zeros((50, 4), np.float32), explore=True).action))) > 1
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_action_values_of_pictures_are_rebuilt(tmp_path, turned):
+    """A convolution without padding on channels first, whichever way the world shows them."""
+    weights = {**layer("q_net.features_extractor.cnn.0", 5, 2, 3, 3),
+               **layer("q_net.features_extractor.linear.0", 7, 80),
+               **layer("q_net.q_net.0", 3, 7), **layer("q_net_target.q_net.0", 3, 7)}  # fmt: skip
+    shape = (6, 6, 2) if turned else (2, 6, 6)
+    policy = rebuilt(weights, Facts(shape, True, 3, None), tmp_path)
+    x = RNG.integers(0, 256, (4, *shape)).astype(np.uint8)
+    seen = (np.moveaxis(x, -1, 1) if turned else x) / 255.0
+    kernel = weights["q_net.features_extractor.cnn.0.weight"]
+    patches = np.stack([[seen[:, :, i : i + 3, j : j + 3] for j in range(4)] for i in range(4)])  # [4, 4, B, C, 3, 3]
+    h = np.einsum("ijbcxy,ocxy->boij", patches, kernel)
+    h = np.maximum(h + weights["q_net.features_extractor.cnn.0.bias"][None, :, None, None], 0).reshape(4, -1)
+    name = "q_net.features_extractor.linear.0"
+    h = np.maximum(h @ weights[f"{name}.weight"].T + weights[f"{name}.bias"], 0)
+    q = h @ weights["q_net.q_net.0.weight"].T + weights["q_net.q_net.0.bias"]
+    np.testing.assert_allclose(act(policy, x).extras.q, q, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "facts", "message"),
+    [
+        ({"lstm_actor.weight_ih_l0": np.zeros((4, 4), np.float32)}, Facts((4,), False, 3, None), "not known"),
+        ({**layer("action_net", 3, 9)}, Facts((4,), False, 3, None), r"do not fit observations of \[4\]"),
+        ({**layer("action_net", 2, 4)}, Facts((4,), False, 3, None), "for 2 actions, its space has 3"),
+        ({**layer("action_net", 3, 4)}, Facts((4,), False, 3, "Mish"), "uses Mish; known are"),
+    ],
+)
+def test_networks_that_are_not_known_are_refused(tmp_path, weights, facts, message):
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        rebuilt(weights, facts, tmp_path)
+
+
+def test_spaces_that_differ_are_named_with_both_values():
+    with pytest.raises(ConfigError, match=r"has 2 actions, test/flat has 3"):
+        load.refuse_other(Facts((4,), False, 2, None), FLAT, "a.zip")
+    with pytest.raises(ConfigError, match=r"sees \[5\], test/flat shows \[4\]"):
+        load.refuse_other(Facts((5,), False, 3, None), FLAT, "a.zip")
+
+
+def by_sum(obs):
+    return np.stack([obs["x"].sum(-1), -obs["x"].sum(-1), np.zeros(len(obs["x"]))], axis=-1)
+
+
+def first_action(obs):
+    return np.zeros(len(obs["x"]), np.int64)
+
+
+def wrong_shape(obs):
+    return np.zeros((len(obs["x"]), 2))
+
+
+def failing(obs):
+    raise KeyError("y")
+
+
+def test_a_function_is_asked_inside_a_compiled_program():
+    teacher = host.checked(by_sum, load.sample(FLAT), 3, valued=True, what="by_sum")
+    x = RNG.normal(size=(7, 6, 4)).astype(np.float32)
+
+    def walk(x):
+        return jax.lax.scan(lambda c, row: (c, act(teacher, row).extras.q), 0, x)[1]
+
+    np.testing.assert_allclose(jax.jit(walk)(x)[..., 0], x.sum(-1), atol=1e-5)
+    actor = host.checked(first_action, load.sample(FLAT), 3, valued=True, what="first_action")
+    said = act(actor, x[0]).extras
+    assert said.q is None
+    np.testing.assert_allclose(jax.nn.softmax(said.logits)[0], [0.99, 0.005, 0.005], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"), [(wrong_shape, r"got float64\[2, 2\]"), (failing, "fails on a batch.*KeyError: 'y'")]
+)
+def test_a_function_that_says_something_else_is_refused(function, message):
+    with pytest.raises(ConfigError, match=message):
+        host.checked(function, load.sample(FLAT), 3, valued=False, what="mine")
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("no_such_module:f", "no teacher 'no_such_module:f'.*It takes module:function"),
+        ("math:pi", "math:pi is no function, but float"),
+        ("nowhere.zip", "no teacher 'nowhere.zip': there is no such file"),
+    ],
+)
+def test_teachers_that_are_not_there_are_named(which, message):
+    assert load.is_foreign(which)
+    with pytest.raises(ConfigError, match=message):
+        load.load(which, FLAT)
+
+
+def test_names_of_runs_are_not_foreign():
+    assert not any(map(load.is_foreign, ("20261126-054856-dqn", "shipped/foundation", "C:/runs/x")))
+
+
+def test_the_json_of_a_zip_says_what_is_seen_and_done(tmp_path):
+    space = {"dtype": "uint8", "_shape": [10, 10, 4], "high": "[[[255 255]]]"}
+    data = {"observation_space": space, "action_space": {"n": "3", "start": "0"},
+            "policy_kwargs": {"activation_fn": "<class 'torch.nn.modules.activation.ReLU'>"}}  # fmt: skip
+    assert stable_baselines._facts(data, tmp_path) == Facts((10, 10, 4), True, 3, "ReLU")
+    with pytest.raises(ConfigError, match="other spaces than a box"):
+        stable_baselines._facts({**data, "action_space": {"_shape": [2]}}, tmp_path)
