@@ -106,5 +106,5 @@ def test_damaged_data_of_a_teacher_are_refused(home, teacher, tmp_path):
     file = Run.open(Library.open(home), copy).path / "replay" / "steps.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     told = rekindle(home, *words(copy), code=2)
-    assert "is damaged" in told["error"] and "collect it anew" in told["error"]
+    assert "is cut off" in told["error"] and "collect it anew" in told["error"]
     assert any("replay" in problem["text"] for problem in rekindle(home, "library", "verify", code=2)["problems"])

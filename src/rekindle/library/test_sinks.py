@@ -340,8 +340,8 @@ begun = sinks.Sinks.open(sinks.NAMES, id={ID!r}, name="x", folder=Path({str(fold
 begun.log(1, {{"x": 1.0}})
 begun.close()
 assert not begun.problems, begun.problems
-assert not {{"jax", "tensorflow", "torch", "pandas"}} & sys.modules.keys()
-"""
+assert not {{"jax", "tensorflow", "torch"}} & sys.modules.keys()
+"""  # mlflow itself loads pandas, where it is installed
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(p.name for p in folder.iterdir()) == ["mlruns", "tensorboard", "wandb"]

@@ -35,7 +35,10 @@ class NoisyHead(eqx.Module):
         keys, bound = jax.random.split(key), n**-0.5
         self.weight = jax.random.uniform(keys[0], (n, m), minval=-bound, maxval=bound)
         self.bias = jax.random.uniform(keys[1], (m,), minval=-bound, maxval=bound)
-        self.weight_noise, self.bias_noise = jnp.full((n, m), size * bound), jnp.full(m, size * bound)
+        self.weight_noise, self.bias_noise = (
+            jnp.full((n, m), size * bound, jnp.float32),
+            jnp.full(m, size * bound, jnp.float32),
+        )
 
     def __call__(self, x: Float[Array, "B n"], key: Key[Array, ""] | None = None) -> Float[Array, "B m"]:
         """Apply with noise drawn from the key, the same for the whole batch; without a key, with none."""
