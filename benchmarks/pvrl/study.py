@@ -158,9 +158,7 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     run = Run.open(kept, same[-1].id) if same else Run.create(kept, "train", name=name, config=config, seed=seed)
     with run.held():
         show = lambda phase, now: say(f"{name} seed {seed}: {phase} {now.share:.0%}")  # noqa: E731
-        done = reincarnate.reincarnate(
-            course, method, size.scale, jax.random.key(seed), run=run, state=state, show=show
-        )
+        done = reincarnate.reincarnate(course, method, size.scale, jax.random.key(seed), run=run, show=show)
         if done.status == "interrupted":
             raise KeyboardInterrupt
         run.drop_checkpoints()
