@@ -55,6 +55,19 @@ class Plan:
             return share >= 1.0 or env_steps >= self.evaluate_steps * (evaluations + 1)
         return share >= 1.0 or share >= self.evaluate_every * (evaluations + 1)
 
+    def updates_from(self, env_steps: int, evaluations: int | None, engine: "Engine") -> int:
+        """Of the next chunk, after so many steps and evaluations (None: there are none).
+
+        Where it costs nothing, the last one before an evaluation and the last of all are shorter.
+        """
+        if not engine.any_size:
+            return self.chunk_updates
+        ends = [self.budget.env_steps]
+        if evaluations is not None and self.evaluate_steps is not None:
+            ends.append(self.evaluate_steps * (evaluations + 1))
+        left = [-(-(end - env_steps) // engine.steps_per_update) for end in ends if end is not None]
+        return max(min([self.chunk_updates, *left]), 1)
+
 
 class Trained(NamedTuple):
     """Where training stopped, and why."""
@@ -145,13 +158,7 @@ def train(
     with stop_requests() as asked:
         while (share := spent(plan.budget, env_steps, clock.seconds(), engine.learnt(loop))) < 1.0:
             before = time.monotonic()
-            updates = plan.chunk_updates
-            if engine.any_size:  # the last chunk before an evaluation, and the last of all, may be shorter
-                ends = [plan.budget.env_steps]
-                if evaluate is not None and plan.evaluate_steps is not None:
-                    ends.append(plan.evaluate_steps * (evaluations + 1))
-                left = [-(-(end - env_steps) // engine.steps_per_update) for end in ends if end is not None]
-                updates = max(min([updates, *left]), 1)
+            updates = plan.updates_from(env_steps, evaluations if evaluate else None, engine)
             loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
             rate = updates * engine.steps_per_update / (time.monotonic() - before)
