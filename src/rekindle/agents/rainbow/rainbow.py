@@ -20,9 +20,9 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.exploration import epsilon, epsilon_greedy, greedy
 from rekindle.core.optimisers import OPTIMISERS, make_optimiser
 from rekindle.core.spaces import Discrete
-from rekindle.core.tree import only_if
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Guidance, Obs, Transitions, Update
 from rekindle.networks.head import Head, NoisyHead
+from rekindle.networks.target import descend, follow
 from rekindle.networks.trunk import Flat, Seeing, make_trunk
 
 NAME, VERSION = "rainbow", 1
@@ -214,13 +214,9 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Transitions
     gradient = eqx.filter_value_and_grad(lambda net: loss(config, net, state.target, key, batch, guide), has_aux=True)
     (_, (metrics, priorities)), grads = gradient(state.net)
     rate = config.learning_rate if guide is None else guide.learning_rate
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes Python floats and integer arrays
-        steps, opt = optimiser(config).update(grads, state.opt)
-    net = eqx.apply_updates(state.net, jax.tree.map(lambda x: -rate * x, steps))
+    net, opt = descend(state.net, grads, state.opt, optimiser(config), rate)
     updates = state.updates + 1
-    arrays, static = eqx.partition(net, eqx.is_array)
-    due = updates % config.target_period == 0
-    target = eqx.combine(only_if(due, arrays, eqx.filter(state.target, eqx.is_array)), static)
+    target = follow(state.target, net, updates, config.target_period)
     metrics = metrics._replace(grad_norm=optax.tree.norm(grads))
     return Update(State(net, target, opt, updates, state.clock), metrics, priorities)
 
