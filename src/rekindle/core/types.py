@@ -43,6 +43,8 @@ class EnvSpec:
     action: Space
     players: int = 1
     kind: Literal["jax", "host"] = "jax"
+    stack: int = 1
+    """So many frames lie side by side in the last axis of its pictures, the newest last; a replay keeps that one."""
 
     def __hash__(self) -> int:
         """By name and version, since a dictionary has no hash."""
@@ -57,13 +59,15 @@ class EnvSpec:
             "action": space_to_json(self.action),
             "players": self.players,
             "kind": self.kind,
+            **({"stack": self.stack} if self.stack > 1 else {}),
         }
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> "EnvSpec":
         """Rebuild from `to_json`."""
         obs = {k: space_from_json(v) for k, v in data["obs"].items()}
-        return EnvSpec(data["id"], data["version"], obs, space_from_json(data["action"]), data["players"], data["kind"])
+        return EnvSpec(data["id"], data["version"], obs, space_from_json(data["action"]), data["players"], data["kind"],
+                       data.get("stack", 1))  # fmt: skip
 
 
 class Extras(NamedTuple):

@@ -3,7 +3,7 @@
 Needs the extra: `pip install rekindle[gym]`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ import numpy as np
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Space, Text
-from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
+from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.registry import Made
 
 try:
@@ -80,64 +80,13 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], Any]):
         return key
 
 
-class HostStep(NamedTuple):
-    """A step of a host environment, in NumPy; the words are those of `TimeStep`."""
-
-    obs: dict[str, np.ndarray]
-    reward: float
-    terminated: bool
-    truncated: bool
-
-
-class HostEnv:
-    """A Gymnasium environment with our spec: what one Python process steps, one world at a time.
-
-    An observation that is no dictionary is called `obs`. It does not reset by itself.
-    """
-
-    def __init__(self, env: gymnasium.Env[Any, Any], id: str):
-        inner = env.observation_space
-        shown = inner.spaces if isinstance(inner, spaces.Dict) else {"obs": inner}
-        self._env = env
-        name, _, version = id.rpartition("-v")
-        self.spec = EnvSpec(
-            f"gymnasium/{id}",
-            int(version) if name and version.isdigit() else 0,
-            {key: _from_space(space, id) for key, space in shown.items()},
-            _from_space(env.action_space, id),
-            kind="host",
-        )
-
-    def reset(self, seed: int | None = None) -> HostStep:
-        """The start of an episode."""
-        obs, _ = self._env.reset(seed=seed)
-        return HostStep(self._named(obs), 0.0, False, False)
-
-    def step(self, action: Any) -> HostStep:
-        """One step; after an episode's end, call `reset`."""
-        obs, reward, terminated, truncated, _ = self._env.step(np.asarray(action)[()])
-        return HostStep(self._named(obs), float(reward), bool(terminated), bool(truncated))
-
-    def close(self) -> None:
-        """Let go of windows and files."""
-        self._env.close()
-
-    def _named(self, obs: Any) -> dict[str, np.ndarray]:
-        named = obs if isinstance(obs, dict) else {"obs": obs}
-        return {name: np.asarray(x, getattr(self.spec.obs[name], "dtype", None)) for name, x in named.items()}
-
-
-def from_gymnasium(id: str, **options: Any) -> HostEnv:
-    """A registered Gymnasium environment, `options` going to `gymnasium.make`.
+def from_gymnasium(id: str, rows: int = 1, **options: Any) -> HostWorlds:
+    """So many worlds of a registered Gymnasium environment, `options` going to `gymnasium.make`.
 
     Raises:
         ConfigError: there is none of that name, or it shows or takes what our spaces cannot say.
     """
-    try:
-        env = gymnasium.make(id, **options)
-    except gymnasium.error.Error as error:
-        raise ConfigError(f"Gymnasium cannot make {id!r}: {error}") from error
-    return HostEnv(env, id)
+    return registry.host(id if registry.is_hosted(id) else f"gymnasium/{id}", **options).open(rows)
 
 
 def _to_numpy(tree: Any) -> dict[str, Any]:
@@ -158,7 +107,8 @@ def _to_space(space: Space) -> spaces.Space[Any]:
             return spaces.Text(max_length, min_length=0)
 
 
-def _from_space(space: spaces.Space[Any], id: str) -> Space:
+def from_space(space: spaces.Space[Any], id: str) -> Space:
+    """A Gymnasium space in our words; ConfigError if they have none for it."""
     match space:
         case spaces.Discrete() if space.start == 0:
             return Discrete(int(space.n), str(space.dtype))

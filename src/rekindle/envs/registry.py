@@ -2,7 +2,8 @@
 
 `spec.py` holds `ENVS: dict[str, str]`, from an id such as `xland/f0-v1` to the place `module:factory` of a function
 `factory(id, **options) -> Made`; a folder that opens another library's worlds also holds `OPEN: dict[str, str]`, from
-the beginning of its ids, such as `gymnax/`, to such a place. It imports nothing heavy.
+the beginning of its ids, such as `gymnax/`, to such a place, or `HOSTED`, the same for worlds that are not written in
+JAX, whose factories return `Hosted`. It imports nothing heavy.
 """
 
 import pkgutil
@@ -37,17 +38,47 @@ class Made(NamedTuple):
         return self.env.spec
 
 
+class Hosted(NamedTuple):
+    """An environment that a process steps."""
+
+    spec: EnvSpec
+    open: Callable[[int], Any]
+    """So many worlds of it side by side, as `envs.host.worlds.HostWorlds`."""
+
+
 def make(id: str, **options: Any) -> Made:
     """The environment of that name; without `-vN` its newest version. `options` go to the folder's factory.
 
     Raises:
-        ConfigError: there is none of that name; the nearest ones are named.
+        ConfigError: there is none of that name; the nearest ones are named. Or it is not written in JAX.
     """
     known = ids()
     id = resolve(id, known)
+    if id not in known and is_hosted(id):
+        raise ConfigError(f"{id} is not written in JAX; only agents that learn from a replay (dqn, rainbow) act in it.")
     place = known[id] if id in known else next(place for prefix, place in opened().items() if id.startswith(prefix))
     module, _, factory = place.partition(":")
     return getattr(import_module(module), factory)(id, **options)
+
+
+def host(id: str, **options: Any) -> Hosted:
+    """An environment that is not written in JAX; `options` go to the folder's factory.
+
+    Raises:
+        ConfigError: the library that it is from is not installed, or has none of that name.
+    """
+    place = next(place for prefix, place in _prefixes("HOSTED").items() if id.startswith(prefix))
+    module, _, factory = place.partition(":")
+    try:
+        made = import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{id} takes {error.name}, which is not installed; pip install rekindle[gym].") from error
+    return getattr(made, factory)(id, **options)
+
+
+def is_hosted(id: str) -> bool:
+    """Whether an id is of such an environment."""
+    return any(id.startswith(prefix) for prefix in _prefixes("HOSTED"))
 
 
 def ids() -> dict[str, str]:
@@ -57,7 +88,11 @@ def ids() -> dict[str, str]:
 
 def opened() -> dict[str, str]:
     """How the ids of other libraries' worlds begin, each with the place of its factory."""
-    return {prefix: place for spec in _specs() for prefix, place in getattr(spec, "OPEN", {}).items()}
+    return _prefixes("OPEN")
+
+
+def _prefixes(table: str) -> dict[str, str]:
+    return {prefix: place for spec in _specs() for prefix, place in getattr(spec, table, {}).items()}
 
 
 def _specs() -> Iterator[ModuleType]:
@@ -69,7 +104,7 @@ def _specs() -> Iterator[ModuleType]:
 def resolve(id: str, known: Iterable[str]) -> str:
     """The full id of a known environment, with the newest version where `id` names none."""
     known = list(known)
-    if id in known or any(id.startswith(prefix) for prefix in opened()):
+    if id in known or is_hosted(id) or any(id.startswith(prefix) for prefix in opened()):
         return id
     versions = [name for name in known if re.fullmatch(re.escape(id) + r"-v\d+", name)]
     if not versions:

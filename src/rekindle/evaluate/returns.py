@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from rekindle.core.types import Policy
 from rekindle.envs.base import Env
+from rekindle.envs.host.worlds import HostWorlds
 
 Draw = Callable[[Key[Array, ""], PyTree], PyTree]
 """From a key and a source of tasks to one task."""
@@ -67,3 +68,40 @@ def play(
 
 
 _compiled = eqx.filter_jit(play)
+
+
+def host_episodes(
+    worlds: HostWorlds, policy: Any, key: Key[Array, ""], *, number: int, explore: bool = True
+) -> Episodes:
+    """The same in worlds that are not compiled: every row plays equally many, so that short ones do not count more.
+
+    Args:
+        worlds: begun anew for this.
+        policy: what acts.
+        key: of starts and actions.
+        number: of episodes; rounded up to a multiple of the rows.
+        explore: whether the policy explores, as it says; else it is greedy.
+    """
+    seed_key, act_key = jax.random.split(key)
+    obs = worlds.reset(int(jax.random.randint(seed_key, (), 0, 2**31 - 1)))
+    carry, start, time = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), 0
+    ended: list[list[tuple[float, int]]] = [[] for _ in range(worlds.rows)]
+    total, length = np.zeros(worlds.rows), np.zeros(worlds.rows, int)
+    share = -(-number // worlds.rows)
+    while min(map(len, ended)) < share:
+        action, carry = _decided(policy, jax.random.fold_in(act_key, time), carry, obs, start, explore)
+        step = worlds.step(np.asarray(action))
+        total, length, time = total + step.reward, length + 1, time + 1
+        start = step.terminated | step.truncated
+        for row in np.flatnonzero(start):
+            ended[row].append((total[row], length[row]))
+        total, length, obs = np.where(start, 0.0, total), np.where(start, 0, length), step.obs
+    found = np.array([episode for row in ended for episode in row[:share]])
+    return Episodes(found[:, 0].astype(np.float32), found[:, 1].astype(np.int32))
+
+
+@eqx.filter_jit
+def _decided(policy: Any, key: Key[Array, ""], carry: PyTree, obs: Any, start: Any, explore: bool
+             ) -> tuple[Array, PyTree]:  # fmt: skip
+    out = policy.act(key, carry, obs, start, explore=explore)
+    return out.action, out.carry

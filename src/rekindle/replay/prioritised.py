@@ -44,12 +44,13 @@ def add(replay: Prioritised, step: Step, *, n: int) -> Prioritised:
     return Prioritised(ring, sum_tree.put(replay.tree, index, priority), replay.highest)
 
 
-def sample(key: Key[Array, ""], replay: Prioritised, batch: int, *, n: int, gamma: float, clip: float = 0.0
-           ) -> Transitions:  # fmt: skip
+def sample(
+    key: Key[Array, ""], replay: Prioritised, batch: int, *, n: int, gamma: float, clip: float = 0.0, stack: int = 1
+) -> Transitions:
     """A batch with importance weights."""
     index, probability = sum_tree.sample(key, replay.tree, batch)
-    drawn = rings.gather(replay.ring, index, n=n, gamma=gamma, clip=clip)
-    return drawn._replace(weight=sum_tree.importance(probability, BETA))
+    drawn = rings.gather(replay.ring, index, n=n, gamma=gamma, clip=clip, stack=stack)
+    return drawn._replace(weight=drawn.weight * sum_tree.importance(probability, BETA))
 
 
 def revise(

@@ -3,6 +3,9 @@
 Only what was acted on is stored, once: the observation after a step is that of the next slice. What follows a time
 limit is therefore unknown, and an n-step return that meets one ends before it, with the value of the last observation
 acted on; the step that met the limit is itself never learnt from. Where an episode terminated, nothing follows.
+
+Of pictures that are made of several frames (`EnvSpec.stack`) the newest frame is stored, once; the others are those of
+the slices before, and none (zeros) from before the episode.
 """
 
 from collections.abc import Mapping
@@ -64,6 +67,39 @@ def add(ring: Ring, step: Step) -> Ring:
     return Ring(steps, ring.added + 1)
 
 
+def newest(obs: Obs, stack: int) -> Obs:
+    """What is stored of an observation: of its pictures `[..., H, W, C]` the newest frame of `stack`."""
+    if stack == 1:
+        return obs
+    return {name: x[..., -(x.shape[-1] // stack) :] if x.ndim >= 4 else x for name, x in obs.items()}
+
+
+def stack_of(shown: Obs, kept: Obs) -> int:
+    """How many frames observations `[B, ...]` are made of, when this is stored of them."""
+    return max([x.shape[-1] // kept[name].shape[-1] for name, x in shown.items() if x.ndim == 4], default=1)
+
+
+def seen(ring: Ring, slot: Int32[Array, " b"], row: Int32[Array, " b"], stack: int
+         ) -> tuple[Obs, Bool[Array, " b"]]:  # fmt: skip
+    """Observations with their earlier frames, and whether all of those are still there."""
+    obs = jax.tree.map(lambda x: x[slot, row], ring.steps.obs)
+    age = (slot - jnp.where(ring.added > ring.slots, ring.added, 0)) % ring.slots
+    same, whole, frames = jnp.ones(slot.shape, bool), jnp.ones(slot.shape, bool), [obs]
+    for back in range(1, stack):
+        at = (slot - back) % ring.slots
+        whole = whole & (~same | (age >= back))
+        same = same & (age >= back) & ~(ring.steps.terminated[at, row] | ring.steps.truncated[at, row])
+        earlier = {name: x[at, row] for name, x in ring.steps.obs.items()}
+        frames.append({name: jnp.where(same.reshape(-1, *(1,) * (x.ndim - 1)), x, 0) for name, x in earlier.items()})
+    return joined(frames[::-1]), whole
+
+
+def joined(frames: list[Obs]) -> Obs:
+    """Frames of pictures as one observation, the oldest first; of everything else the last."""
+    return {name: jnp.concatenate([f[name] for f in frames], axis=-1) if x.ndim == 4 else x
+            for name, x in frames[-1].items()}  # fmt: skip
+
+
 def adopted(data: Ring, slots: int) -> Ring:
     """A ring of so many slices that begins with these steps, the latest if there are more; their last is cut off.
 
@@ -106,18 +142,22 @@ def from_arrays(arrays: Mapping[str, Any]) -> Ring:
     return Ring(Step(obs=obs, labels=labels, **rest), jnp.int32(arrays["reward"].shape[0]))
 
 
-def sample(key: Key[Array, ""], ring: Ring, batch: int, *, n: int, gamma: float, clip: float = 0.0) -> Transitions:
-    """Uniform over the steps that n others follow; those that met a time limit have weight 0.
+def sample(
+    key: Key[Array, ""], ring: Ring, batch: int, *, n: int, gamma: float, clip: float = 0.0, stack: int = 1
+) -> Transitions:
+    """Uniform over the steps that n others follow; those that met a time limit, or lack a frame, have weight 0.
 
     The ring has to hold more than n slices. Rewards are cut off at +-clip, if that is not 0.
     """
     slice_key, row_key = jax.random.split(key)
     number = ring.added - ring.filled + jax.random.randint(slice_key, (batch,), 0, ring.filled - n)
     row = jax.random.randint(row_key, (batch,), 0, ring.rows)
-    return gather(ring, (number % ring.slots) * ring.rows + row, n=n, gamma=gamma, clip=clip)
+    return gather(ring, (number % ring.slots) * ring.rows + row, n=n, gamma=gamma, clip=clip, stack=stack)
 
 
-def gather(ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float, clip: float = 0.0) -> Transitions:
+def gather(
+    ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float, clip: float = 0.0, stack: int = 1
+) -> Transitions:
     """The transitions that begin at places `slot * B + row`; n steps have to follow each."""
     slot, row = index // ring.rows, index % ring.rows
     total, discount = jnp.zeros(index.shape), jnp.ones(index.shape)
@@ -134,6 +174,7 @@ def gather(ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float, clip:
         discount = jnp.where(going, jnp.where(ended, 0.0, discount * gamma), discount)
         after = jnp.where(going, (at + 1) % ring.slots, after)
         going = going & ~ended
-    seen, following = (jax.tree.map(lambda x, t=t: x[t, row], ring.steps) for t in (slot, after))
-    weight = jnp.where(seen.truncated, 0.0, 1.0)
-    return Transitions(seen.obs, seen.action, total, discount, following.obs, seen.labels, weight, index)
+    (obs, whole), (following, _) = (seen(ring, at, row, stack) for at in (slot, after))
+    weight = jnp.where(ring.steps.truncated[slot, row] | ~whole, 0.0, 1.0)
+    labels = jax.tree.map(lambda x: x[slot, row], ring.steps.labels)
+    return Transitions(obs, ring.steps.action[slot, row], total, discount, following, labels, weight, index)

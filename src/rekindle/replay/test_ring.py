@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rekindle.replay.ring import Step, add, empty, gather, sample
+from rekindle.replay.ring import Step, add, empty, gather, newest, sample, stack_of
 
 GAMMA = 0.9
 
@@ -71,3 +71,31 @@ def test_a_ring_that_is_not_full_gives_only_what_was_added():
     ring, _ = filled(np.ones((5, 2)), no, no, 16)
     seen = sample(jax.random.key(0), ring, 200, n=1, gamma=GAMMA)
     assert set((np.asarray(seen.obs["x"]) // 2).tolist()) == set(range(4)) and (seen.reward == 1).all()
+
+
+@pytest.mark.parametrize(("added", "slots"), [(9, 12), (12, 12), (29, 12)])
+def test_frames_are_stored_once_and_put_together_again(added, slots):
+    """As the worlds showed them, over ends of episodes and the ring's own; what is gone has no weight."""
+    rng, stack, rows = np.random.default_rng(added), 4, 2
+    over = rng.random((added, rows)) < 0.2
+    frames, shown = rng.integers(1, 255, (added, rows, 3, 3, 1), dtype=np.uint8), []
+    for t in range(added):
+        last = np.zeros((rows, 3, 3, stack), np.uint8) if t == 0 else shown[-1] * ~over[t - 1][:, None, None, None]
+        shown.append(np.concatenate([last[..., 1:], frames[t]], axis=-1))
+    like = Step({"obs": jnp.asarray(frames[0])}, jnp.zeros(rows, int), jnp.zeros(rows), *[jnp.zeros(rows, bool)] * 2)
+    kept = empty(like, slots)
+    for t in range(added):
+        obs = newest({"obs": jnp.asarray(shown[t])}, stack)
+        np.testing.assert_array_equal(obs["obs"], frames[t])
+        kept = add(kept, like._replace(obs=obs, terminated=jnp.asarray(over[t])))
+    assert stack_of({"obs": jnp.asarray(shown[0])}, kept.steps.obs) == stack
+    number = np.arange(max(added - slots, 0), added - 1).repeat(rows)
+    row = np.tile(np.arange(rows), len(number) // rows)
+    index = jnp.asarray(number % slots * rows + row)
+    found = gather(kept, index.astype(jnp.int32), n=1, gamma=0.9, stack=stack)
+    whole, first = np.asarray(found.weight) > 0, max(added - slots, 0)
+    cut = np.array([over[max(t - 3, first) : t, r].any() for t, r in zip(number, row, strict=True)])
+    np.testing.assert_array_equal(whole, (number - first >= 3) | cut)
+    np.testing.assert_array_equal(np.asarray(found.obs["obs"])[whole], np.array(shown)[number, row][whole])
+    goes_on = whole & ~over[number, row]
+    np.testing.assert_array_equal(np.asarray(found.next_obs["obs"])[goes_on], np.array(shown)[number + 1, row][goes_on])

@@ -7,7 +7,7 @@ same state gives the same next state, so a run resumes exactly from a checkpoint
 What somebody else adds (a teacher that labels, guides or acts; data that exists already) comes as a `Phase`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property, partial
@@ -128,17 +128,26 @@ class Worlds:
 def begin(agent: Agent, worlds: Worlds, phase: Phase | None, given: Given, key: Key[Array, ""], *, state: Any = None
           ) -> LoopState:  # fmt: skip
     """The state before the first step; `state` continues from a trained agent instead of fresh weights."""
-    init_key, reset_key, run_key, *unused = (jax.random.fold_in(key, number) for number in range(5))
-    fresh = agent.init(init_key, worlds.spec) if state is None else state
-    inside, obs = worlds.reset(reset_key, given.source)
-    rows = worlds.rows
+    inside, obs = worlds.reset(jax.random.fold_in(key, 1), given.source)
+    return begin_at(agent, worlds.spec, phase, given, inside, obs, key, state=state)
+
+
+def begin_at(
+    agent: Agent, spec: EnvSpec, phase: Phase | None, given: Given, inside: Any, obs: Obs, key: Key[Array, ""], *,
+    state: Any = None,
+) -> LoopState:  # fmt: skip
+    """The same, where the worlds have begun: what is inside them, and what they show."""
+    init_key, _, run_key, *unused = (jax.random.fold_in(key, number) for number in range(5))
+    fresh = agent.init(init_key, spec) if state is None else state
+    rows = jax.tree.leaves(obs)[0].shape[0]
     ones, zero = jnp.ones(rows, bool), jnp.zeros(())
     carry = agent.init_carry(fresh, rows)
     beside = () if given.teacher == () else given.teacher.init_carry(rows)
 
     def like() -> Step:
         action = agent.act(unused[0], fresh, carry, obs, ones, explore=True).action
-        return Step(obs, action, jnp.zeros(rows), ones, ones, ask(given.teacher, unused[1], beside, obs, ones)[1])
+        labels = ask(given.teacher, unused[1], beside, obs, ones)[1]
+        return Step(ring.newest(obs, spec.stack), action, jnp.zeros(rows), ones, ones, labels)
 
     empty = prioritised.empty if agent.needs.prioritised else ring.empty
     slots = agent.needs.capacity // rows
@@ -176,11 +185,40 @@ def ask(
     return out.action, says(out.extras), out.carry
 
 
+class Decision(NamedTuple):
+    """What is done in all worlds, and what goes with it."""
+
+    action: Array
+    carry: PyTree
+    roll_in: Int32[Array, " B"]
+    beside: PyTree
+    labels: PyTree
+
+
+class Shown(NamedTuple):
+    """What came of it."""
+
+    obs: Obs
+    reward: Float[Array, " B"]
+    terminated: Bool[Array, " B"]
+    truncated: Bool[Array, " B"]
+
+
 def live(
     agent: Agent, worlds: Worlds, given: Given, dials: Dials | None, key: Key[Array, ""], loop: LoopState
 ) -> LoopState:
     """One step of all worlds, into the replay."""
-    act_key, env_key, teacher_key, depth_key = jax.random.split(key, 4)
+    act_key, env_key, *keys = jax.random.split(key, 4)
+    decision = decide(agent, given, dials, (act_key, *keys), loop)
+    state, ts = worlds.step(env_key, loop.worlds, decision.action, given.source)
+    shown = Shown(ts.obs, ts.reward, ts.terminated, ts.truncated)
+    return record(agent, worlds.spec.stack, loop._replace(worlds=state), decision, shown)
+
+
+def decide(agent: Agent, given: Given, dials: Dials | None, keys: Sequence[Key[Array, ""]], loop: LoopState
+           ) -> Decision:  # fmt: skip
+    """The agent's actions, or a teacher's where it rolls in."""
+    act_key, teacher_key, depth_key = keys
     out = agent.act(act_key, loop.agent, loop.carry, loop.obs, loop.start, explore=True)
     theirs, labels, beside = ask(given.teacher, teacher_key, loop.beside, loop.obs, loop.start)
     action, depth = out.action, loop.roll_in
@@ -188,12 +226,17 @@ def live(
         drawn = jax.random.randint(depth_key, depth.shape, 1, jnp.maximum(dials.roll_in, 1) + 1)
         depth = jnp.where(loop.start, jnp.where(dials.roll_in > 0, drawn, 0), depth)
         action = jnp.where(loop.counts.length < depth, theirs.astype(action.dtype), action)
-    state, ts = worlds.step(env_key, loop.worlds, action, given.source)
-    step = Step(loop.obs, action, ts.reward, ts.terminated, ts.truncated, labels)
-    ended = ts.terminated | ts.truncated
+    return Decision(action, out.carry, depth, beside, labels)
+
+
+def record(agent: Agent, stack: int, loop: LoopState, decision: Decision, shown: Shown) -> LoopState:
+    """The state after a step of all worlds."""
+    seen = ring.newest(loop.obs, stack)
+    step = Step(seen, decision.action, shown.reward, shown.terminated, shown.truncated, decision.labels)
+    ended = shown.terminated | shown.truncated
     return loop._replace(
-        agent=agent.lived(loop.agent, worlds.rows), worlds=state, obs=ts.obs, start=ended, carry=out.carry,
-        roll_in=depth, beside=beside, counts=count(loop.counts, ts.reward, ended),
+        agent=agent.lived(loop.agent, ended.shape[0]), obs=shown.obs, start=ended, carry=decision.carry,
+        roll_in=decision.roll_in, beside=decision.beside, counts=count(loop.counts, shown.reward, ended),
         replay=store(agent.needs, loop.replay, step),
     )  # fmt: skip
 
@@ -216,12 +259,14 @@ def store(needs: Data, replay: Ring | Prioritised, step: Step) -> Ring | Priorit
     return prioritised.add(replay, step, n=needs.n_step) if isinstance(replay, Prioritised) else ring.add(replay, step)
 
 
-def draw(needs: Data, key: Key[Array, ""], replay: Ring | Prioritised) -> Transitions:
-    """A batch as the agent needs it, n-step returns and all."""
+def draw(needs: Data, key: Key[Array, ""], replay: Ring | Prioritised, shown: Obs) -> Transitions:
+    """A batch as the agent needs it: returns of n steps, and observations such as are shown."""
     n, gamma, clip = needs.n_step, needs.gamma, needs.reward_clip
     if isinstance(replay, Prioritised):
-        return prioritised.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip)
-    return ring.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip)
+        stack = ring.stack_of(shown, replay.ring.steps.obs)
+        return prioritised.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip, stack=stack)
+    stack = ring.stack_of(shown, replay.steps.obs)
+    return ring.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip, stack=stack)
 
 
 def rehearse(
@@ -229,7 +274,7 @@ def rehearse(
 ) -> tuple[Transitions, Bool[Array, " B"]]:
     """The batch with every sample replaced by one of the data, of weight 1, with this probability; and which were."""
     coin_key, draw_key = jax.random.split(key)
-    other = draw(needs, draw_key, data)
+    other = draw(needs, draw_key, data, batch.obs)
     swap = jax.random.bernoulli(coin_key, share, batch.reward.shape)
 
     def pick(theirs: Array, mine: Array) -> Array:
@@ -244,7 +289,7 @@ def learn(
     """One update on a batch of the replay, or of the data that exists."""
     draw_key, update_key, other_key = jax.random.split(key, 3)
     offline = phase is not None and phase.offline
-    batch = draw(agent.needs, draw_key, given.data if offline else loop.replay)
+    batch = draw(agent.needs, draw_key, given.data if offline else loop.replay, loop.obs)
     guide, swapped = None, jnp.zeros(agent.needs.batch, bool)
     if phase is not None and dials is not None:
         if phase.rehearse:
@@ -331,7 +376,8 @@ class Agreement(NamedTuple):
 def compare(agent: Agent, loop: LoopState, replay: Ring) -> Agreement:
     """The student's greedy actions beside the labels."""
     key = jax.random.fold_in(loop.key, NO_TICK)
-    batch = ring.sample(key, replay, COMPARED, n=agent.needs.n_step, gamma=agent.needs.gamma)
+    batch = ring.sample(key, replay, COMPARED, n=agent.needs.n_step, gamma=agent.needs.gamma,
+                        stack=ring.stack_of(loop.obs, replay.steps.obs))  # fmt: skip
     start = jnp.ones(COMPARED, bool)
     out = agent.act(key, loop.agent, agent.init_carry(loop.agent, COMPARED), batch.obs, start, explore=False)
     same = jnp.argmax(batch.labels, axis=-1) == out.action
@@ -346,14 +392,41 @@ def ticks_before(needs: Data) -> int:
 Chunk = Callable[[LoopState, Given, int], tuple[LoopState, Any]]
 
 
+class Driver(NamedTuple):
+    """How worlds are acted in."""
+
+    begin: Callable[[Agent, Any, Phase | None, Given, Key[Array, ""], Any], LoopState]
+    """From agent, worlds, phase, what exists, key and the agent's state (or None) to the loop's, with own memory."""
+    act: Callable[[Agent, Any, Phase | None, bool], Chunk]
+    """From agent, worlds, phase and whether to learn to what carries out ticks."""
+
+
+def begin_compiled(agent: Agent, worlds: Worlds, phase: Phase | None, given: Given, key: Key[Array, ""], state: Any
+                   ) -> LoopState:  # fmt: skip
+    """`begin`, as one program."""
+    start = jax.jit(lambda key, state, given: begin(agent, worlds, phase, given, key, state=state))
+    return own(start(key, state, given))
+
+
+def act_compiled(agent: Agent, worlds: Worlds, phase: Phase | None, learning: bool) -> Chunk:
+    """`act_on`, as one program."""
+    return jax.jit(partial(act_on, agent, worlds, phase, learning), donate_argnums=0)
+
+
+COMPILED = Driver(begin_compiled, act_compiled)
+"""In worlds that are written in JAX; `host.py` has the other."""
+
+
 @dataclass(frozen=True)
 class OffPolicy:
     """The engine that `loop.train` drives: an agent alone, or in a phase of reincarnation."""
 
     agent: Agent
-    worlds: Worlds
+    worlds: Any
+    """As its driver takes them."""
     given: Given
     phase: Phase | None = None
+    driver: Driver = COMPILED
     any_size: bool = True
 
     @property
@@ -368,8 +441,7 @@ class OffPolicy:
 
     def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
         """See Engine."""
-        start = jax.jit(lambda key, state, given: begin(self.agent, self.worlds, self.phase, given, key, state=state))
-        return own(start(key, state, self.given))
+        return self.driver.begin(self.agent, self.worlds, self.phase, self.given, key, state)
 
     def chunk(self, loop: LoopState, updates: int, share: float) -> tuple[LoopState, Any]:
         """So many ticks; the first ones only fill the replay."""
@@ -438,7 +510,6 @@ class OffPolicy:
         def compiled(learning: bool) -> Chunk:
             if self.phase is not None and self.phase.offline:
                 return jax.jit(partial(read_on, self.agent, self.phase), donate_argnums=0)
-            one = partial(act_on, self.agent, self.worlds, self.phase, learning)
-            return jax.jit(one, donate_argnums=0)
+            return self.driver.act(self.agent, self.worlds, self.phase, learning)
 
         return cache(compiled)

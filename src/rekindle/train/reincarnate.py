@@ -18,14 +18,16 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Discrete
 from rekindle.core.tree import own
 from rekindle.core.types import Agent, EnvSpec, Obs, Policy
+from rekindle.envs.host.worlds import HostWorlds
 from rekindle.evaluate.policies import RandomPolicy, Wandering
-from rekindle.evaluate.returns import episodes, play
+from rekindle.evaluate.returns import Episodes, episodes, host_episodes, play
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import Method
 from rekindle.reincarnation.phases import Phase, Scale, Told, says
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring, Step
+from rekindle.train import host
 from rekindle.train.loop import Plan, Progress, Trained, train
 from rekindle.train.off_policy import Given, LoopState, OffPolicy, Worlds, act_on, begin, read_on, ticks_before
 
@@ -47,7 +49,7 @@ class Course:
     """A student, and what there is to learn from."""
 
     agent: Agent
-    worlds: Worlds
+    worlds: Worlds | HostWorlds
     source: PyTree
     teacher: Policy
     data: Ring
@@ -181,7 +183,7 @@ def engine_of(course: Course, phase: Phase) -> OffPolicy:
     asks = phase.adds is not None or phase.roll_in > 0
     data = course.data if asks else rings.unlabelled(course.data)
     teacher = course.teacher if asks and not phase.offline else ()
-    return OffPolicy(course.agent, course.worlds, Given(course.source, teacher, data), phase)
+    return host.engine(course.agent, course.worlds, Given(course.source, teacher, data), phase)
 
 
 def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:
@@ -222,13 +224,16 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
     refuse_short(course, phases)
     if any(phase.needs_state for phase in phases):
         raise ConfigError("fine-tuning goes on from the teacher's weights, one student at a time; use `reincarnate`.")
+    worlds = course.worlds
+    if not isinstance(worlds, Worlds):
+        raise ConfigError(f"{worlds.spec.id} is not written in JAX: one student at a time; use `reincarnate`.")
     for number, phase in enumerate(phases):
         engine = engine_of(course, phase)
         every = whole(phase.steps, phase.iterations, engine.steps_per_update)
         begins, examines = (jax.vmap(partial(jax.random.fold_in, data=2 * number + which))(keys) for which in range(2))
         if states is not None:
             states = jax.vmap(partial(course.agent.restart, optimiser=phase.fresh_optimiser))(states)
-        begun = partial(begin, course.agent, course.worlds, phase, engine.given)
+        begun = partial(begin, course.agent, worlds, phase, engine.given)
         loops = jax.jit(jax.vmap(lambda key, state, begun=begun: begun(key, state=state)))(begins, states)
         one = partial(iteration, course, engine)
         iterate = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, None)), donate_argnums=0)
@@ -250,16 +255,16 @@ def iteration(
     ticks: Int32[Array, ""],
 ) -> tuple[LoopState, Float[Array, ""]]:  # fmt: skip
     """Some ticks that fill the replay, some that learn, an evaluation, and what follows from it; for jit and vmap."""
-    phase = engine.phase
-    assert phase is not None
+    phase, worlds = engine.phase, course.worlds
+    assert phase is not None and isinstance(worlds, Worlds)
     if phase.offline:
         loop, _ = read_on(course.agent, phase, loop, given, ticks)
     else:
-        act = partial(act_on, course.agent, course.worlds, phase)
+        act = partial(act_on, course.agent, worlds, phase)
         loop, _ = act(False, loop, given, before)
         loop, _ = act(True, loop, given, ticks)
     policy = wandering(course, course.agent.policy(loop.agent))
-    returns, _ = play(course.worlds.env, policy, course.worlds.draw, course.source, key, course.episodes, True)
+    returns, _ = play(worlds.env, policy, worlds.draw, course.source, key, course.episodes, True)
     returned = jnp.mean(returns)
     scored = jnp.asarray(normalised(returned, random=course.marks.random, teacher=course.marks.teacher))
     progress = phase.after(loop.progress, scored, loop.ticks * engine.steps_per_update)
@@ -275,12 +280,19 @@ def wandering(course: Course, policy: Any) -> Wandering:
 
 def score(course: Course, policy: Any, key: Key[Array, ""]) -> float:
     """Mean undiscounted return of whole episodes, greedy but for one action in a thousand."""
-    played = episodes(course.worlds.env, wandering(course, policy), course.worlds.draw, course.source, key,
-                      number=course.episodes)  # fmt: skip
+    played = played_in(course.worlds, course.source, wandering(course, policy), key, course.episodes)
     return float(np.mean(played.returns))
 
 
-def marks(worlds: Worlds, source: PyTree, teacher: Policy, key: Key[Array, ""], *, number: int = 256) -> Marks:
+def played_in(worlds: Worlds | HostWorlds, source: PyTree, policy: Any, key: Key[Array, ""], number: int) -> Episodes:
+    """Whole episodes in worlds of either kind."""
+    if isinstance(worlds, HostWorlds):
+        return host_episodes(worlds, policy, key, number=number)
+    return episodes(worlds.env, policy, worlds.draw, source, key, number=number)
+
+
+def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, number: int = 256
+          ) -> Marks:  # fmt: skip
     """What acting at random and the teacher come to.
 
     Raises:
@@ -289,21 +301,22 @@ def marks(worlds: Worlds, source: PyTree, teacher: Policy, key: Key[Array, ""], 
     action = worlds.spec.action
     assert isinstance(action, Discrete)
     random_key, teacher_key = jax.random.split(key)
-    scored = partial(episodes, worlds.env, draw=worlds.draw, source=source, number=number)
-    chance = scored(RandomPolicy(action.n), key=random_key)
-    taught = scored(Wandering(teacher, EVALUATED_AT, action.n), key=teacher_key)
+    chance = played_in(worlds, source, RandomPolicy(action.n), random_key, number)
+    taught = played_in(worlds, source, Wandering(teacher, EVALUATED_AT, action.n), teacher_key, number)
     found = Marks(float(np.mean(chance.returns)), float(np.mean(taught.returns)))
     normalised(0.0, random=found.random, teacher=found.teacher)
     return found
 
 
 def roll_out(
-    worlds: Worlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01
+    worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01
 ) -> Ring:
     """The teacher's own steps, where it has left none: so many, a share of them random."""
     action = worlds.spec.action
     assert isinstance(action, Discrete)
-    policy = Wandering(teacher, stray, action.n)
+    policy, count = Wandering(teacher, stray, action.n), -(-steps // worlds.rows)
+    if isinstance(worlds, HostWorlds):
+        return host_roll_out(worlds, policy, key, count)
 
     def run(teacher: Any, source: PyTree, key: Key[Array, ""]) -> Step:
         del teacher
@@ -319,10 +332,26 @@ def roll_out(
             return (state, ts.obs, out.carry, ts.terminated | ts.truncated), kept
 
         begin = (state, obs, policy.init_carry(worlds.rows), jnp.ones(worlds.rows, bool))
-        return jax.lax.scan(step, begin, jax.random.split(run_key, -(-steps // worlds.rows)))[1]
+        return jax.lax.scan(step, begin, jax.random.split(run_key, count))[1]
 
     kept = jax.jit(run)(teacher, source, key)
     return Ring(kept, jnp.int32(kept.reward.shape[0]))
+
+
+def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int) -> Ring:
+    """So many steps of every world that is not compiled."""
+    seed_key, act_key = jax.random.split(key)
+    obs = worlds.reset(int(jax.random.randint(seed_key, (), 0, 2**31 - 1)))
+    carry, start, steps = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), []
+    decide = jax.jit(lambda policy, *rest: policy.act(*rest, explore=True)._replace(extras=()))
+    for time in range(count):
+        out = decide(policy, jax.random.fold_in(act_key, time), carry, obs, start)
+        action, carry = np.asarray(out.action), out.carry
+        step = worlds.step(action)
+        seen = rings.newest({name: jnp.asarray(x) for name, x in obs.items()}, worlds.spec.stack)
+        steps.append(Step(seen, *map(jnp.asarray, (action, *step[1:]))))
+        obs, start = step.obs, step.terminated | step.truncated
+    return Ring(jax.tree.map(lambda *x: jnp.stack(x), *steps), jnp.int32(count))
 
 
 def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
@@ -333,7 +362,9 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
     """
     for name, space in spec.obs.items():
         there = data.steps.obs.get(name)
-        if there is None or tuple(there.shape[2:]) != tuple(getattr(space, "shape", ())):
+        shape: tuple[int, ...] = getattr(space, "shape", ())
+        kept = (*shape[:-1], shape[-1] // spec.stack) if len(shape) == 3 else shape
+        if there is None or tuple(there.shape[2:]) != kept:
             shown = "nothing" if there is None else list(there.shape[2:])
             raise ConfigError(f"the teacher's data have {shown} for observation {name!r}; {spec.id} shows {space!r}.")
     if not bool(jnp.all(jnp.isfinite(data.steps.reward))):
@@ -343,11 +374,16 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
         over = steps.terminated | steps.truncated
         start = jnp.concatenate([jnp.ones_like(over[:1]), over[:-1]])
 
-        def step(carry: PyTree, now: tuple[Obs, Bool[Array, " B"]]) -> tuple[PyTree, Float[Array, "B A"]]:
-            out = teacher.act(jax.random.key(0), carry, *now, explore=False)
-            return out.carry, says(out.extras)
+        def step(memory: tuple[PyTree, list[Obs]], now: tuple[Obs, Bool[Array, " B"]]
+                 ) -> tuple[tuple[PyTree, list[Obs]], Float[Array, "B A"]]:  # fmt: skip
+            carry, before = memory
+            before = jax.tree.map(lambda x: jnp.where(now[1].reshape(-1, *(1,) * (x.ndim - 1)), 0, x), before)
+            seen = rings.joined([*before, now[0]])
+            out = teacher.act(jax.random.key(0), carry, seen, now[1], explore=False)
+            return (out.carry, [*before, now[0]][1:]), says(out.extras)
 
-        return jax.lax.scan(step, teacher.init_carry(data.rows), (steps.obs, start))[1]
+        none = [jax.tree.map(lambda x: jnp.zeros_like(x[0]), steps.obs)] * (spec.stack - 1)
+        return jax.lax.scan(step, (teacher.init_carry(data.rows), none), (steps.obs, start))[1]
 
     steps = rings.unrolled(data)
     return Ring(steps._replace(labels=jax.jit(run)(teacher, steps)), jnp.int32(steps.reward.shape[0]))

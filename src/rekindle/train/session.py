@@ -16,6 +16,7 @@ from rekindle.core.errors import ConfigError, LibraryError
 from rekindle.core.types import Agent, EnvSpec, Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
+from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.seats import seat_spec
 from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import read_dataset, save_dataset
@@ -29,12 +30,14 @@ from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
-from rekindle.train import off_policy, reincarnate
+from rekindle.train import host, off_policy, reincarnate
 from rekindle.train.loop import Engine, Plan, Progress, Trained, train
 from rekindle.train.off_policy import Given, OffPolicy, Worlds
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Pairs, Solo
 
+EPISODES, HOST_EPISODES = 64, 8
+"""Of an evaluation of a student; its marks take four times as many. Worlds that are not compiled are slow."""
 CHUNK_STEPS = 2_000
 """Environment steps in one jitted call of an agent that learns from a replay."""
 
@@ -130,7 +133,7 @@ def _carry_out(
 ) -> Trained:
     order = told(run.manifest.config)
     run.log_to(order.log)
-    made = registry.make(order.env, **(order.pool if made_by_options(order.env) else {}))
+    made = made_for(order)
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     key = jax.random.key(run.manifest.seed or 0)
     if order.teacher is not None:
@@ -144,6 +147,10 @@ def _carry_out(
         engine: Engine = from_replay(order, made, agent)
         updates = max(CHUNK_STEPS // engine.steps_per_update, 1)
     else:
+        if isinstance(made, registry.Hosted):
+            raise ConfigError(
+                f"{order.agent} learns from rollouts, in worlds that are written in JAX; {order.env} is not."
+            )
         engine, updates = from_rollouts(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
     if agent.needs.kind == "transition" and budget.env_steps is not None:
         refuse_warmup(agent, budget.env_steps, engine.steps_per_update)
@@ -167,9 +174,19 @@ def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, replay: Ring | Prior
             save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe=recipe)
 
 
+AnyMade = registry.Made | registry.Hosted
+
+
+def made_for(order: Order) -> AnyMade:
+    """The environment of an order."""
+    if registry.is_hosted(order.env):
+        return registry.host(order.env, **order.pool)
+    return registry.make(order.env, **(order.pool if made_by_options(order.env) else {}))
+
+
 def made_by_options(env: str) -> bool:
     """Whether the options of `--pool` go to the environment itself, as its worlds have no pool of tasks."""
-    return env.startswith(("minatar/", "gymnax/"))
+    return env.startswith(("minatar/", "gymnax/")) or registry.is_hosted(env)
 
 
 def from_rollouts(order: Order, made: registry.Made, agent: Agent, library: Library, seed: int, key: Key[Array, ""]
@@ -184,22 +201,24 @@ def from_rollouts(order: Order, made: registry.Made, agent: Agent, library: Libr
     return OnPolicy(agent, worlds, tasks, source)
 
 
-def from_replay(order: Order, made: registry.Made, agent: Agent) -> OffPolicy:
+def from_replay(order: Order, made: AnyMade, agent: Agent) -> OffPolicy:
     """For agents that learn from a replay.
 
     Raises:
         ConfigError: a curriculum, or worlds for two.
     """
     worlds, source = rows_of(order, made, agent)
-    return OffPolicy(agent, worlds, Given(source))
+    return host.engine(agent, worlds, Given(source))
 
 
-def rows_of(order: Order, made: registry.Made, agent: Agent) -> tuple[Worlds, Any]:
+def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWorlds, Any]:
     """Worlds side by side, and what their tasks are drawn from."""
     if order.curriculum != "none":
         raise ConfigError(f"{order.agent} learns from a replay and takes tasks as they come; leave --curriculum out.")
     if made.spec.players != 1:
         raise ConfigError(f"{order.agent} plays alone; {made.spec.id} has {made.spec.players} players.")
+    if isinstance(made, registry.Hosted):
+        return made.open(agent.needs.rows), ()
     most = order.max_trials or made.trials
     draw = partial(made.draw, min_trials=min(order.min_trials, most), max_trials=most)
     options = {} if made_by_options(order.env) else order.pool
@@ -208,7 +227,7 @@ def rows_of(order: Order, made: registry.Made, agent: Agent) -> tuple[Worlds, An
 
 
 def reincarnated(
-    order: Order, made: registry.Made, agent: Agent, run: Run, library: Library, key: Key[Array, ""],
+    order: Order, made: AnyMade, agent: Agent, run: Run, library: Library, key: Key[Array, ""],
     show: Callable[[Progress], None] | None,
 ) -> Trained:  # fmt: skip
     """A student from a teacher, by a method."""
@@ -228,11 +247,12 @@ def reincarnated(
             f"fine-tuning goes on with the teacher's own network, {own}; got a student of {order.agent}. Take another "
             "student, or another method."
         )
-    marks = reincarnate.marks(worlds, source, teacher, keys[0])
+    episodes = HOST_EPISODES if isinstance(worlds, HostWorlds) else EPISODES
+    marks = reincarnate.marks(worlds, source, teacher, keys[0], number=4 * episodes)
     data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
     data = reincarnate.labelled(data, teacher, made.spec)
     told = reincarnate.told_by(teacher, made.spec, keys[2])
-    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told)
+    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, episodes)
     state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
     done = reincarnate.reincarnate(course, method, scale, key, run=run, state=state,
                                    show=None if show is None else lambda phase, now: show(now),
@@ -247,7 +267,7 @@ def reincarnated(
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
 
 
-def taught_by(order: Order, made: registry.Made, library: Library, run: Run) -> tuple[Any, Ring | None, Loaded | None]:
+def taught_by(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[Any, Ring | None, Loaded | None]:
     """The teacher, its replay if it kept one, and what it is in the library if it is from there.
 
     Raises:
@@ -267,7 +287,7 @@ def taught_by(order: Order, made: registry.Made, library: Library, run: Run) -> 
     return loaded.policy, None if folder is None else rings.from_arrays(read_dataset(folder).arrays), loaded
 
 
-def refuse_other_world(loaded: Loaded, config: dict[str, Any], order: Order, made: registry.Made) -> None:
+def refuse_other_world(loaded: Loaded, config: dict[str, Any], order: Order, made: AnyMade) -> None:
     """ConfigError, with both values, where a teacher learnt in another world, or with other options of it."""
     there, here = (f"{spec.id}, version {spec.version}" for spec in (loaded.spec, made.spec))
     if there != here:

@@ -1,0 +1,63 @@
+"""Any registered Gymnasium environment by its id, one process stepping all its worlds."""
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Box, Discrete, MultiDiscrete, Space
+from rekindle.core.types import EnvSpec
+from rekindle.envs.gymnasium import from_space
+from rekindle.envs.host.worlds import HostObs, HostWorlds
+from rekindle.envs.registry import Hosted
+
+NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
+"""Numbers are stored and learnt from with 32 bits."""
+
+
+def make(id: str, **options: Any) -> Hosted:
+    """`gymnasium/ID`, `options` going to `gymnasium.make`. An observation that is no dictionary is called `obs`.
+
+    Raises:
+        ConfigError: there is none of that name, or it shows or takes what our spaces cannot say.
+    """
+    own = id.removeprefix("gymnasium/")
+    spec = spec_of(id, _opened(own, 1, options))
+    return Hosted(spec, lambda rows: HostWorlds(_opened(own, rows, options), spec, lambda obs: _named(obs, spec)))
+
+
+def spec_of(id: str, env: gymnasium.vector.VectorEnv) -> EnvSpec:
+    """What one world shows and takes."""
+    inner = env.single_observation_space
+    shown = inner.spaces if isinstance(inner, spaces.Dict) else {"obs": inner}
+    name, _, version = id.rpartition("-v")
+    return EnvSpec(
+        id,
+        int(version) if name and version.isdigit() else 0,
+        {key: _narrow(from_space(space, id)) for key, space in shown.items()},
+        _narrow(from_space(env.single_action_space, id)),
+        kind="host",
+    )
+
+
+def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.VectorEnv:
+    try:
+        return gymnasium.make_vec(id, rows, vectorization_mode="sync",
+                                  vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options)  # fmt: skip
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise ConfigError(f"Gymnasium cannot make {id!r}: {error}") from error
+
+
+def _named(obs: Any, spec: EnvSpec) -> HostObs:
+    named = obs if isinstance(obs, dict) else {"obs": obs}
+    return {name: np.array(x, getattr(spec.obs[name], "dtype", None)) for name, x in named.items()}
+
+
+def _narrow(space: Space) -> Space:
+    if isinstance(space, Box | Discrete | MultiDiscrete) and space.dtype in NARROW:
+        return replace(space, dtype=NARROW[space.dtype])
+    return space

@@ -1,0 +1,129 @@
+"""Worlds of other libraries: ends kept apart, rows that do not meddle, and a way back to where they stood."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gymnasium")
+
+from rekindle.core.errors import ConfigError
+from rekindle.envs import registry
+from rekindle.envs.gymnasium import from_gymnasium
+from rekindle.envs.host import worlds as host
+
+GAMES = ("gymnasium/CartPole-v1", "gymnasium/Taxi-v4", "ALE/Breakout-v5")
+
+
+def opened(id, rows=3, reseed=40, **options):
+    worlds = registry.host(id, **options).open(rows)
+    worlds._reseed = reseed
+    return worlds
+
+
+def play(worlds, steps, seed=0):
+    """What random actions show."""
+    rng = np.random.default_rng(seed)
+    return [worlds.step(rng.integers(worlds.spec.action.n, size=worlds.rows)) for _ in range(steps)]
+
+
+def assert_same(ours, theirs):
+    for mine, other in zip(ours, theirs, strict=True):
+        for name in mine.obs:
+            np.testing.assert_array_equal(mine.obs[name], other.obs[name])
+        for mine_, other_ in zip(mine[1:], other[1:], strict=True):
+            np.testing.assert_array_equal(mine_, other_)
+
+
+@pytest.mark.parametrize("id", GAMES)
+def test_it_conforms(id):
+    worlds = opened(id)
+    first, steps = worlds.reset(5), play(worlds, 150)
+    for name, space in worlds.spec.obs.items():
+        for obs in (first, *(step.obs for step in steps)):
+            assert obs[name].shape == (3, *space.shape) and obs[name].dtype == space.dtype
+    assert all(np.isfinite(step.reward).all() and not (step.terminated & step.truncated).any() for step in steps)
+    other = opened(id)
+    np.testing.assert_array_equal(next(iter(first.values())), next(iter(other.reset(5).values())))
+    assert_same(steps, play(other, 150))
+    again = next(iter(other.reset(6).values()))
+    assert id.startswith("ALE") or (again != next(iter(first.values()))).any()  # a game begins with the same picture
+    assert len({tuple(step.reward) + tuple(step.terminated) for step in steps}) > 1 or id.startswith("ALE")
+
+
+@pytest.mark.parametrize("id", GAMES)
+def test_it_comes_back_to_where_it_stood(id):
+    """Over ends of episodes, and over the seeds that follow from those."""
+    worlds = opened(id)
+    worlds.reset(1)
+    play(worlds, 130, seed=2)
+    state, after = worlds.save(), play(worlds, 130, seed=3)
+    play(worlds, 7, seed=4)
+    for elsewhere in (worlds, opened(id)):
+        shown = elsewhere.restore(state)
+        assert_same(play(elsewhere, 130, seed=3), after)
+        assert {name: x.shape for name, x in shown.items()} == {name: x.shape for name, x in after[0].obs.items()}
+    assert len({tuple(state.seeds), tuple(worlds.save().seeds)}) == 2 or id.startswith("ALE")
+
+
+def test_worlds_that_stand_there_already_play_nothing_again():
+    worlds = opened("gymnasium/CartPole-v1")
+    worlds.reset(0)
+    step = play(worlds, 30)[-1]
+    worlds._vector = None  # any use of it would raise
+    np.testing.assert_array_equal(worlds.restore(worlds.save())["obs"], step.obs["obs"])
+
+
+def test_a_time_limit_is_a_truncation_and_a_fall_is_none():
+    worlds = from_gymnasium("CartPole-v1", 2, max_episode_steps=3)
+    worlds.reset(0)
+    assert [step.truncated.tolist() for step in play(worlds, 3)] == [[False] * 2, [False] * 2, [True] * 2]
+    worlds = from_gymnasium("CartPole-v1", 2)
+    worlds.reset(0)
+    steps = [worlds.step(np.ones(2, int)) for _ in range(20)]
+    assert any(step.terminated.any() for step in steps) and not any(step.truncated.any() for step in steps)
+
+
+def test_an_endless_episode_is_cut(monkeypatch):
+    monkeypatch.setattr(host, "LONGEST", 25)
+    worlds = from_gymnasium("Taxi-v4", 2, max_episode_steps=1000)
+    worlds.reset(0)
+    assert [i for i, step in enumerate(play(worlds, 60)) if step.truncated.any()] == [24, 49]
+
+
+def test_atari_is_what_dopamine_plays():
+    """Four frames that follow each other, from blank; the game's own actions, or all."""
+    made = registry.host("ALE/Breakout-v5")
+    spec = made.spec
+    assert spec.stack == 4 and spec.obs["obs"].shape == (84, 84, 4) and spec.action.n == 4
+    assert type(spec).from_json(spec.to_json()) == spec and spec.to_json()["stack"] == 4
+    assert registry.host("ALE/Breakout-v5", full_actions=1).spec.action.n == 18
+    worlds = made.open(2)
+    first = worlds.reset(0)["obs"]
+    assert (first[..., :3] == 0).all() and (first[..., 3] > 0).any()
+    before = first
+    for step in play(worlds, 60):
+        alive = ~(step.terminated | step.truncated)
+        np.testing.assert_array_equal(step.obs["obs"][alive][..., :3], before[alive][..., 1:])
+        before = step.obs["obs"]
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "message"),
+    [
+        ("ALE/Brakeout-v5", {}, "no Atari game 'ALE/Brakeout-v5'.*ALE/Breakout-v5"),
+        ("ALE/Breakout-v5", {"stiky": 0.1}, "no option 'stiky'.*sticky"),
+        (
+            "ALE/Breakout-v5",
+            {"sticky": 1.5},
+            "the option sticky of ALE/Breakout-v5 takes a number from 0 to 1; got 1.5",
+        ),
+        ("gymnasium/CartPole-v1", {"colour": 1}, "Gymnasium cannot make 'CartPole-v1'"),
+    ],
+)
+def test_what_cannot_be_made_is_said(id, options, message):
+    with pytest.raises(ConfigError, match=message):
+        registry.host(id, **options)
+
+
+def test_what_needs_compiled_worlds_says_so():
+    with pytest.raises(ConfigError, match="not written in JAX"):
+        registry.make("ALE/Breakout-v5")

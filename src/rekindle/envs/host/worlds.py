@@ -1,0 +1,163 @@
+"""Rows of a Gymnasium environment side by side, which can be brought back to where they stood.
+
+Emulators and physics engines do not show their state. But what they do follows from a seed and the actions since, so
+that is what a state is here: a checkpoint holds it, and worlds that stand elsewhere begin from the seeds and play the
+actions again. A world takes a new seed at the first end of an episode after `RESEED` steps (an Atari game is loaded
+anew by that, which takes longer than a hundred steps), so that never much has to be played again.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from rekindle.core.types import EnvSpec
+
+RESEED = 2_000
+"""Steps of a world after which its next episode begins from a seed of its own."""
+LONGEST = 2**16
+"""Steps from one seed at most: an episode that goes on is then cut, as by a time limit."""
+
+HostObs = dict[str, np.ndarray]
+
+
+class HostStep(NamedTuple):
+    """What a step of B worlds shows; where an episode ended, `obs` begins the next."""
+
+    obs: HostObs
+    reward: Float[np.ndarray, " B"]
+    terminated: Bool[np.ndarray, " B"]
+    truncated: Bool[np.ndarray, " B"]
+
+
+class HostState(NamedTuple):
+    """Where B worlds stand."""
+
+    seeds: Int[np.ndarray, " B"]
+    """That they last began from."""
+    since: Int[np.ndarray, " B"]
+    """Steps since then."""
+    actions: Int[np.ndarray, "B L"]
+    """What was done in them."""
+
+
+@runtime_checkable
+class Vector(Protocol):
+    """What is needed of Gymnasium's vector environments."""
+
+    num_envs: int
+
+    def reset(self, *, seed: Any, options: Any) -> tuple[Any, Any]:
+        """Begin episodes, of all or of those in `options["reset_mask"]`."""
+        ...
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """One step of all."""
+        ...
+
+    def close(self, **kwargs: Any) -> Any:
+        """Let go of threads and files."""
+        ...
+
+
+class HostWorlds:
+    """B worlds with discrete actions, each in an episode that follows the last."""
+
+    def __init__(self, vector: Vector, spec: EnvSpec, named: Callable[[Any], HostObs], *, partial_seeds: bool = False,
+                 reseed: int = RESEED):  # fmt: skip
+        """Wrap a vector environment.
+
+        Args:
+            vector: it must not begin episodes by itself before they are asked for.
+            spec: what it shows and takes, one world of it.
+            named: from its observations to ours, `[B, ...]` each, copies.
+            partial_seeds: whether it takes seeds only for the worlds that begin, instead of one for each.
+            reseed: steps after which a world takes a new seed.
+        """
+        self.spec, self.rows = spec, vector.num_envs
+        self._vector, self._named, self._partial, self._reseed = vector, named, partial_seeds, reseed
+        self._state = HostState(
+            np.zeros(self.rows, np.int32),
+            np.zeros(self.rows, np.int32),
+            np.zeros((self.rows, LONGEST), np.int32),
+        )
+        self._obs: HostObs = {}
+
+    def reset(self, seed: int) -> HostObs:
+        """Begin everywhere; all that follows is decided by the seed and the actions."""
+        everywhere = np.ones(self.rows, bool)
+        self._state.seeds[:] = seed
+        return self._begin(everywhere, fresh=everywhere)
+
+    def step(self, actions: Int[np.ndarray, " B"]) -> HostStep:
+        """One step of every world."""
+        rows, since = np.arange(self.rows), self._state.since
+        self._state.actions[rows, since] = actions
+        obs, reward, terminated, truncated, _ = self._vector.step(np.asarray(actions))
+        since += 1
+        truncated = (np.asarray(truncated, bool) | (since >= LONGEST)) & ~np.asarray(terminated, bool)
+        over = terminated | truncated
+        self._obs = (
+            self._begin(over, fresh=over & (since >= min(self._reseed, LONGEST))) if over.any() else self._named(obs)
+        )
+        return HostStep(self._obs, np.asarray(reward, np.float32), np.asarray(terminated, bool), truncated)
+
+    def save(self) -> HostState:
+        """Where they stand."""
+        return HostState(*(np.array(x) for x in self._state))
+
+    def restore(self, state: HostState) -> HostObs:
+        """Bring them to where they stood, if they stand elsewhere; what they show there."""
+        state = HostState(*(np.array(x, np.int32) for x in state))
+        if not self._stand_at(state):
+            self._replay(state)
+        return self._obs
+
+    def close(self) -> None:
+        """Let go of threads and files."""
+        self._vector.close()
+
+    def _stand_at(self, state: HostState) -> bool:
+        same = (self._state.seeds == state.seeds).all() and (self._state.since == state.since).all()
+        longest = int(state.since.max())
+        played = np.arange(longest) < state.since[:, None]
+        return bool(same and (self._state.actions[:, :longest] == state.actions[:, :longest])[played].all())
+
+    def _replay(self, state: HostState) -> None:
+        """Every world begins from its seed so late that all of them arrive together."""
+        longest, everywhere = int(state.since.max()), np.ones(self.rows, bool)
+        self._state = HostState(state.seeds.copy(), np.zeros_like(state.since), np.zeros_like(state.actions))
+        self._obs = self._resets(everywhere, state.seeds)
+        for left in range(longest, -1, -1):
+            if (begins := state.since == left).any() and left < longest:
+                self._obs = self._resets(begins, state.seeds)
+                self._state.since[begins] = 0
+            if left:
+                at = np.maximum(state.since - left, 0)
+                obs, _, terminated, truncated, _ = self._vector.step(state.actions[np.arange(self.rows), at])
+                over = np.asarray(terminated | truncated, bool)
+                self._obs = self._resets(over, None) if over.any() else self._named(obs)
+        self._state = HostState(*(x.copy() for x in state))
+
+    def _begin(self, which: Bool[np.ndarray, " B"], *, fresh: Bool[np.ndarray, " B"]) -> HostObs:
+        """Episodes of some worlds, of some of those from new seeds."""
+        if (old := which & ~fresh).any():
+            self._obs = self._resets(old, None)
+        if fresh.any():
+            self._state.seeds[fresh] = [_after(int(self._state.seeds[row]), int(row)) for row in np.flatnonzero(fresh)]
+            self._state.since[fresh] = 0
+            self._obs = self._resets(fresh, self._state.seeds)
+        return self._obs
+
+    def _resets(self, which: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"] | None) -> HostObs:
+        told: Any = None
+        if seeds is not None:
+            told = seeds[which] if self._partial else [int(s) if w else None for s, w in zip(seeds, which, strict=True)]
+        options = None if which.all() else {"reset_mask": which.copy()}
+        return self._named(self._vector.reset(seed=told, options=options)[0])
+
+
+def _after(seed: int, row: int) -> int:
+    """The seed that a world takes after this one."""
+    return int(np.random.default_rng([row, seed]).integers(2**31 - 1))

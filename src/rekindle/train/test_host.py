@@ -1,0 +1,135 @@
+"""Worlds that are not compiled are acted in as those that are, and a saved loop goes on exactly."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("gymnasium")
+
+from rekindle.agents.dqn import dqn
+from rekindle.agents.rainbow import rainbow
+from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Box, Discrete
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
+from rekindle.core.types import ActOutput, EnvSpec, Extras
+from rekindle.envs import registry
+from rekindle.envs.host.worlds import HostWorlds
+from rekindle.evaluate.returns import host_episodes
+from rekindle.reincarnation.methods.registry import make_method
+from rekindle.reincarnation.phases import Scale
+from rekindle.replay import ring as rings
+from rekindle.train import host, reincarnate
+from rekindle.train.off_policy import Given, ticks_before
+
+SMALL = {"batch": 8, "width": 8, "capacity": 512, "warmup": 40, "epsilon_steps": 100, "target_period": 5, "num_envs": 4}
+AGENTS = {"dqn": dqn.make(dqn.Config(**SMALL)), "rainbow": rainbow.make(rainbow.Config(**SMALL, atoms=11))}
+
+
+class Corridor:
+    """Seven cells, shown in two frames; the right end pays 1, the left ends it for nothing."""
+
+    num_envs = 4
+
+    def __init__(self):
+        self.rng = [np.random.default_rng(0) for _ in range(4)]
+        self.cell, self.frames = np.zeros(4, int), np.zeros((4, 1, 7, 2), np.uint8)
+
+    def reset(self, *, seed, options):
+        which = np.ones(4, bool) if options is None else options["reset_mask"]
+        for row in np.flatnonzero(which):
+            if seed is not None:
+                self.rng[row] = np.random.default_rng(seed[row])
+            self.cell[row] = self.rng[row].integers(2, 5)
+        self.frames[which] = 0
+        self.draw(which)
+        return self.frames, {}
+
+    def step(self, action):
+        slip = np.array([rng.random() < 0.1 for rng in self.rng])
+        self.cell += np.where(slip, 0, 2 * action - 1)
+        self.frames[..., 0] = self.frames[..., 1]
+        self.draw(np.ones(4, bool))
+        end = (self.cell == 0) | (self.cell == 6)
+        return self.frames, (self.cell == 6).astype(float), end, np.zeros(4, bool), {}
+
+    def draw(self, which):
+        self.frames[which, ..., 1] = 0
+        self.frames[np.flatnonzero(which), 0, self.cell[which], 1] = 255
+
+    def close(self):
+        pass
+
+
+SPEC = EnvSpec("test/corridor", 1, {"obs": Box((1, 7, 2), 0, 255, "uint8")}, Discrete(2), kind="host", stack=2)
+
+
+def corridor():
+    return HostWorlds(Corridor(), SPEC, lambda obs: {"obs": obs.copy()}, reseed=50)
+
+
+class Rightwards(eqx.Module):
+    """A teacher that knows where to go, and asks that every picture has two frames but the first."""
+
+    def init_carry(self, batch_size):
+        return jnp.zeros(batch_size)
+
+    def act(self, key, carry, obs, start, *, explore):
+        lit = jnp.sum(obs["obs"] > 0, axis=(1, 2, 3))
+        q = jnp.stack([jnp.zeros(start.shape), jnp.where(lit == jnp.where(start, 1, 2), 1.0, -9.0)], axis=-1)
+        return ActOutput(jnp.argmax(q, axis=-1).astype(jnp.int32), carry, Extras(q=q))
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(name):
+    agent = AGENTS[name]
+    engine = host.engine(agent, corridor(), Given(()))
+    loop, metrics = engine.chunk(engine.begin(jax.random.key(0), None), 90, 0.0)
+    assert engine.steps(loop) == 360 and int(loop.agent.updates) == 90 - ticks_before(agent.needs)
+    assert all(np.isfinite(metrics))
+    ring = loop.replay if name == "dqn" else loop.replay.ring
+    steps = rings.unrolled(ring)
+    cell, over = np.argmax(np.asarray(steps.obs["obs"])[:, :, 0, :, 0], axis=-1), np.asarray(steps.terminated)
+    moved = cell[:-1] + 2 * np.asarray(steps.action)[:-1] - 1
+    assert ((cell[1:] == moved) | (cell[1:] == cell[:-1]) | over[:-1]).all() and over.any()
+    assert steps.obs["obs"].shape == (90, 4, 1, 7, 1)
+    saved = flatten_arrays(loop)
+    on = engine.chunk(loop, 30, 0.0)[0]
+    fresh = host.engine(agent, corridor(), Given(()))
+    again = own(unflatten_arrays(fresh.begin(jax.random.key(9), None), saved, where="the checkpoint"))
+    resumed = fresh.chunk(again, 30, 0.0)[0]
+    for (leaf, a), b in zip(flatten_arrays(on).items(), flatten_arrays(resumed).values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=leaf)
+
+
+def test_every_row_plays_equally_many_episodes():
+    played = host_episodes(corridor(), Rightwards(), jax.random.key(0), number=10)
+    assert played.returns.shape == (12,) and (played.returns == 1).all() and (played.lengths >= 2).all()
+
+
+def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames():
+    worlds = corridor()
+    marks = reincarnate.marks(worlds, (), Rightwards(), jax.random.key(0), number=32)
+    assert marks.teacher > 0.95 and 0.2 < marks.random < 0.8
+    data = reincarnate.roll_out(worlds, (), Rightwards(), jax.random.key(1), steps=400, stray=0.1)
+    data = reincarnate.labelled(data, Rightwards(), SPEC)
+    assert data.steps.obs["obs"].shape == (100, 4, 1, 7, 1)
+    assert (np.asarray(data.steps.labels[..., 1]) == 1.0).all()
+    told = reincarnate.told_by(Rightwards(), SPEC, jax.random.key(2))
+    course = reincarnate.Course(AGENTS["dqn"], worlds, (), Rightwards(), data, marks, told, episodes=16)
+    scale = Scale(100, 400, 2, 1e-2, 1e-3, 1e-3)
+    done = reincarnate.reincarnate(course, make_method("qdagger"), scale, jax.random.key(3))
+    assert done.status == "done" and done.env_steps == 400 and done.curve[-1].score > 0.7
+    with pytest.raises(ConfigError, match="one student at a time"):
+        reincarnate.reincarnate_many(course, make_method("qdagger"), scale, jax.random.split(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("id", ["gymnasium/CartPole-v1", "ALE/Pong-v5"])
+def test_it_runs_in_real_worlds(id):
+    small = partial(dqn.Config, **SMALL | {"num_envs": 2, "warmup": 8, "capacity": 64})
+    engine = host.engine(dqn.make(small()), registry.host(id).open(2), Given(()))
+    loop, metrics = engine.chunk(engine.begin(jax.random.key(0), None), 12, 0.0)
+    assert engine.steps(loop) == 48 and all(np.isfinite(metrics))
