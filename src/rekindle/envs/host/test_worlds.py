@@ -110,7 +110,7 @@ def test_atari_is_what_dopamine_plays():
     ("id", "options", "message"),
     [
         ("ALE/Brakeout-v5", {}, "no Atari game 'ALE/Brakeout-v5'.*ALE/Breakout-v5"),
-        ("ALE/Breakout-v5", {"stiky": 0.1}, "no option 'stiky'.*sticky"),
+        ("ALE/Breakout-v5", {"colour": 0.1}, "no option 'colour'"),
         (
             "ALE/Breakout-v5",
             {"sticky": 1.5},
