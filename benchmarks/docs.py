@@ -1,6 +1,6 @@
 """Pages from results: `python -m benchmarks.docs` writes docs/results/STUDY.md from benchmarks/STUDY/results/*.json.
 
-The study's README.md, if it has one, opens the page. With `--check` nothing is written, and the exit code says whether
+The study's README.md opens the page. With `--check` nothing is written, and the exit code says whether
 the pages are up to date.
 """
 
@@ -14,14 +14,16 @@ from rekindle.library.files import read_json, write_text
 
 ROOT = Path(__file__).parent
 PAGES = ROOT.parent / "docs" / "results"
+TITLES = {"pvrl": "reincarnation"}
+"""Pages that have another name than their study."""
 
 
 def page(study: Path) -> str:
     """The page of one study, from its folder."""
-    readme = study / "README.md"
-    opening = readme.read_text().rstrip() if readme.exists() else f"# {study.name}"
+    opening = (study / "README.md").read_text().rstrip()
     results = [read_json(path) for path in sorted((study / "results").glob("*.json"))]
-    return "\n\n".join([opening, *map(section, results)]) + "\n"
+    sections = [section(result) for result in results] or ["There are no results yet."]
+    return "\n\n".join([opening, *sections]) + "\n"
 
 
 def section(result: Mapping[str, Any]) -> str:
@@ -83,8 +85,8 @@ def main() -> int:
     check = parser.parse_args().check
     PAGES.mkdir(parents=True, exist_ok=True)
     stale = []
-    for study in sorted({path.parents[1] for path in ROOT.glob("*/results/*.json")}):
-        path, text = PAGES / f"{study.name}.md", page(study)
+    for study in sorted(path.parent for path in ROOT.glob("*/README.md")):
+        path, text = PAGES / f"{TITLES.get(study.name, study.name)}.md", page(study)
         if not path.exists() or path.read_text() != text:
             stale.append(path.name)
             if not check:

@@ -1,16 +1,22 @@
-"""The sizes and arms of the study, and what a cell computes."""
+"""What a cell computes: teachers, what students get from them, and a student's curve."""
 
-from dataclasses import dataclass, field
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from rekindle.agents.registry import config_from_json, export, load, make_agent
+from benchmarks.pvrl.arms import RMSPROP, STUDENT, TEACHER, Arm, Preset
+from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget
+from rekindle.core.spaces import Discrete
 from rekindle.core.tree import flatten_arrays
+from rekindle.core.types import Agent
 from rekindle.envs import registry
+from rekindle.evaluate.policies import Wandering
+from rekindle.evaluate.returns import episodes
 from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.files import plain
@@ -18,93 +24,47 @@ from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale
+from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.train import reincarnate
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, OffPolicy, Worlds
 
-GAMES = ("asterix", "breakout", "freeway", "space-invaders")
-
-
-class Preset(NamedTuple):
-    """Sizes of a run."""
-
-    teacher_steps: int
-    """T."""
-    scale: Scale
-    seeds: int
-    seeds_of_sweeps: int
-    games: tuple[str, ...]
-    arms: tuple[str, ...] | None = None
-    """All, by default."""
-
-
-STEP_SIZES = {"guided": 3e-4, "alone": 5e-5, "scratch": 2.5e-4}
-PRESETS = {
-    "smoke": Preset(4_000, Scale(400, 1_600, 2, **STEP_SIZES), 1, 1, ("breakout",), ("qdagger", "tabula-rasa")),
-    "cpu": Preset(4_000_000, Scale(40_000, 100_000, 10, **STEP_SIZES), 5, 3, GAMES),
-    "gpu": Preset(4_000_000, Scale(40_000, 100_000, 10, **STEP_SIZES), 10, 10, GAMES),
-}
 SHARES = (0.25, 0.5, 1.0)
 """Of its steps at which a teacher is kept."""
 HEADROOM = 0.85
-TEACHER = {"epsilon_steps": 10_000, "epsilon_warmup": 1_000, "learning_rate": 2.5e-4, "n_step": 1}
-STUDENT = {"epsilon_steps": 2_000, "epsilon_warmup": 0, "n_step": 3}
-TAU, WEIGHT = 0.1, 3.0
-"""Of every distillation, unless an arm sweeps it."""
+"""Share of its last score that the teacher to learn from has at most."""
+EPISODES = 512
+"""By which teachers are scored; students play a quarter of that."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One method with its settings."""
+class Lesson(NamedTuple):
+    """A teacher and everything that students get from it; the same for all its arms."""
 
-    method: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    agent: str = "dqn"
-    student: dict[str, Any] = field(default_factory=dict)
-    """What differs from STUDENT."""
-    main: bool = False
-    """One of the five that have all seeds."""
-
-
-ARMS: dict[str, Arm] = {
-    "qdagger": Arm("qdagger", {"tau": TAU, "weight": WEIGHT}, main=True),
-    "kickstarting": Arm("kickstarting", {"tau": TAU, "weight": WEIGHT}, main=True),
-    "pretraining": Arm("pretraining", main=True),
-    "tabula-rasa": Arm("tabula-rasa", main=True),
-    "rehearsal": Arm("rehearsal", {"share": 1 / 16}, main=True),
-    "dqfd": Arm("dqfd"),
-    "jsrl-100": Arm("jsrl", {"most": 100}),
-    "jsrl-1000": Arm("jsrl", {"most": 1000}),
-    "dagger": Arm("dagger", {"tau": TAU, "weight": WEIGHT}),
-    "dagger+ql": Arm("dagger+ql", {"tau": TAU, "weight": WEIGHT}),
-    "rehearsal-1-256": Arm("rehearsal", {"share": 1 / 256}),
-    "rehearsal-1-64": Arm("rehearsal", {"share": 1 / 64}),
-    "rehearsal-1-4": Arm("rehearsal", {"share": 1 / 4}),
-    "kickstarting-n1": Arm("kickstarting", {"tau": TAU, "weight": WEIGHT}, student={"n_step": 1}),
-    "qdagger-n1": Arm("qdagger", {"tau": TAU, "weight": WEIGHT}, student={"n_step": 1}),
-}
+    loaded: Loaded
+    worlds: Worlds
+    source: Any
+    data: rings.Ring
+    marks: reincarnate.Marks
+    score: float
+    """Of the teacher itself, normalised by the marks."""
 
 
-def teach(game: str, size: Preset, kept: Library, say: Any) -> Path:
-    """Train a teacher, or go on training it; the folder of the strongest that leaves something to be learnt.
-
-    It is kept at several shares of its steps; the one that is taken is the last that scores at most 85 % of the final.
-    """
-    name = f"pvrl-teacher-{game}"
+def teach(name: str, game: str, settings: dict[str, Any], steps: int, shares: tuple[float, ...], kept: Library,
+          say: Any) -> dict[float, Path]:  # fmt: skip
+    """Train a teacher, or go on training it; its folders, by the share of its steps at which it was kept."""
     made = registry.make(f"minatar/{game}-v1")
-    agent = make_agent("dqn", config_from_json("dqn", TEACHER))
+    agent = make_agent("dqn", config_from_json("dqn", settings))
     worlds, source = Worlds(made.env, made.draw, agent.needs.rows), jax.tree.map(jnp.asarray, made.pool())
-    config = {"game": game, "steps": size.teacher_steps, "settings": TEACHER}
+    config = {"game": game, "steps": steps, "settings": settings}
     same = [record for record in kept.runs(name=name) if record.manifest.config == config]
     run = Run.open(kept, same[-1].id) if same else Run.create(kept, "train", name=name, config=config, seed=0)
     engine = OffPolicy(agent, worlds, Given(source))
-    for share in SHARES:
-        folder = run.path / f"at-{round(100 * share)}"
+    folders = {share: run.path / f"at-{round(100 * share)}" for share in shares}
+    for share, folder in folders.items():
         if (folder / "replay").is_dir():
             continue
-        budget = Budget(env_steps=round(share * size.teacher_steps))
-        plan = Plan(budget, chunk_updates=1_000, checkpoint_seconds=120)
+        plan = Plan(Budget(env_steps=round(share * steps)), chunk_updates=1_000, checkpoint_seconds=120)
         show = lambda now: say(f"{name}: {now.env_steps:,} {now.metrics.get('episode/return', 0):.1f}")  # noqa: E731
         with run.held():
             trained = train(engine, jax.random.key(0), plan, run=run, show=show)
@@ -113,34 +73,52 @@ def teach(game: str, size: Preset, kept: Library, say: Any) -> Path:
             folder.mkdir(exist_ok=True)
             save_policy(folder / "policy", **export(agent, trained.state, made.spec))
             save_dataset(folder / "replay", spec=made.spec.to_json(), arrays=rings.to_arrays(trained.loop.replay))
+    return folders
+
+
+def adam(game: str, size: Preset, kept: Library, say: Any) -> dict[float, Path]:
+    """The ordinary teacher of a game."""
+    return teach(f"pvrl-teacher-{game}", game, TEACHER, size.teacher_steps, SHARES, kept, say)
+
+
+def outdone(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
+    """The strongest teacher that leaves something to be learnt: the last that scores at most 85 % of the final."""
+    folders = adam(game, size, kept, say)
     found = {}
-    for share in SHARES:
-        policy = load(run.path / f"at-{round(100 * share)}" / "policy", env_spec=made.spec).policy
-        scored = reincarnate.marks(worlds, source, policy, jax.random.key(99), number=512)
-        found[share] = scored.teacher - scored.random
-    chosen = max((s for s in SHARES if found[s] <= HEADROOM * found[1.0]), default=min(SHARES))
-    say(f"{name}: {found}, takes that at {chosen:.0%}")
-    return run.path / f"at-{round(100 * chosen)}"
+    for share, folder in folders.items():
+        worlds, source, loaded = opened(game, folder)
+        marks = reincarnate.marks(worlds, source, loaded.policy, jax.random.key(99), number=EPISODES)
+        found[share] = marks.teacher - marks.random
+    share = max((s for s in SHARES if found[s] <= HEADROOM * found[1.0]), default=min(SHARES))
+    say(f"{game}: teachers {found}, takes that at {share:.0%}")
+    worlds, source, loaded = opened(game, folders[share])
+    marks = reincarnate.marks(worlds, source, loaded.policy, jax.random.key(100), number=EPISODES)
+    data = rings.from_arrays(read_dataset(folders[share] / "replay").arrays)
+    return Lesson(loaded, worlds, source, reincarnate.labelled(data, loaded.policy, worlds.spec), marks, 1.0)
 
 
-class Lesson(NamedTuple):
-    """A teacher and everything that students get from it; the same for all arms."""
-
-    loaded: Any
-    worlds: Worlds
-    source: Any
-    data: rings.Ring
-    marks: reincarnate.Marks
-
-
-def lesson(game: str, folder: Path) -> Lesson:
-    """What a teacher's folder holds."""
-    made = registry.make(f"minatar/{game}-v1")
-    loaded = load(folder / "policy", env_spec=made.spec)
-    worlds, source = Worlds(made.env, made.draw, 4), jax.tree.map(jnp.asarray, made.pool())
-    marks = reincarnate.marks(worlds, source, loaded.policy, jax.random.key(100), number=512)
+def to_be_tuned(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
+    """A teacher that RMSProp trained for T / 2; scores are normalised by the ordinary one after all its T steps."""
+    final = adam(game, size, kept, say)[1.0]
+    name, steps = f"pvrl-teacher-{game}-rmsprop", size.teacher_steps // 2
+    folder = teach(name, game, RMSPROP, steps, (1.0,), kept, say)[1.0]
+    worlds, source, best = opened(game, final)
+    marks = reincarnate.marks(worlds, source, best.policy, jax.random.key(100), number=EPISODES)
+    loaded = opened(game, folder)[2]
+    action = worlds.spec.action
+    assert isinstance(action, Discrete)
+    played = episodes(worlds.env, Wandering(loaded.policy, reincarnate.EVALUATED_AT, action.n), worlds.draw, source,
+                      jax.random.key(101), number=EPISODES)  # fmt: skip
+    score = normalised(float(np.mean(played.returns)), random=marks.random, teacher=marks.teacher)
     data = rings.from_arrays(read_dataset(folder / "replay").arrays)
-    return Lesson(loaded, worlds, source, reincarnate.labelled(data, loaded.policy, made.spec), marks)
+    return Lesson(loaded, worlds, source, data, marks, float(score))
+
+
+def opened(game: str, folder: Path) -> tuple[Worlds, Any, Loaded]:
+    """Worlds of a game, their source, and the policy of a teacher's folder."""
+    made = registry.make(f"minatar/{game}-v1")
+    worlds = Worlds(made.env, made.draw, 4)
+    return worlds, jax.tree.map(jnp.asarray, made.pool()), load(folder / "policy", env_spec=made.spec)
 
 
 def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Lesson, kept: Library, say: Any
@@ -148,22 +126,35 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     """A student's curve; resumes from its run's checkpoint."""
     agent = make_agent(arm.agent, config_from_json(arm.agent, {**STUDENT, **arm.student}))
     method = make_method(arm.method, arm.settings, student=arm.agent)
-    spec = taught.worlds.spec
-    told = reincarnate.told_by(taught.loaded.policy, spec, jax.random.key(0))
+    told = reincarnate.told_by(taught.loaded.policy, taught.worlds.spec, jax.random.key(0))
     course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, taught.data, taught.marks,
-                                told, episodes=128)  # fmt: skip
-    config = plain({"arm": vars(arm), "game": game, "scale": vars(size.scale), "student": STUDENT})
+                                told, episodes=EPISODES // 4)  # fmt: skip
+    scale = longer(size.scale, arm.times)
+    state = begun(arm, agent, taught, seed) if arm.method == "fine-tuning" else None
+    config = plain({"arm": vars(arm), "game": game, "scale": vars(scale), "student": STUDENT})
     same = [record for record in kept.runs(name=name) if record.manifest.seed == seed
             and record.manifest.config == config and record.manifest.status != "done"]  # fmt: skip
     run = Run.open(kept, same[-1].id) if same else Run.create(kept, "train", name=name, config=config, seed=seed)
     with run.held():
         show = lambda phase, now: say(f"{name} seed {seed}: {phase} {now.share:.0%}")  # noqa: E731
-        done = reincarnate.reincarnate(course, method, size.scale, jax.random.key(seed), run=run, show=show)
+        done = reincarnate.reincarnate(course, method, scale, jax.random.key(seed), run=run, state=state, show=show)
         if done.status == "interrupted":
             raise KeyboardInterrupt
         run.drop_checkpoints()
         run.finish("done", wall_s=round(run.wall_s(), 3))
     points = [{"phase": p.phase, "steps": p.steps, "score": p.score, "multiplier": p.multiplier, "return": p.returned}
               for p in done.curve]  # fmt: skip
-    return {"curve": points, "teacher": taught.marks.teacher, "random": taught.marks.random, "wall_s": run.wall_s(),
+    return {"curve": points, "teacher": taught.marks.teacher, "random": taught.marks.random, "begins": taught.score,
+            "wall_s": run.wall_s(),
             "parameters": int(sum(x.size for x in flatten_arrays(agent.policy(done.state)).values()))}  # fmt: skip
+
+
+def longer(scale: Scale, times: int) -> Scale:
+    """So many times the online steps, evaluated as often; offline as it is."""
+    return dataclasses.replace(scale, online_steps=times * scale.online_steps, iterations=times * scale.iterations)
+
+
+def begun(arm: Arm, agent: Agent, taught: Lesson, seed: int) -> Any:
+    """The teacher's weights to go on with; their exploration is done, unless the arm begins it anew."""
+    state = taught.loaded.state_for(agent, jax.random.key(seed))
+    return state._replace(clock=jnp.int32(0)) if arm.explores else state

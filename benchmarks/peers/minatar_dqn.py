@@ -1,0 +1,59 @@
+"""DQN of Stable-Baselines3 on MinAtar itself, with the network that ours has.
+
+Needs `pip install minatar==1.0.15 stable-baselines3`.
+"""
+
+from functools import partial
+
+import gymnasium
+import torch
+from minatar.gym import BaseEnv
+from stable_baselines3 import DQN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
+
+from rekindle.agents.dqn.dqn import Config
+
+
+class Torso(BaseFeaturesExtractor):
+    """A convolution of 16 planes, 3 by 3, and a dense layer; their own torso refuses pictures as small as MinAtar's."""
+
+    def __init__(self, space: gymnasium.spaces.Box, width: int):
+        """For planes `[H, W, C]`."""
+        super().__init__(space, width)
+        height, across, planes = space.shape
+        convolution = nn.Conv2d(planes, 16, 3, padding=1)
+        dense = nn.Linear(16 * height * across, width)
+        self.layers = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), dense, nn.ReLU())
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """Features."""
+        return self.layers(obs.permute(0, 3, 1, 2))
+
+
+def make(game: str, config: Config, seed: int) -> DQN:
+    """An agent with the settings of ours; its exploration is done, so that it always asks its network."""
+    world = partial(BaseEnv, game, use_minimal_action_set=True)  # as ours has
+    envs = DummyVecEnv([world] * config.num_envs)
+    return DQN(
+        "MlpPolicy",
+        envs,
+        learning_rate=config.learning_rate,
+        buffer_size=config.capacity,
+        learning_starts=config.warmup,
+        batch_size=config.batch,
+        gamma=config.gamma,
+        train_freq=config.update_period // config.num_envs,
+        target_update_interval=config.target_period * config.update_period,
+        exploration_initial_eps=config.epsilon,
+        exploration_final_eps=config.epsilon,
+        policy_kwargs={
+            "features_extractor_class": Torso,
+            "features_extractor_kwargs": {"width": config.width},
+            "net_arch": [],
+            "optimizer_kwargs": {"eps": config.optimiser_eps},
+        },
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        seed=seed,
+    )
