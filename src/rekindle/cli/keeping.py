@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from rekindle.cli.io import emit_json
+from rekindle.cli.io import console, emit_json
 from rekindle.core.errors import ConfigError
 from rekindle.library import bundle, files, gc
 from rekindle.library.library import Library
@@ -58,12 +58,14 @@ class Gc:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a prior to one file, to give away: policy, curves, decisions, and the manifests of its ancestors."""
+    """Write a prior to one file, to give away: policy, replay, curves, decisions, and its ancestors' manifests."""
 
     id: Positional[str]
     """Its id, the beginning of it, or its name."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
     """The file; by default ID.rekindle in this folder."""
+    no_replay: bool = False
+    """Leave the replay out, which is most of the file."""
     json: bool = False
     """Print one JSON object."""
 
@@ -102,11 +104,11 @@ def collect(options: Gc) -> int:
         listed = [one._asdict() for one in waste]
         return say_json({"library": library.address, "dry_run": options.dry_run, "bytes": total, "waste": listed})
     for one in waste:
-        say(f"{one.what:<12}{one.id}: {one.why} ({_size(one.nbytes)})")
+        say(f"{one.what:<12}{one.id}: {one.why} ({size(one.nbytes)})")
     verb = "would be removed; run it without --dry-run" if options.dry_run else "removed"
     things = "1 thing" if len(waste) == 1 else f"{len(waste)} things"
     young = f"nothing to remove among what is older than {options.older_than}; see --older-than."
-    return say(f"{things}, {_size(total)} {verb}." if waste else young)
+    return say(f"{things}, {size(total)} {verb}." if waste else young)
 
 
 def _age(text: str) -> datetime.timedelta:
@@ -121,10 +123,13 @@ def export(options: Export) -> int:
     """Write the file, and say its hash."""
     library = Library.open()
     path = options.output or Path(f"{library.find(options.id).id.replace('/', '-')}{bundle.EXTENSION}")
-    made = bundle.export(library, options.id, path)
+    made = bundle.export(library, options.id, path, replay=not options.no_replay)
+    if made.replay_nbytes:
+        what = f"{made.transitions:,} steps, {size(made.replay_nbytes)}"
+        console().print(f"with its replay of {what}; --no-replay leaves it out.")
     if options.json:
         return say_json(made._asdict())
-    say(f"{made.path}: {made.id} with {made.kin} ancestors' manifests, {_size(made.nbytes)}.")
+    say(f"{made.path}: {made.id} with {made.kin} ancestors' manifests, {size(made.nbytes)}.")
     return say(f"SHA-256 {made.sha256}")
 
 
@@ -138,10 +143,11 @@ def import_(options: Import) -> int:
     return say(f"imported {kept.id}; {kept.kin} ancestors became known. `rekindle library show {kept.id}`.")
 
 
-def _size(nbytes: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if nbytes >= size:
-            return f"{nbytes / size:.1f} {unit}"
+def size(nbytes: int) -> str:
+    """For people."""
+    for unit, one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if nbytes >= one:
+            return f"{nbytes / one:.1f} {unit}"
     return f"{nbytes} bytes"
 
 

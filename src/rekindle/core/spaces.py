@@ -100,6 +100,11 @@ def space_from_json(data: dict[str, Any]) -> Space:
     for bound in {"low", "high"} & fields.keys():  # JSON has no infinity: it comes as text
         fields[bound] = float(fields[bound])
     try:
-        return _KINDS[kind](**fields)
+        space = _KINDS[kind](**fields)
+        sizes = [*getattr(space, "shape", ()), *(fields[name] for name in ("n", "max_length") if name in fields)]
     except TypeError as error:
         raise ConfigError(f"space {kind!r} does not take the fields {sorted(fields)}: {error}.") from None
+    sizes += fields.get("nvec", ())
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in sizes):
+        raise ConfigError(f"sizes of a space are whole numbers; space {kind!r} has {sizes!r:.80}.")
+    return space
