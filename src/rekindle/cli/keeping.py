@@ -14,6 +14,7 @@ from rich.console import Console
 from rekindle.cli.io import console, emit_json
 from rekindle.core.errors import ConfigError
 from rekindle.library import bundle, files, gc
+from rekindle.library.dataset import read_dataset
 from rekindle.library.library import Library
 
 FILE_WIDTH = 160
@@ -66,6 +67,8 @@ class Export:
     """The file; by default ID.rekindle in this folder."""
     no_replay: bool = False
     """Leave the replay out, which is most of the file."""
+    minari: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Write the replay as a dataset of Minari's on this machine instead, such as catch/dqn-v0."""
     json: bool = False
     """Print one JSON object."""
 
@@ -74,8 +77,10 @@ class Export:
 class Import:
     """Check a file that `export` made, to the last byte, then keep the prior in it; exit code 2 if it is refused."""
 
-    file: Positional[Path]
+    file: Positional[Path | None] = None
     """The file."""
+    minari: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Keep a dataset of Minari's on this machine instead, as a run that holds data and no policy."""
     sha256: str | None = None
     """The SHA-256 that `export` printed, if it is to be compared."""
     json: bool = False
@@ -122,6 +127,8 @@ def _age(text: str) -> datetime.timedelta:
 def export(options: Export) -> int:
     """Write the file, and say its hash."""
     library = Library.open()
+    if options.minari is not None:
+        return _export_to_minari(library, options, options.minari)
     path = options.output or Path(f"{library.find(options.id).id.replace('/', '-')}{bundle.EXTENSION}")
     made = bundle.export(library, options.id, path, replay=not options.no_replay)
     if made.replay_nbytes:
@@ -135,12 +142,43 @@ def export(options: Export) -> int:
 
 def import_(options: Import) -> int:
     """Check the file, keep the prior."""
+    if options.minari is not None:
+        return _import_from_minari(Library.open(), options, options.minari)
+    if options.file is None:
+        raise ConfigError("import takes a file that `rekindle library export` made, or --minari NAME.")
     kept = bundle.load(Library.open(), options.file, sha256=options.sha256)
     if options.json:
         return say_json(kept._asdict())
     if not kept.new:
         return say(f"{kept.id} is in the library already.")
     return say(f"imported {kept.id}; {kept.kin} ancestors became known. `rekindle library show {kept.id}`.")
+
+
+def _export_to_minari(library: Library, options: Export, name: str) -> int:
+    if options.output is not None or options.no_replay:
+        raise ConfigError(
+            "--minari writes the replay where Minari keeps its datasets; leave --output, --no-replay out."
+        )
+    from rekindle.reincarnation import minari
+
+    record = library.find(options.id)
+    algorithm = None if record.policy is None else str(record.policy["agent"])
+    made = minari.write(name, read_dataset(record.path), run=record.id, algorithm=algorithm)
+    if options.json:
+        return say_json(made._asdict())
+    say(f"{made.path}: {made.episodes:,} episodes, {made.steps:,} steps of {record.id}.")
+    return say(minari.REPEATED)
+
+
+def _import_from_minari(library: Library, options: Import, name: str) -> int:
+    if options.file is not None or options.sha256 is not None:
+        raise ConfigError("--minari NAME takes neither a file nor --sha256; Minari has the dataset already.")
+    from rekindle.reincarnation import minari
+
+    id, transitions = minari.keep(library, name)
+    if options.json:
+        return say_json({"id": id, "transitions": transitions})
+    return say(f"imported {transitions:,} steps as {id}; `rekindle reincarnate --data {id}` learns from them.")
 
 
 def size(nbytes: int) -> str:
