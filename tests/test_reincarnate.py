@@ -60,6 +60,8 @@ def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher, 
     scores = {score.name: score.value for score in manifest.scores}
     assert scores["return of acting at random"] < -0.3 < scores["return of the teacher"]
     assert scores["normalised return"] > 0.2
+    spreads = {score.name: (score.model_extra or {}).get("sd") for score in manifest.scores}
+    assert 0.3 < spreads["return of acting at random"] <= 1.0 and manifest.scores[0].model_extra["episodes"] == 256
     curve = [row for row in Run.open(Library.open(home), told["run"]).metrics() if "score/normalised" in row]
     assert [row["tag"] for row in curve] == ["0-offline"] * 10 + ["1-online"] * 10
     assert rekindle(home, "library", "verify")["problems"] == []
@@ -111,6 +113,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
         (["--student", "ppo"], "ppo learns from rollouts"),
         (["--choose", "tau=0"], "the option tau of the method qdagger takes a number above 0; got 0"),
         (["--budget", "100steps"], "ends with the 200 that fill the replay"),
+        (["--data", "shipped/foundation"], "holds no dataset"),
         (["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
     ],
 )

@@ -40,6 +40,11 @@ class Marks(NamedTuple):
 
     random: float
     teacher: float
+    random_sd: float = 0.0
+    """Standard deviation of single returns of acting at random."""
+    teacher_sd: float = 0.0
+    episodes: int = 0
+    """That each was measured in."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +297,8 @@ def marks(worlds: Worlds, source: PyTree, teacher: Policy, key: Key[Array, ""], 
     scored = partial(episodes, worlds.env, draw=worlds.draw, source=source, number=number)
     chance = scored(RandomPolicy(action.n), key=random_key)
     taught = scored(Wandering(teacher, EVALUATED_AT, action.n), key=teacher_key)
-    found = Marks(float(np.mean(chance.returns)), float(np.mean(taught.returns)))
+    means, spreads = ([float(of(played.returns)) for played in (chance, taught)] for of in (np.mean, np.std))
+    found = Marks(*means, *spreads, episodes=number)
     normalised(0.0, random=found.random, teacher=found.teacher)
     return found
 

@@ -249,10 +249,14 @@ def reincarnated(
                                    checkpoint_seconds=order.checkpoint_seconds)  # fmt: skip
     keep(run, agent, done.state, made.spec, done.replay, order)
     status = "interrupted" if done.status == "interrupted" else "done"
-    found = {"return of acting at random": marks.random, "return of the teacher": marks.teacher}
+    measured = {"return of acting at random": (marks.random, marks.random_sd),
+                "return of the teacher": (marks.teacher, marks.teacher_sd)}  # fmt: skip
+    scores: list[dict[str, Any]] = [
+        {"name": name, "value": mean, "sd": sd, "episodes": marks.episodes} for name, (mean, sd) in measured.items()
+    ]
     if done.curve:
-        found |= {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
-    scores = [{"name": name, "value": value} for name, value in found.items()]
+        last = {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
+        scores += [{"name": name, "value": value, "episodes": course.episodes} for name, value in last.items()]
     run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
 
