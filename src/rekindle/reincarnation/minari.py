@@ -128,33 +128,31 @@ def write(id: str, data: Dataset, *, run: str, algorithm: str | None) -> Written
     minari, path = _minari(id)
     if path.exists():
         raise ConfigError(f"Minari has a dataset {id} already; choose another name, or the next version.")
-    from minari.data_collector.episode_buffer import EpisodeBuffer
-    from minari.dataset.minari_storage import MinariStorage
-    from minari.namespace import create_namespace, list_local_namespaces
-
+    buffers, storages, namespaces = map(_part, ("data_collector.episode_buffer", "dataset.minari_storage", "namespace"))
     from rekindle.envs.gymnasium_spaces import to_space
 
-    shown = {name: to_space(space_from_json(space)) for name, space in data.meta.spec["obs"].items()}
+    spec: dict[str, Any] = dict(data.meta.spec)
+    shown = {name: to_space(space_from_json(space)) for name, space in spec["obs"].items()}
     is_plain = list(shown) == ["obs"]
-    own = {"run": run, "spec": data.meta.spec, "recipe": data.meta.recipe, "final_observation": "repeated"}
+    own = {"run": run, "spec": spec, "recipe": data.meta.recipe, "final_observation": "repeated"}
     facts = {"dataset_id": id, "minari_version": minari.__version__, "description": REPEATED, OWN: own}
     facts |= {} if algorithm is None else {"algorithm_name": algorithm}
     namespace = id.rpartition("/")[0]
     make_folders(path.parent)
-    if namespace and namespace not in list_local_namespaces():
-        create_namespace(namespace)
+    if namespace and namespace not in namespaces.list_local_namespaces():
+        namespaces.create_namespace(namespace)
     with files.new_folder(path) as folder:
         space = shown["obs"] if is_plain else _dictionary(shown)
-        action = to_space(space_from_json(data.meta.spec["action"]))
-        storage = MinariStorage.new(folder / "data", space, action, jpeg_encoding=False)
+        action = to_space(space_from_json(spec["action"]))
+        storage = storages.MinariStorage.new(folder / "data", space, action, jpeg_encoding=False)
         storage.update_metadata(facts)
         storage.update_episodes(
-            EpisodeBuffer(
-                observations=episode.obs["obs"] if is_plain else episode.obs,  # pyright: ignore[reportArgumentType]
-                actions=episode.action,  # pyright: ignore[reportArgumentType]
-                rewards=episode.reward,  # pyright: ignore[reportArgumentType]
-                terminations=episode.terminated,  # pyright: ignore[reportArgumentType]
-                truncations=episode.truncated,  # pyright: ignore[reportArgumentType]
+            buffers.EpisodeBuffer(
+                observations=episode.obs["obs"] if is_plain else episode.obs,
+                actions=episode.action,
+                rewards=episode.reward,
+                terminations=episode.terminated,
+                truncations=episode.truncated,
             )
             for episode in cut(data.arrays)
         )
@@ -258,8 +256,10 @@ def _minari(id: str) -> tuple[Any, Path]:
     """The library, and where it keeps the dataset of this name."""
     if not re.fullmatch(ID, id):
         raise ConfigError(f"a dataset of Minari is called NAMESPACE/NAME-v0; got {id[:80]!r}.")
-    minari = optional("minari", what="Minari's format", extra="minari")
     optional("h5py", what="Minari's format", extra="minari")
-    from minari.storage.datasets_root_dir import get_dataset_path
+    return _part(), _part("storage.datasets_root_dir").get_dataset_path(id)
 
-    return minari, get_dataset_path(id)
+
+def _part(name: str = "") -> Any:
+    """The library, or a module of it."""
+    return optional(f"minari.{name}" if name else "minari", what="Minari's format", extra="minari")
