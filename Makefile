@@ -13,7 +13,7 @@ COMPILE_FAST := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_
 TYPED ?= src
 UV ?= uv
 # What is installed beside the core, so that the tests meet the real things.
-EXTRAS := --extra gym --extra postgres --extra s3 --extra track --extra dev
+EXTRAS := --extra gym --extra minari --extra postgres --extra s3 --extra track --extra dev
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check

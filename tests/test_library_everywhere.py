@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from rekindle.core.errors import CheckpointError, ConfigError, LibraryError
 from rekindle.library import bundle, files, gc
 from rekindle.library.artefact import read_policy, save_policy
+from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.index import VERSION
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.library.test_artefact import SPEC
+from rekindle.library.test_bundle import steps
 
 NEVER = timedelta(0)
 
@@ -109,6 +111,27 @@ def test_a_reader_follows_a_policy_that_is_replaced(library, elsewhere):
     after = read_policy(reader.find("a").fetch("policy"))
     assert (before.arrays["w"][0], after.arrays["w"][0]) == (1.0, 7.0)
     assert len(list(reader.find("a").fetch("policy").glob("weights*"))) == 1
+
+
+def test_a_replay_is_sent_before_its_facts_and_goes_with_an_exported_prior(library, elsewhere, tmp_path):
+    run = Run.create(library, "train", name="a", config={}, seed=0)
+    save(run)
+    for reward in (0.0, 1.0):
+        save_dataset(run.path / "replay", spec=SPEC, arrays=steps(reward=np.full((5, 2), reward, np.float32)))
+        run.push()
+        folder = elsewhere().find("a").fetch("replay")
+        assert read_dataset(folder).arrays["reward"].max() == reward
+    reader = elsewhere()
+    if library.store.is_remote:
+        facts = f"{library.store._root}/runs/{run.id}/replay/dataset.json"
+        data = library.store._fs.cat_file(facts)
+        library.store._fs.rm_file(facts)  # as if it were still being sent
+        assert not (reader.find("a").path / "replay").exists() and reader.verify() == []
+        library.store._fs.pipe_file(facts, data)
+    made = bundle.export(elsewhere(), run.id, tmp_path / "a.rekindle")
+    there = Library(tmp_path / "there", shipped=tmp_path / "none")
+    assert made.transitions == 10 and bundle.load(there, made.path).new
+    assert read_dataset(there.find("a").path).transitions == 10 and there.verify() == []
 
 
 def test_runs_go_and_their_names_stay_in_the_family(library, elsewhere):

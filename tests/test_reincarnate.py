@@ -47,18 +47,38 @@ def test_a_trained_agent_keeps_its_replay(home, teacher):
     assert data.transitions == 6000 and set(np.unique(data.arrays["reward"])) == {-1.0, 0.0, 1.0}
 
 
-def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher):
-    told = rekindle(home, *words(teacher))
+@pytest.fixture(scope="module")
+def student(home, teacher):
+    return rekindle(home, *words(teacher))
+
+
+def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher, student):
+    told = student
     assert told["status"] == "done" and told["env_steps"] == 3000
     manifest = Run.open(Library.open(home), told["run"]).manifest
     assert [(p.id, p.role) for p in manifest.parents] == [(teacher, "teacher")]
     scores = {score.name: score.value for score in manifest.scores}
     assert scores["return of acting at random"] < -0.3 < scores["return of the teacher"]
     assert scores["normalised return"] > 0.2
+    spreads = {score.name: (score.model_extra or {}).get("sd") for score in manifest.scores}
+    assert 0.3 < spreads["return of acting at random"] <= 1.0 and manifest.scores[0].model_extra["episodes"] == 256
     curve = [row for row in Run.open(Library.open(home), told["run"]).metrics() if "score/normalised" in row]
     assert [row["tag"] for row in curve] == ["0-offline"] * 10 + ["1-online"] * 10
     assert rekindle(home, "library", "verify")["problems"] == []
     assert curve[-1]["phase/multiplier"] == 0
+
+
+def test_a_teacher_is_given_away_with_its_replay_and_teaches_elsewhere_to_the_same_weights(
+    home, teacher, student, tmp_path
+):
+    file, there = str(tmp_path / "teacher.rekindle"), tmp_path / "there"
+    made = rekindle(home, "library", "export", teacher, "--output", file)
+    assert made["transitions"] == 6000 and made["replay_nbytes"] > 300_000
+    assert rekindle(there, "library", "import", file, "--sha256", made["sha256"])["new"]
+    again = rekindle(there, *words(teacher))
+    paths = [Run.open(Library.open(at), told["run"]).path / "policy" for at, told in ((home, student), (there, again))]
+    a, b = (next(path.glob("*.safetensors")).read_bytes() for path in paths)
+    assert a == b
 
 
 def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teacher):
@@ -93,6 +113,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
         (["--student", "ppo"], "ppo learns from rollouts"),
         (["--choose", "tau=0"], "the option tau of the method qdagger takes a number above 0; got 0"),
         (["--budget", "100steps"], "ends with the 200 that fill the replay"),
+        (["--data", "shipped/foundation"], "holds no dataset"),
         (["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
     ],
 )

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from rekindle.cli.io import emit_json
+from rekindle.cli.io import console, emit_json
 from rekindle.core.errors import ConfigError
 from rekindle.library import bundle, files, gc
+from rekindle.library.dataset import read_dataset
 from rekindle.library.library import Library
 
 FILE_WIDTH = 160
@@ -58,12 +59,16 @@ class Gc:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a prior to one file, to give away: policy, curves, decisions, and the manifests of its ancestors."""
+    """Write a prior to one file, to give away: policy, replay, curves, decisions, and its ancestors' manifests."""
 
     id: Positional[str]
     """Its id, the beginning of it, or its name."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
     """The file; by default ID.rekindle in this folder."""
+    no_replay: bool = False
+    """Leave the replay out, which is most of the file."""
+    minari: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Write the replay as a dataset of Minari's on this machine instead, such as catch/dqn-v0."""
     json: bool = False
     """Print one JSON object."""
 
@@ -72,8 +77,10 @@ class Export:
 class Import:
     """Check a file that `export` made, to the last byte, then keep the prior in it; exit code 2 if it is refused."""
 
-    file: Positional[Path]
+    file: Positional[Path | None] = None
     """The file."""
+    minari: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Keep a dataset of Minari's on this machine instead, as a run that holds data and no policy."""
     sha256: str | None = None
     """The SHA-256 that `export` printed, if it is to be compared."""
     json: bool = False
@@ -102,11 +109,11 @@ def collect(options: Gc) -> int:
         listed = [one._asdict() for one in waste]
         return say_json({"library": library.address, "dry_run": options.dry_run, "bytes": total, "waste": listed})
     for one in waste:
-        say(f"{one.what:<12}{one.id}: {one.why} ({_size(one.nbytes)})")
+        say(f"{one.what:<12}{one.id}: {one.why} ({size(one.nbytes)})")
     verb = "would be removed; run it without --dry-run" if options.dry_run else "removed"
     things = "1 thing" if len(waste) == 1 else f"{len(waste)} things"
     young = f"nothing to remove among what is older than {options.older_than}; see --older-than."
-    return say(f"{things}, {_size(total)} {verb}." if waste else young)
+    return say(f"{things}, {size(total)} {verb}." if waste else young)
 
 
 def _age(text: str) -> datetime.timedelta:
@@ -120,16 +127,25 @@ def _age(text: str) -> datetime.timedelta:
 def export(options: Export) -> int:
     """Write the file, and say its hash."""
     library = Library.open()
+    if options.minari is not None:
+        return _export_to_minari(library, options, options.minari)
     path = options.output or Path(f"{library.find(options.id).id.replace('/', '-')}{bundle.EXTENSION}")
-    made = bundle.export(library, options.id, path)
+    made = bundle.export(library, options.id, path, replay=not options.no_replay)
+    if made.replay_nbytes:
+        what = f"{made.transitions:,} steps, {size(made.replay_nbytes)}"
+        console().print(f"with its replay of {what}; --no-replay leaves it out.")
     if options.json:
         return say_json(made._asdict())
-    say(f"{made.path}: {made.id} with {made.kin} ancestors' manifests, {_size(made.nbytes)}.")
+    say(f"{made.path}: {made.id} with {made.kin} ancestors' manifests, {size(made.nbytes)}.")
     return say(f"SHA-256 {made.sha256}")
 
 
 def import_(options: Import) -> int:
     """Check the file, keep the prior."""
+    if options.minari is not None:
+        return _import_from_minari(Library.open(), options, options.minari)
+    if options.file is None:
+        raise ConfigError("import takes a file that `rekindle library export` made, or --minari NAME.")
     kept = bundle.load(Library.open(), options.file, sha256=options.sha256)
     if options.json:
         return say_json(kept._asdict())
@@ -138,10 +154,38 @@ def import_(options: Import) -> int:
     return say(f"imported {kept.id}; {kept.kin} ancestors became known. `rekindle library show {kept.id}`.")
 
 
-def _size(nbytes: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if nbytes >= size:
-            return f"{nbytes / size:.1f} {unit}"
+def _export_to_minari(library: Library, options: Export, name: str) -> int:
+    if options.output is not None or options.no_replay:
+        raise ConfigError(
+            "--minari writes the replay where Minari keeps its datasets; leave --output, --no-replay out."
+        )
+    from rekindle.reincarnation import minari
+
+    record = library.find(options.id)
+    algorithm = None if record.policy is None else str(record.policy["agent"])
+    made = minari.write(name, read_dataset(record.path), run=record.id, algorithm=algorithm)
+    if options.json:
+        return say_json(made._asdict())
+    say(f"{made.path}: {made.episodes:,} episodes, {made.steps:,} steps of {record.id}.")
+    return say(minari.REPEATED)
+
+
+def _import_from_minari(library: Library, options: Import, name: str) -> int:
+    if options.file is not None or options.sha256 is not None:
+        raise ConfigError("--minari NAME takes neither a file nor --sha256; Minari has the dataset already.")
+    from rekindle.reincarnation import minari
+
+    id, transitions = minari.keep(library, name)
+    if options.json:
+        return say_json({"id": id, "transitions": transitions})
+    return say(f"imported {transitions:,} steps as {id}; `rekindle reincarnate --data {id}` learns from them.")
+
+
+def size(nbytes: int) -> str:
+    """For people."""
+    for unit, one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if nbytes >= one:
+            return f"{nbytes / one:.1f} {unit}"
     return f"{nbytes} bytes"
 
 

@@ -18,10 +18,10 @@ from rich.tree import Tree
 
 from rekindle.cli import keeping
 from rekindle.cli.io import parse
-from rekindle.cli.keeping import say, say_json
+from rekindle.cli.keeping import say, say_json, size
 from rekindle.cli.reproduce import recipe
-from rekindle.core.errors import ConfigError, LibraryError, did_you_mean, within
-from rekindle.library import bundle, checkpoint, files
+from rekindle.core.errors import CheckpointError, ConfigError, LibraryError, did_you_mean, within
+from rekindle.library import bundle, checkpoint, dataset, files
 from rekindle.library.library import Library
 from rekindle.library.lineage import Kin
 from rekindle.library.manifest import Kind, Status
@@ -217,10 +217,12 @@ def _show(options: Show) -> int:
         metrics = opened.metrics()
     except LibraryError as error:
         metrics, problem = [], str(error)
+    replay = _replay(record.path)
     facts = _facts(record) | {
         "manifest": record.manifest,
         "policy": record.policy,
         "checkpoints": checkpoint.steps(record.path),
+        "replay": replay,
         "metrics": {"rows": len(metrics), "last": metrics[-1] if metrics else None, "problem": problem},
         "decisions": len(opened.decisions()),
     }
@@ -232,6 +234,22 @@ def _show(options: Show) -> int:
     for name, value in _lines(record, facts, _status(library, record)):
         table.add_row(name, value)
     return say(table)
+
+
+def _replay(folder: Path) -> dict[str, Any] | None:
+    """What a run's replay says of itself, its steps unread."""
+    if not (folder / dataset.FOLDER).is_dir():
+        return None
+    try:
+        meta = dataset.read_meta(folder / dataset.FOLDER)
+    except CheckpointError as error:
+        return {"problem": str(error)}
+    return {
+        "env_id": meta.spec["id"],
+        "transitions": meta.transitions,
+        "bytes": meta.steps.nbytes,
+        "recipe": meta.recipe,
+    }
 
 
 def _lines(record: Record, facts: Mapping[str, Any], status: str) -> Iterable[tuple[str, str]]:
@@ -253,6 +271,11 @@ def _lines(record: Record, facts: Mapping[str, Any], status: str) -> Iterable[tu
     if record.policy is not None:
         version = record.policy["agent_version"]
         yield "policy", f"{record.policy['agent']} (version {version}), weights {(record.row.weights or '')[:16]}"
+    if (replay := facts["replay"]) is not None:
+        told = (
+            replay.get("problem") or f"{replay['transitions']:,} steps of {replay['env_id']}, {size(replay['bytes'])}"
+        )
+        yield "replay", told
     steps = ", ".join(f"{step:,}" for step in facts["checkpoints"])
     yield "checkpoints", steps or "none"
     if facts["metrics"].get("problem"):

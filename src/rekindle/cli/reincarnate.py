@@ -33,6 +33,8 @@ class Options:
     """An agent of the library, a zip of Stable-Baselines3, an ONNX file, or a function as module:name."""
     env: str
     """The environment's id, such as minatar/breakout; the teacher has to have been made for it."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    """A run whose replay is learnt from in place of the teacher's own, such as an imported dataset."""
     student: str = "rainbow"
     """The algorithm and perhaps its network, such as dqn, rainbow:residual or rainbow:impala."""
     method: str = "qdagger"
@@ -88,6 +90,7 @@ def run(argv: list[str]) -> int:
         budget=options.budget,
         pool=assigned("--pool", "sticky=0.25", options.pool),
         teacher=options.teacher,
+        data=options.data,
         method=options.method,
         method_settings=method_settings,
         trust=options.trust,

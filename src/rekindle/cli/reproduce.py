@@ -76,6 +76,9 @@ def _reincarnate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
     for option, values in (("--choose", "method_settings"), ("--pool", "pool"), ("--set", "settings")):
         for name, value in dict(config[values]).items():
             yield from (option, f"{name}={_value(value)}")
+    if config.get("data") is not None:
+        yield from ("--data", config["data"])
+    yield from (f"--{flag}" for flag in ("trust", "valued") if config.get(flag))
 
 
 def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:

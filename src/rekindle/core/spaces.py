@@ -1,7 +1,7 @@
 """Spaces: what an observation or an action may be. Plain data, JSON both ways, no JAX."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from rekindle.core.errors import ConfigError
@@ -86,6 +86,15 @@ _KINDS: dict[str, type] = {
 }
 
 
+def newest_of(space: Space, stack: int) -> Space:
+    """What a replay stores of pictures that are made of so many frames, side by side in the last axis: one frame."""
+    if stack > 1 and isinstance(space, Box) and len(space.shape) == 3:
+        return replace(space, shape=(*space.shape[:2], space.shape[2] // stack))
+    if stack > 1 and isinstance(space, Image):
+        return replace(space, channels=space.channels // stack)
+    return space
+
+
 def space_to_json(space: Space) -> dict[str, Any]:
     """The space as JSON data; `space_from_json` inverts it exactly. Infinite bounds become text."""
     return {k: str(v) if isinstance(v, float) and math.isinf(v) else v for k, v in asdict(space).items()}
@@ -100,6 +109,11 @@ def space_from_json(data: dict[str, Any]) -> Space:
     for bound in {"low", "high"} & fields.keys():  # JSON has no infinity: it comes as text
         fields[bound] = float(fields[bound])
     try:
-        return _KINDS[kind](**fields)
+        space = _KINDS[kind](**fields)
+        sizes = [*getattr(space, "shape", ()), *(fields[name] for name in ("n", "max_length") if name in fields)]
     except TypeError as error:
         raise ConfigError(f"space {kind!r} does not take the fields {sorted(fields)}: {error}.") from None
+    sizes += fields.get("nvec", ())
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in sizes):
+        raise ConfigError(f"sizes of a space are whole numbers; space {kind!r} has {sizes!r:.80}.")
+    return space

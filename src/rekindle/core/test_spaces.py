@@ -34,6 +34,9 @@ def test_foreign_spaces_are_refused():
         space_from_json({"kind": "ball"})
     with pytest.raises(ConfigError, match=r"'discrete' does not take the fields \['kind', 'm'\]"):
         space_from_json({"kind": "discrete", "m": 3})
+    for wrong in ({"kind": "discrete", "n": -3}, {"kind": "box", "shape": [-1], "low": 0, "high": 1}):
+        with pytest.raises(ConfigError, match="sizes of a space are whole numbers"):
+            space_from_json(wrong)
 
 
 def test_shapes():

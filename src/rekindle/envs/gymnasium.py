@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Space, Text
 from rekindle.envs import registry
+from rekindle.envs.gymnasium_spaces import to_space
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.registry import Made
 
@@ -44,8 +44,8 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def __init__(self, made: Made, seed: int):
         self.metadata = {"render_modes": []}
-        self.observation_space = spaces.Dict({name: _to_space(s) for name, s in made.spec.obs.items()})
-        self.action_space = _to_space(made.spec.action)
+        self.observation_space = spaces.Dict({name: to_space(s) for name, s in made.spec.obs.items()})
+        self.action_space = to_space(made.spec.action)
         self._pool = jax.tree.map(jnp.asarray, made.pool(split="train", seed=seed))
         self._key = jax.random.key(seed)
         self._draw, self._reset, self._step = jax.jit(made.draw), jax.jit(made.env.reset), jax.jit(made.env.step)
@@ -91,34 +91,3 @@ def from_gymnasium(id: str, rows: int = 1, **options: Any) -> HostWorlds:
 
 def _to_numpy(tree: Any) -> dict[str, Any]:
     return {name: np.asarray(x)[()] for name, x in tree.items()}
-
-
-def _to_space(space: Space) -> spaces.Space[Any]:
-    match space:
-        case Discrete(n=n, dtype=dtype):
-            return spaces.Discrete(n, dtype=np.dtype(dtype).type)
-        case MultiDiscrete(nvec=nvec, dtype=dtype):
-            return spaces.MultiDiscrete(list(nvec), dtype=np.dtype(dtype).type)
-        case Box(shape=shape, low=low, high=high, dtype=dtype):
-            return spaces.Box(low, high, shape, np.dtype(dtype).type)
-        case Image():
-            return spaces.Box(0, 255, space.shape, np.uint8)
-        case Text(max_length=max_length):
-            return spaces.Text(max_length, min_length=0)
-
-
-def from_space(space: spaces.Space[Any], id: str) -> Space:
-    """A Gymnasium space in our words; ConfigError if they have none for it."""
-    match space:
-        case spaces.Discrete() if space.start == 0:
-            return Discrete(int(space.n), str(space.dtype))
-        case spaces.MultiDiscrete() if space.nvec.ndim == 1 and not space.start.any():
-            return MultiDiscrete(tuple(int(n) for n in space.nvec), str(space.dtype))
-        case spaces.Box() if space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[-1] in (1, 3):
-            return Image(*space.shape)
-        case spaces.Box():
-            return Box(space.shape, float(space.low.min()), float(space.high.max()), str(space.dtype))
-        case _:
-            raise ConfigError(
-                f"{id} has the space {space!r}; known are Discrete and MultiDiscrete from 0, Box and pictures."
-            )

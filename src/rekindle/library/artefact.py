@@ -25,6 +25,19 @@ WEIGHTS = "weights.safetensors"
 _MEND = "Copy it again, or train it anew."
 
 
+def whole_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """`spec` itself, if an `EnvSpec` can be made of it; otherwise ValueError."""
+    for name, kind in {"id": str, "version": int, "obs": dict, "action": dict, "players": int, "kind": str}.items():
+        if not isinstance(spec.get(name), kind):
+            raise ValueError(f"{name!r} must be of type {kind.__name__}")
+    try:
+        for space in [*spec["obs"].values(), spec["action"]]:
+            space_from_json(space)
+    except (RekindleError, AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
+        raise ValueError(f"a space is damaged ({str(error)[:120]})") from None
+    return spec
+
+
 class PolicyMeta(BaseModel):
     """What `policy.json` says. Any change of the fields is a new schema version; old ones stay readable."""
 
@@ -46,15 +59,7 @@ class PolicyMeta(BaseModel):
     @field_validator("spec")
     @classmethod
     def _spec_is_whole(cls, spec: dict[str, Any]) -> dict[str, Any]:
-        for name, kind in {"id": str, "version": int, "obs": dict, "action": dict, "players": int, "kind": str}.items():
-            if not isinstance(spec.get(name), kind):
-                raise ValueError(f"{name!r} must be of type {kind.__name__}")
-        try:
-            for space in [*spec["obs"].values(), spec["action"]]:
-                space_from_json(space)
-        except (RekindleError, AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
-            raise ValueError(f"a space is damaged ({str(error)[:120]})") from None
-        return spec
+        return whole_spec(spec)
 
     @property
     def spec_sha256(self) -> str:

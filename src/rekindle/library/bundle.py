@@ -1,25 +1,27 @@
-"""A prior as one file, to give away: its policy, curves and decisions, and the manifests of all it was made from.
+"""A prior as one file, to give away: policy, replay, curves, decisions, and the manifests of all it was made from.
 
-The file is a zip whose entries are stored as they are. `rekindle.json` lists every other entry with its size and
-SHA-256; nothing is in it that a program could run, and no report, since that is a page with scripts. Whoever imports
-one believes nothing: names, sizes, hashes, schemas and weights are checked, in this order, before anything is kept.
+Either the policy or the replay may be missing. The file is a zip whose entries are stored as they are. `rekindle.json`
+lists every other entry with its size and SHA-256; nothing is in it that a program could run, and no report, since that
+is a page with scripts. Whoever imports one believes nothing: names, sizes, hashes, schemas, weights and steps are
+checked, in this order, before anything is kept. What is large goes from file to file in parts, never whole in memory.
 """
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rekindle.core.errors import CheckpointError, LibraryError
-from rekindle.library import artefact, files, provenance, tensors
+from rekindle.library import artefact, dataset, files, provenance, tensors
 from rekindle.library.library import Library
 from rekindle.library.lineage import Kin
 from rekindle.library.manifest import (
@@ -44,15 +46,17 @@ MAX_LINES = 1_000_000
 MAX_LINES_BYTES = 256 * 2**20
 """Of curves or decisions."""
 MAX_LINE_BYTES = 2**20
+MAX_FILE_BYTES = tensors.MAX_BYTES + dataset.MAX_BYTES + 2**30
+"""Of the whole: weights, replay, and what is small. Entries are stored as they are, so nothing unpacks to more."""
 _INDEX = "rekindle.json"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 2**20
-_RUN_FILES = (FILE, f"{artefact.FOLDER}/{artefact.FACTS}", f"{artefact.FOLDER}/{artefact.WEIGHTS}", METRICS, DECISIONS)
-_NAMES = re.compile(
-    rf"run/({'|'.join(map(re.escape, _RUN_FILES))})|kin/(shipped~)?[A-Za-z0-9][A-Za-z0-9_-]{{0,79}}\.json"
-)
+_MANIFEST = f"run/{FILE}"
+_POLICY = (f"run/{artefact.FOLDER}/{artefact.FACTS}", f"run/{artefact.FOLDER}/{artefact.WEIGHTS}")
+_REPLAY = (f"run/{dataset.FOLDER}/{dataset.FACTS}", f"run/{dataset.FOLDER}/{dataset.STEPS}")
+_RUN_FILES = (_MANIFEST, *_POLICY, *_REPLAY, f"run/{METRICS}", f"run/{DECISIONS}")
+_NAMES = re.compile(rf"({'|'.join(map(re.escape, _RUN_FILES))})|kin/(shipped~)?[A-Za-z0-9][A-Za-z0-9_-]{{0,79}}\.json")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_NEEDED = tuple(f"run/{name}" for name in _RUN_FILES[:3])
 
 
 class Entry(BaseModel):
@@ -60,7 +64,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(max_length=200)
-    nbytes: int = Field(ge=0, le=tensors.MAX_BYTES)
+    nbytes: int = Field(ge=0, le=MAX_FILE_BYTES)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
@@ -86,6 +90,10 @@ class Exported(NamedTuple):
     """Of the file: who receives it can compare."""
     kin: int
     """Ancestors whose manifests are in it."""
+    transitions: int
+    """Steps of the replay in it."""
+    replay_nbytes: int
+    """Bytes of the replay in it; 0 where there is none."""
 
 
 class Imported(NamedTuple):
@@ -98,26 +106,28 @@ class Imported(NamedTuple):
     """Ancestors that became known by it."""
 
 
-def export(library: Library, which: str, path: Path) -> Exported:
-    """Write the prior of a run to `path`, whole or not at all.
+def export(library: Library, which: str, path: Path, *, replay: bool = True) -> Exported:
+    """Write the prior of a run to `path`, whole or not at all; without `replay`, its replay stays here.
 
     Raises:
-        LibraryError: there is no such run, it kept no policy, or the disk refuses.
-        CheckpointError: its policy is damaged; that would be exported only to be refused.
+        LibraryError: there is no such run, it kept nothing to export, or the disk refuses.
+        CheckpointError: its policy or replay is damaged; that would be exported only to be refused.
     """
     record = library.find(which)
-    if record.policy is None:
-        raise LibraryError(f"{record.id} kept no policy, so there is no prior to export; `rekindle library ls`.")
+    folder = record.path
+    has_replay = replay and (folder / dataset.FOLDER).is_dir()
+    if record.policy is None and not has_replay:
+        what = "policy and no replay" if replay else "policy, and its replay is to be left out"
+        raise LibraryError(f"{record.id} kept no {what}, so there is nothing to export; `rekindle library ls`.")
     path = Path(os.path.realpath(path))
     refuse_to_replace(path, b"PK\x03\x04", "exported prior")
-    folder = record.path
     manifest = read_manifest(folder)
-    meta, _ = artefact.read_policy(folder)
-    sources: dict[str, Path | bytes] = {
-        "run/manifest.json": _json(manifest),
-        "run/policy/policy.json": _json(meta),
-        "run/policy/weights.safetensors": artefact.weights_file(folder, meta),
-    }
+    policy, kept = _checked_parts(folder, has_policy=record.policy is not None, has_replay=has_replay)
+    sources: dict[str, Path | bytes] = {_MANIFEST: _json(manifest)}
+    if policy is not None:
+        sources |= zip(_POLICY, (_json(policy), artefact.weights_file(folder, policy)), strict=True)
+    if kept is not None:
+        sources |= zip(_REPLAY, (_json(kept), folder / dataset.FOLDER / dataset.STEPS), strict=True)
     for name in (METRICS, DECISIONS):
         if rows := files.read_lines(folder / name):
             sources[f"run/{name}"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
@@ -137,7 +147,8 @@ def export(library: Library, which: str, path: Path) -> Exported:
     for left in files.abandoned(path.parent):
         if left.name.startswith(f"{files.TEMPORARY}{path.name[:120]}-"):
             files.remove(left)
-    return Exported(record.id, path, path.stat().st_size, _sha256(path), len(kin))
+    transitions, replay_nbytes = (0, 0) if kept is None else (kept.transitions, kept.steps.nbytes)
+    return Exported(record.id, path, path.stat().st_size, files.sha256(path), len(kin), transitions, replay_nbytes)
 
 
 def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported:
@@ -157,7 +168,7 @@ def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported
         raise LibraryError(f"--sha256 takes the 64 digits that `export` printed; got {sha256[:80]!r}.")
     try:
         with files.errors_named(path, "read"), open(path, "rb") as file:
-            if sha256 is not None and (found := _sha256(path)) != sha256.lower():
+            if sha256 is not None and (found := files.sha256(path)) != sha256.lower():
                 raise LibraryError(f"{path} is not the file you expect: its SHA-256 is {found}.")
             with _archive(file, path) as archive:
                 return _load(library, path, archive)
@@ -189,7 +200,7 @@ def _load(library: Library, path: Path, archive: zipfile.ZipFile) -> Imported:
     listed = {entry.name: entry for entry in index.entries}
     if len(listed) < len(index.entries):
         raise LibraryError(f"{path} is damaged: {_INDEX} lists a file twice.")
-    if missing := [name for name in (*_NEEDED, *listed) if name not in infos or name not in listed]:
+    if missing := [name for name in (*_needed(listed), *listed) if name not in infos or name not in listed]:
         raise LibraryError(f"{path} is damaged or cut off: {missing[0]!r:.90} is missing.")
     if extra := sorted(infos.keys() - listed.keys() - {_INDEX}):
         raise LibraryError(f"{path} was altered: {extra[0]!r:.90} is not listed in {_INDEX}.")
@@ -217,8 +228,8 @@ def _archive(file: io.BufferedIOBase, path: Path) -> zipfile.ZipFile:
     if file.read(4) != b"PK\x03\x04":
         raise LibraryError(f"{path} is no exported prior; `rekindle library export ID` makes one.")
     size = file.seek(0, os.SEEK_END)
-    if size > 2 * tensors.MAX_BYTES:
-        raise LibraryError(f"{path} is too large: it has {size} bytes; at most {2 * tensors.MAX_BYTES} are read.")
+    if size > MAX_FILE_BYTES:
+        raise LibraryError(f"{path} is too large: it has {size} bytes; at most {MAX_FILE_BYTES} are read.")
     file.seek(max(size - 22, 0))  # the end record of a zip without a comment
     tail = file.read(22)
     if tail[:4] != b"PK\x05\x06":
@@ -239,7 +250,7 @@ def _checked_infos(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zi
             raise LibraryError(f"{path} holds {shown}, a path that leads out of its folder; do not trust this file.")
         if name != _INDEX and not _NAMES.fullmatch(name):
             raise LibraryError(
-                f"{path} holds {shown}, which is no part of a prior (facts, weights, curves); do not trust this file."
+                f"{path} holds {shown}, which is no part of a prior (facts, weights, steps, curves); do not trust it."
             )
         if name in infos:
             raise LibraryError(f"{path} holds {shown} twice.")
@@ -322,14 +333,33 @@ def _check_run(path: Path, folder: Path, id: str) -> Manifest:
         if manifest.id != id:
             raise LibraryError(f"it holds run {manifest.id}, {_INDEX} says {id}.")
         _refuse_controls(manifest.model_dump(mode="json"))
-        meta, _ = artefact.read_policy(folder)
-        _refuse_controls(meta.model_dump(mode="json", exclude={"weights"}))
+        has_policy, has_replay = ((folder / part).is_dir() for part in (artefact.FOLDER, dataset.FOLDER))
+        policy, data = _checked_parts(folder, has_policy=has_policy, has_replay=has_replay)
+        for meta in filter(None, (policy, data)):
+            _refuse_controls(meta.model_dump(mode="json", exclude={"weights", "steps"}))
         for name in (METRICS, DECISIONS):
             _check_lines(folder / name)
     except (LibraryError, CheckpointError) as error:
         said = str(error).replace(f"{folder}/", "")
         raise type(error)(f"{path} cannot be used: {said}") from None
     return manifest
+
+
+def _checked_parts(
+    folder: Path, *, has_policy: bool, has_replay: bool
+) -> tuple[artefact.PolicyMeta | None, dataset.DatasetMeta | None]:
+    """The facts of what a run has of a policy and a replay, both checked to the last byte, and of one environment."""
+    policy = artefact.read_policy(folder).meta if has_policy else None
+    data = dataset.read_dataset(folder).meta if has_replay else None
+    if policy is not None and data is not None:
+        dataset.refuse_two_worlds(policy, data)
+    return policy, data
+
+
+def _needed(listed: Iterable[str]) -> tuple[str, ...]:
+    """What must be there: the manifest, and each part of which something is there as a whole, or else a policy."""
+    parts = [part for part in (_POLICY, _REPLAY) if not set(part).isdisjoint(listed)]
+    return (_MANIFEST, *itertools.chain(*(parts or [_POLICY])))
 
 
 def _check_lines(path: Path) -> None:
@@ -400,14 +430,23 @@ def _by_id(kin: dict[str, Manifest]) -> dict[str, Manifest]:
 
 
 def _check_same(library: Library, path: Path, id: str, listed: dict[str, Entry]) -> None:
-    """A run of this id is here: it must have the same facts and weights."""
+    """A run of this id is here: it must have the same facts, weights and steps, as far as the file has them."""
     record = library.find(id)
-    folder = record.fetch(artefact.FOLDER)
-    meta = artefact.read_meta(folder) if (folder / artefact.FACTS).exists() else None
-    here = (_digest(record.manifest), _digest(meta), meta.weights.sha256) if meta else None
-    if here != tuple(listed[name].sha256 for name in _NEEDED):
+    here = {_MANIFEST: _digest(record.manifest)}
+    if (record.fetch(artefact.FOLDER) / artefact.FACTS).exists():
+        policy = artefact.read_meta(record.fetch(artefact.FOLDER))
+        here |= zip(_POLICY, (_digest(policy), policy.weights.sha256), strict=True)
+    if (record.fetch(dataset.FOLDER) / dataset.FACTS).exists():
+        data = dataset.read_meta(record.fetch(dataset.FOLDER))
+        here |= zip(_REPLAY, (_digest(data), data.steps.sha256), strict=True)
+    if any(here.get(name, listed[name].sha256) != listed[name].sha256 for name in _needed(listed)):
         raise LibraryError(
             f"{path} holds run {id}, and another run of that id is in {library.address} already; nothing was imported."
+        )
+    if lacking := [part[0].split("/")[1] for part in (_POLICY, _REPLAY) if part[0] in listed and part[0] not in here]:
+        raise LibraryError(
+            f"{path} holds run {id} with its {lacking[0]}, and in {library.address} that run is without; remove it "
+            f"with `rekindle library rm {id}`, then import this again."
         )
 
 
@@ -441,9 +480,4 @@ def _measured(sources: dict[str, Path | bytes]) -> Iterator[tuple[str, tuple[int
         if isinstance(source, bytes):
             yield name, (len(source), hashlib.sha256(source).hexdigest())
         else:
-            yield name, (source.stat().st_size, _sha256(source))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            yield name, (source.stat().st_size, files.sha256(source))

@@ -208,6 +208,12 @@ def sweep(folder: Path) -> None:
             remove(path)
 
 
+def sha256(path: Path) -> str:
+    """Of a file's bytes, which are never in memory together."""
+    with errors_named(path, "read"), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable, where the system lets a folder be synced."""
     if os.name == "nt":

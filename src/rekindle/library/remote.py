@@ -18,7 +18,7 @@ from rekindle.core.errors import LibraryError
 from rekindle.library import files, home
 from rekindle.library.store import FACTS, RUNS, inventory, is_id, lock, make_folders
 
-SPEAKS_OF_OTHERS = ("meta.json", "policy.json", "manifest.json")
+SPEAKS_OF_OTHERS = ("meta.json", "policy.json", "dataset.json", "manifest.json")
 """Files that say what the others must hold; sent last and removed first, in this order and its reverse."""
 
 
@@ -296,12 +296,14 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def _whole(there: Mapping[str, str]) -> dict[str, str]:
-    """Without checkpoints that are still being sent or removed."""
-    return {
-        name: mark
-        for name, mark in there.items()
-        if not name.startswith("checkpoints/") or f"{name.rpartition('/')[0]}/meta.json" in there
-    }
+    """Without checkpoints and replays that are still being sent or removed."""
+
+    def is_spoken_of(name: str) -> bool:
+        folder = name.rpartition("/")[0]
+        facts = "meta.json" if folder.startswith("checkpoints/") else "dataset.json" if folder == "replay" else None
+        return facts is None or f"{folder}/{facts}" in there
+
+    return {name: mark for name, mark in there.items() if is_spoken_of(name)}
 
 
 def _mark(info: Mapping[str, Any]) -> str:

@@ -5,15 +5,15 @@ table, and the table against limits, before any array is used.
 """
 
 import hashlib
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, Field
 
 from rekindle.core.errors import CheckpointError, LibraryError
@@ -28,8 +28,26 @@ _SAFE = {
     "BOOL": "bool",
 }
 """Our names of the types that the file's header speaks of."""
+_NAMES = {ours: theirs for theirs, ours in _SAFE.items()}
+_ORDER = (
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "uint16",
+    "float16",
+    "int32",
+    "uint32",
+    "float32",
+    "float64",
+    "int64",
+    "uint64",
+)
+"""Of the types in a file, from its end: what is aligned to more bytes comes first."""
 MAX_BYTES = 16 * 2**30
-"""Largest file that is written or read."""
+"""Largest file of weights that is read."""
+_BLOCK = 2**24
+"""Numbers that are looked at at once."""
 _BYTES_PER_LEAF = 8192
 """Room in the file's header for one leaf's entry."""
 
@@ -55,6 +73,11 @@ class Table(BaseModel):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     leaves: tuple[Leaf, ...] = Field(max_length=100_000)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(leaf.nbytes for leaf in self.leaves)
+
 
 def encode(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, Table]:
     """The bytes of a file with `arrays`, and the table that reads it back.
@@ -62,30 +85,30 @@ def encode(arrays: Mapping[str, np.ndarray]) -> tuple[bytes, Table]:
     Raises:
         CheckpointError: a name or dtype that the file cannot hold.
     """
-    standard = {name: _standard(name, array) for name, array in arrays.items()}
-    leaves = tuple(Leaf(name=n, dtype=a.dtype.name, shape=a.shape) for n, a in standard.items())
-    data = safetensors.numpy.save(standard)
-    return data, Table(sha256=hashlib.sha256(data).hexdigest(), leaves=leaves)
+    file = io.BytesIO()
+    table = _write(file, arrays)
+    return file.getvalue(), table
 
 
 def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> Table:
     """Write `arrays` to `path`, whole or not at all, and return the table that reads it back.
 
+    They go from where they are to the file, without a copy of all in memory.
+
     Raises:
         CheckpointError: a name or dtype that the file cannot hold.
     """
-    data, table = encode(arrays)
-    files.write_bytes(path, data)
-    return table
+    with files.whole_file(path) as temporary, open(temporary, "wb") as file:
+        return _write(file, arrays)
 
 
-def read_tensors(path: Path, table: Table) -> dict[str, np.ndarray]:
+def read_tensors(path: Path, table: Table, *, most: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """The arrays of `path`, exactly as `table` says, in its order: views of the file, mapped into memory, read-only.
 
     Raises:
-        CheckpointError: the file is missing, or differs from the table in any way.
+        CheckpointError: the file is missing, larger than `most` bytes, or differs from the table in any way.
     """
-    data = _read_checked(path, table)
+    data = _read_checked(path, table, most)
     try:
         with safetensors.safe_open(path, framework="numpy") as checked:
             names: set[str] = set(checked.keys())
@@ -109,13 +132,23 @@ def read_tensors(path: Path, table: Table) -> dict[str, np.ndarray]:
 def check_finite(arrays: Mapping[str, np.ndarray], where: str) -> None:
     """CheckpointError names the first leaf that holds a NaN or an infinity."""
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not all(np.isfinite(block).all() for block in _blocks(array)):
             raise CheckpointError(f"{where}: leaf {name!r} holds numbers that are not finite; the training diverged.")
 
 
 def check_file(path: Path, table: Table) -> None:
     """CheckpointError unless the size and hash of `path` are those of the table; decodes nothing."""
-    _read_checked(path, table)
+    _read_checked(path, table, MAX_BYTES)
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """The array in parts along its first axis, so that what is computed of one takes little memory."""
+    if array.ndim == 0:
+        yield array
+        return
+    rows = max(_BLOCK * len(array) // max(array.size, 1), 1)
+    for begin in range(0, len(array), rows):
+        yield array[begin : begin + rows]
 
 
 class _Entry(NamedTuple):
@@ -151,9 +184,9 @@ def _view(data: np.ndarray, entry: _Entry) -> np.ndarray:
     return part.view(dtype).reshape(entry.shape)
 
 
-def _read_checked(path: Path, table: Table) -> np.ndarray:
+def _read_checked(path: Path, table: Table, most: int) -> np.ndarray:
     """The bytes of the file, mapped into memory, once size and hash are those of the table."""
-    expected = _expected_bytes(path, table)
+    expected = _expected_bytes(path, table, most)
     try:
         with files.errors_named(path, "read"):
             size = path.stat().st_size
@@ -169,16 +202,37 @@ def _read_checked(path: Path, table: Table) -> np.ndarray:
     return data
 
 
-def _expected_bytes(path: Path, table: Table) -> int:
+def _expected_bytes(path: Path, table: Table, most: int) -> int:
     if len({leaf.name for leaf in table.leaves}) < len(table.leaves):
         raise CheckpointError(f"the table of {path} names a leaf twice.")
     for leaf in table.leaves:
         if leaf.dtype not in DTYPES or any(n < 0 for n in leaf.shape):
             raise CheckpointError(f"the table of {path} has an impossible leaf: {leaf.name!r:.80}, {_shown(leaf)}.")
-    total = sum(leaf.nbytes for leaf in table.leaves)
-    if total > MAX_BYTES:
-        raise CheckpointError(f"the table of {path} asks for {str(total)[:20]} bytes; at most {MAX_BYTES} are read.")
-    return total
+    if table.nbytes > most:
+        raise CheckpointError(f"the table of {path} asks for {str(table.nbytes)[:20]} bytes; at most {most} are read.")
+    return table.nbytes
+
+
+def _write(file: io.BufferedIOBase, arrays: Mapping[str, np.ndarray]) -> Table:
+    """Byte for byte what the safetensors library makes of them, array by array."""
+    standard = {name: _standard(name, array) for name, array in arrays.items()}
+    leaves = [Leaf(name=name, dtype=array.dtype.name, shape=array.shape) for name, array in standard.items()]
+    header: dict[str, Any] = {}
+    at = 0
+    for leaf in (order := sorted(leaves, key=lambda leaf: (-_ORDER.index(leaf.dtype), leaf.name))):
+        header[leaf.name] = {"dtype": _NAMES[leaf.dtype], "shape": leaf.shape, "data_offsets": (at, at + leaf.nbytes)}
+        at += leaf.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    for part in (len(text).to_bytes(8, "little"), text, *(_bytes(standard[leaf.name]) for leaf in order)):
+        digest.update(part)
+        file.write(part)
+    return Table(sha256=digest.hexdigest(), leaves=tuple(leaves))
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _standard(name: str, array: np.ndarray) -> np.ndarray:
@@ -186,4 +240,4 @@ def _standard(name: str, array: np.ndarray) -> np.ndarray:
         raise CheckpointError(f"a leaf cannot be named {name[:80]!r}; use another field name.")
     if array.dtype.newbyteorder("=").name not in DTYPES:
         raise CheckpointError(f"leaf {name!r} has dtype {array.dtype}; a file holds only {', '.join(DTYPES)}.")
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")

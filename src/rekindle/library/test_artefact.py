@@ -6,6 +6,7 @@ import pytest
 import safetensors.numpy
 
 from rekindle.core.errors import CheckpointError
+from rekindle.library import tensors
 from rekindle.library.artefact import read_meta, read_policy, save_policy
 
 SPEC = {
@@ -45,6 +46,13 @@ def test_round_trip_from_the_policy_or_the_run_folder(policy):
         assert (meta.agent, meta.config, meta.spec, meta.env_id) == ("ppo", {"h": [1, 2]}, SPEC, "xland/f0")
         assert (meta.normaliser, meta.card, meta.provenance) == ({"mean": 0.5}, {"score": "NaN"}, {"p": 1})
     assert read_meta(policy) == meta
+
+
+def test_the_bytes_are_those_of_the_safetensors_library():
+    rng = np.random.default_rng(0)
+    arrays = {f"{d}.{n}é": (rng.random((3, n)) * 2).astype(d) for d in tensors.DTYPES for n in (0, 1, 5)}
+    arrays |= {"scalar": np.float32(3)[...], "fortran": np.asfortranarray(rng.random((3, 4)))}
+    assert tensors.encode(arrays)[0] == safetensors.numpy.save({n: np.array(x, order="C") for n, x in arrays.items()})
 
 
 def test_a_better_policy_replaces_the_old_one(policy):

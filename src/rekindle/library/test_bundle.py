@@ -3,16 +3,19 @@
 import hashlib
 import io
 import json
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rekindle.core.errors import CheckpointError, LibraryError
-from rekindle.library import bundle
+from rekindle.library import bundle, dataset
+from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.library.test_artefact import save
+from rekindle.library.test_artefact import SPEC, save
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def test_no_code_and_no_page_is_exported(path, run):
 
 
 def test_a_run_without_a_policy_or_with_a_damaged_one_is_not_exported(library, run, tmp_path):
-    with pytest.raises(LibraryError, match="kept no policy"):
+    with pytest.raises(LibraryError, match="kept no policy and no replay, so there is nothing to export"):
         bundle.export(library, "parent", tmp_path / "x.rekindle")
     weights = run.path / "policy" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
@@ -217,3 +220,105 @@ def test_a_huge_count_of_entries_costs_nothing(path, there):
     path.write_bytes(bytes(data))
     refused(there, path, "at most|damaged")
     assert io.BytesIO(path.read_bytes()).getbuffer().nbytes < 100_000
+
+
+def steps(**changes):
+    shape = (5, 2)
+    plain = {"obs.view": np.arange(30, dtype=np.float32).reshape(5, 2, 3) / 30, "action": np.ones(shape, np.int32),
+             "reward": np.arange(10, dtype=np.float32).reshape(shape), "terminated": np.zeros(shape, bool),
+             "truncated": np.zeros(shape, bool)}  # fmt: skip
+    return plain | changes
+
+
+@pytest.fixture
+def taught(run):
+    save_dataset(run.path / "replay", spec=SPEC, arrays=steps(), recipe={"options": {"sticky": 0.1}})
+    return run
+
+
+def test_a_replay_goes_along_unless_it_is_left_out(library, taught, tmp_path, there):
+    made = bundle.export(library, taught.id, tmp_path / "with.rekindle")
+    assert (made.transitions, made.replay_nbytes) == (10, 220)
+    slim = bundle.export(library, taught.id, tmp_path / "without.rekindle", replay=False)
+    assert slim.replay_nbytes == 0 and not [name for name in parts(slim.path) if "replay" in name]
+    bundle.load(there, slim.path)
+    assert not (there.find(taught.id).path / "replay").exists()
+    with pytest.raises(LibraryError, match=r"with its replay, and in .* that run is without; remove it with `rekindle"):
+        bundle.load(there, made.path)
+    there.rm(taught.id)
+    assert bundle.load(there, made.path).new and not bundle.load(there, made.path).new
+    assert not bundle.load(there, slim.path).new
+    kept = read_dataset(there.find(taught.id).path)
+    assert kept.meta.recipe == {"options": {"sticky": 0.1}} and there.verify() == []
+    for name, array in steps().items():
+        np.testing.assert_array_equal(kept.arrays[name], array)
+    save_dataset(there.find(taught.id).path / "replay", spec=SPEC, arrays=steps(reward=np.ones((5, 2), np.float32)))
+    with pytest.raises(LibraryError, match="another run of that id"):
+        bundle.load(there, made.path)
+
+
+def test_data_without_a_policy_are_given_away_too(library, tmp_path, there):
+    run = Run.create(library, "dataset", name="data", config={}, seed=None)
+    save_dataset(run.path / "replay", spec=SPEC, arrays=steps())
+    run.finish("done")
+    with pytest.raises(LibraryError, match="kept no policy, and its replay is to be left out"):
+        bundle.export(library, run.id, tmp_path / "x.rekindle", replay=False)
+    path = bundle.export(library, run.id, tmp_path / "data.rekindle").path
+    assert bundle.load(there, path).new and not bundle.load(there, path).new
+    assert read_dataset(there.find(run.id).path).transitions == 10 and there.verify() == []
+    empty, inside = Library(tmp_path / "empty", shipped=tmp_path / "none"), parts(path)
+    facts = inside.pop("run/replay/dataset.json")
+    refused(empty, repack(path, inside), "run/replay/dataset.json' is missing")
+    refused(
+        empty, repack(path, {"rekindle.json": inside["rekindle.json"], "run/replay/dataset.json": facts}), "missing"
+    )
+
+
+def replaced(inside, **how):
+    """The parts of a file whose replay is another, with facts that are right for it."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "check_steps", lambda *_: None)
+        save_dataset(Path(folder) / "replay", **{"spec": SPEC, "arrays": steps(), **how})
+        names = ("dataset.json", "steps.safetensors")
+        return {**inside, **{f"run/replay/{name}": (Path(folder) / "replay" / name).read_bytes() for name in names}}
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda i: replaced(i, arrays=steps(reward=np.full((5, 2), np.nan, np.float32))),
+         "'reward' holds numbers that are not finite"),
+        (lambda i: replaced(i, arrays=steps(**{"obs.view": np.zeros((5, 2, 4), np.float32)})),
+         r"'obs.view' is float32\[4\] in each step, in the environment's spec it is float32\[3\]"),
+        (lambda i: replaced(i, arrays=steps(action=np.full((5, 2), 7, np.int32))), "'action' holds numbers that"),
+        (lambda i: replaced(i, spec=SPEC | {"version": 2}),
+         "the replay is of another environment than the policy: its version is 2, the policy's 1"),
+        (lambda i: replaced(i, recipe={"by": "\x1b[2J"}), "control character"),
+        (lambda i: {**i, "run/replay/steps.safetensors": i["run/replay/steps.safetensors"][:-40]}, "SHA-256|cut off"),
+        (lambda i: {**i, "run/replay/steps.safetensors": i["run/replay/steps.safetensors"][:50]}, "cut off"),
+        (lambda i: {**i, "run/replay/dataset.json": i["run/replay/dataset.json"].replace(b"obs.view", b"obs.x")},
+         "leaf 'obs.x' of its table is missing"),
+    ],
+)  # fmt: skip
+def test_a_replay_is_checked_behind_right_hashes(library, taught, tmp_path, there, damage, words):
+    path = bundle.export(library, taught.id, tmp_path / "with.rekindle").path
+    refused(there, repack(path, damage(parts(path))), words, (LibraryError, CheckpointError))
+
+
+def test_swapped_bytes_and_a_cut_of_a_file_with_a_replay(library, taught, tmp_path, there):
+    path = bundle.export(library, taught.id, tmp_path / "with.rekindle").path
+    whole = path.read_bytes()
+    at = whole.index(steps()["reward"].tobytes()) + 7
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    refused(there, path, "damaged|altered: the SHA-256 of run/replay/steps.safetensors")
+    path.write_bytes(whole[:at])
+    refused(there, path, "cut off, or something was added")
+
+
+def test_what_cannot_be_imported_again_is_not_exported(library, taught, tmp_path):
+    save_dataset(taught.path / "replay", spec=SPEC | {"id": "xland/f1"}, arrays=steps())
+    with pytest.raises(CheckpointError, match='its id is "xland/f1", the policy\'s "xland/f0"'):
+        bundle.export(library, taught.id, tmp_path / "x.rekindle")
+    (problem,) = library.verify(taught.id)
+    assert "of another environment than the policy" in problem.text
+    assert bundle.export(library, taught.id, tmp_path / "x.rekindle", replay=False).transitions == 0

@@ -79,13 +79,19 @@ def problems_of(folder: Path, id: str, *, own_id: bool = True) -> Iterator[str]:
             checkpoint.read(folder, step)
         except RekindleError as error:
             yield f"{error} Remove its folder to go on from the checkpoint before it."
+    policy = replay = None
     if (folder / artefact.FOLDER).is_dir():
         try:
-            artefact.read_policy(folder / artefact.FOLDER)
+            policy, _ = artefact.read_policy(folder / artefact.FOLDER)
         except RekindleError as error:
             yield str(error)
     if (folder / dataset.FOLDER).is_dir():
         try:
-            dataset.read_dataset(folder / dataset.FOLDER)
+            replay, _ = dataset.read_dataset(folder / dataset.FOLDER)
         except RekindleError as error:
             yield str(error)
+    if policy is not None and replay is not None:
+        try:
+            dataset.refuse_two_worlds(policy, replay)
+        except RekindleError as error:
+            yield f"{folder}: {error}"

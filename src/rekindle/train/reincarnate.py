@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Discrete
+from rekindle.core.spaces import Discrete, newest_of
 from rekindle.core.tree import own
 from rekindle.core.types import Agent, EnvSpec, Obs, Policy
 from rekindle.envs.host.worlds import HostWorlds
@@ -42,6 +42,11 @@ class Marks(NamedTuple):
 
     random: float
     teacher: float
+    random_sd: float = 0.0
+    """Standard deviation of single returns of acting at random."""
+    teacher_sd: float = 0.0
+    episodes: int = 0
+    """That each was measured in."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +308,8 @@ def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Ar
     random_key, teacher_key = jax.random.split(key)
     chance = played_in(worlds, source, RandomPolicy(action.n), random_key, number)
     taught = played_in(worlds, source, Wandering(teacher, EVALUATED_AT, action.n), teacher_key, number)
-    found = Marks(float(np.mean(chance.returns)), float(np.mean(taught.returns)))
+    means, spreads = ([float(of(played.returns)) for played in (chance, taught)] for of in (np.mean, np.std))
+    found = Marks(*means, *spreads, episodes=len(taught.returns))
     normalised(0.0, random=found.random, teacher=found.teacher)
     return found
 
@@ -362,9 +368,7 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
     """
     for name, space in spec.obs.items():
         there = data.steps.obs.get(name)
-        shape: tuple[int, ...] = getattr(space, "shape", ())
-        kept = (*shape[:-1], shape[-1] // spec.stack) if len(shape) == 3 else shape
-        if there is None or tuple(there.shape[2:]) != kept:
+        if there is None or tuple(there.shape[2:]) != tuple(getattr(newest_of(space, spec.stack), "shape", ())):
             shown = "nothing" if there is None else list(there.shape[2:])
             raise ConfigError(f"the teacher's data have {shown} for observation {name!r}; {spec.id} shows {space!r}.")
     if not bool(jnp.all(jnp.isfinite(data.steps.reward))):

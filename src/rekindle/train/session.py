@@ -8,20 +8,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import ConfigError, LibraryError
+from rekindle.core.spaces import Discrete, Space
 from rekindle.core.types import Agent, EnvSpec, Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.seats import seat_spec
 from rekindle.library.artefact import save_policy
-from rekindle.library.dataset import read_dataset, save_dataset
+from rekindle.library.dataset import FOLDER, read_dataset, read_meta, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
+from rekindle.library.records import Record
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.fine_tuning import FineTuning
 from rekindle.reincarnation.methods.registry import make_method
@@ -71,6 +74,8 @@ class Order:
     """Trackers that the curves go to, too: `tensorboard`, `wandb`, `mlflow`."""
     teacher: str | None = None
     """What a student is reincarnated from."""
+    data: str | None = None
+    """A run whose replay it learns from in place of the teacher's own; of no meaning without a teacher."""
     method: str = "qdagger"
     """How, as in reincarnation/methods; of no meaning without a teacher."""
     method_settings: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +98,12 @@ def begin(order: Order, library: Library, *, name: str, seed: int, command: list
     records = {role: library.find(which) for role, which in named.items() if which is not None}
     parents = [Parent(id=record.id, role=role, sha256=record.row.weights) for role, record in records.items()]
     if "teacher" in records:  # names may come to mean another
+        refuse_mere_data(records["teacher"])
         order = replace(order, teacher=records["teacher"].id)
+    if order.data is not None:
+        given = library.find(order.data)
+        parents.append(Parent(id=given.id, role="replay", sha256=read_meta(given.fetch(FOLDER)).steps.sha256))
+        order = replace(order, data=given.id)
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
                       command=command)  # fmt: skip
 
@@ -259,10 +269,14 @@ def reincarnated(
                                    checkpoint_seconds=order.checkpoint_seconds)  # fmt: skip
     keep(run, agent, done.state, made.spec, done.replay, order)
     status = "interrupted" if done.status == "interrupted" else "done"
-    found = {"return of acting at random": marks.random, "return of the teacher": marks.teacher}
+    measured = {"return of acting at random": (marks.random, marks.random_sd),
+                "return of the teacher": (marks.teacher, marks.teacher_sd)}  # fmt: skip
+    scores: list[dict[str, Any]] = [
+        {"name": name, "value": mean, "sd": sd, "episodes": marks.episodes} for name, (mean, sd) in measured.items()
+    ]
     if done.curve:
-        found |= {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
-    scores = [{"name": name, "value": value} for name, value in found.items()]
+        last = {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
+        scores += [{"name": name, "value": value, "episodes": course.episodes} for name, value in last.items()]
     run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
 
@@ -274,27 +288,76 @@ def taught_by(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[
         ConfigError, CheckpointError: it was made for another environment, or cannot be read.
     """
     assert order.teacher is not None
+    given = None if order.data is None else kept_steps(library.find(order.data), order, made, run)
     if teachers.is_foreign(order.teacher):
         policy = teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
-        return policy, None, None
+        return policy, given, None
     record = library.find(order.teacher)
-    for parent in run.manifest.parents:
-        if parent.role == "teacher" and parent.sha256 != record.row.weights:
-            raise ConfigError(f"the teacher {record.id} was replaced since this began; begin anew.")
+    refuse_mere_data(record)
+    refuse_replaced(run, "teacher", record.id, record.row.weights)
     loaded = load(record.fetch("policy"), env_spec=made.spec)
-    refuse_other_world(loaded, dict(record.manifest.config), order, made)
-    folder = record.fetch("replay") if (record.path / "replay").is_dir() else None
-    return loaded.policy, None if folder is None else rings.from_arrays(read_dataset(folder).arrays), loaded
+    refuse_other_world(loaded.spec, record.manifest.config.get("pool", {}), order, made, "the teacher")
+    if given is None and (record.path / FOLDER).is_dir():
+        given = kept_steps(record, order, made, run)
+    return loaded.policy, given, loaded
 
 
-def refuse_other_world(loaded: Loaded, config: dict[str, Any], order: Order, made: AnyMade) -> None:
-    """ConfigError, with both values, where a teacher learnt in another world, or with other options of it."""
-    there, here = (f"{spec.id}, version {spec.version}" for spec in (loaded.spec, made.spec))
-    if there != here:
-        raise ConfigError(f"the teacher was made for {there}; the student is to act in {here}.")
-    if made_by_options(order.env) and (options := dict(config.get("pool", {}))) != order.pool:
-        shown = [", ".join(f"{n}={v}" for n, v in o.items()) or "no options" for o in (options, order.pool)]
-        raise ConfigError(f"the teacher was trained with {shown[0]} of {made.spec.id}, the student with {shown[1]}.")
+def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
+    """The replay of a run, for a world.
+
+    Raises:
+        ConfigError: it is of another world, or shows or takes something else.
+        CheckpointError: there is none, or it cannot be read.
+    """
+    data = read_dataset(record.fetch(FOLDER))
+    refuse_replaced(run, "replay", record.id, data.meta.steps.sha256)
+    there, whose = EnvSpec.from_json(data.meta.spec), f"the replay of {record.id}"
+    if there.kind == "jax" or there.id == made.spec.id:
+        refuse_other_world(there, data.meta.recipe.get("options", order.pool), order, made, whose)
+    here = {f"obs.{name}": space for name, space in made.spec.obs.items()} | {"action": made.spec.action}
+    seen = {f"obs.{name}": space for name, space in there.obs.items()} | {"action": there.action}
+    for name in sorted(here | seen):
+        if _form(seen.get(name)) != _form(here.get(name)):
+            raise ConfigError(
+                f"{whose} has {seen.get(name)!r} for {name!r}, {made.spec.id} has {here.get(name)!r}; take another."
+            )
+    typed = {name: data.arrays[name].astype(_type(space), copy=False) for name, space in here.items()}
+    return rings.from_arrays(data.arrays | typed)
+
+
+def _form(space: Space | None) -> tuple[Any, ...]:
+    """By which steps of other worlds fit: what there is to choose from, the shape, and the sort of number."""
+    if isinstance(space, Discrete):
+        return (space.n,)
+    return () if space is None else (getattr(space, "shape", None), _type(space).kind)
+
+
+def _type(space: Space) -> np.dtype:
+    return np.dtype(getattr(space, "dtype", "object"))
+
+
+def refuse_mere_data(record: Record) -> None:
+    """ConfigError where a run that is to teach holds no policy."""
+    if record.policy is None and not record.fetch("policy").is_dir():
+        mend = "give it as --data beside a teacher that does" if record.manifest.kind == "dataset" else "take another"
+        raise ConfigError(f"{record.id} holds no policy, so it cannot teach; {mend}.")
+
+
+def refuse_replaced(run: Run, role: str, id: str, sha256: str | None) -> None:
+    """ConfigError where a parent is not what it was when the run began."""
+    for parent in run.manifest.parents:
+        if parent.role == role and parent.sha256 != sha256:
+            raise ConfigError(f"the {role} {id} was replaced since this began; begin anew.")
+
+
+def refuse_other_world(there: EnvSpec, pool: Any, order: Order, made: AnyMade, what: str) -> None:
+    """ConfigError, with both values, where a teacher or data are of another world, or of other options of it."""
+    was, here = (f"{spec.id}, version {spec.version}" for spec in (there, made.spec))
+    if was != here:
+        raise ConfigError(f"{what} was made for {was}; the student is to act in {here}.")
+    if made_by_options(order.env) and dict(pool) != order.pool:
+        shown = [", ".join(f"{n}={v}" for n, v in o.items()) or "no options" for o in (dict(pool), order.pool)]
+        raise ConfigError(f"{what} was made with {shown[0]} of {made.spec.id}, the student with {shown[1]}.")
 
 
 def refuse_warmup(agent: Agent, steps: int, once: int) -> None:

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, MultiDiscrete, Space
 from rekindle.core.types import EnvSpec
-from rekindle.envs.gymnasium import from_space
+from rekindle.envs.gymnasium_spaces import from_space
 from rekindle.envs.host.worlds import HostObs, HostWorlds
 from rekindle.envs.registry import Hosted
 

@@ -1,0 +1,81 @@
+"""What a student may learn from: steps of its own world, or of one that shows and takes the same."""
+
+import numpy as np
+import pytest
+
+from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.envs import registry
+from rekindle.library.dataset import read_dataset, save_dataset
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.train import session
+
+ENV = "gymnax/Catch-bsuite"
+HOST = {"id": "gymnasium/Catch-v0", "version": 0, "kind": "host"}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return registry.make(ENV)
+
+
+@pytest.fixture
+def library(tmp_path):
+    return Library(tmp_path / "home", shipped=tmp_path / "none")
+
+
+def data(library, made, *, options=None, action="int32", shape=None, **changes):
+    spec = {**made.spec.to_json(), **changes}
+    spec["action"] = {**spec["action"], "dtype": action}
+    space = spec["obs"]["obs"]
+    spec["obs"] = {"obs": {**space, "shape": list(shape or space["shape"])}}
+    no = np.zeros((6, 1), bool)
+    steps = {"obs.obs": np.zeros((6, 1, *spec["obs"]["obs"]["shape"]), space["dtype"]), "reward": no.astype(np.float32),
+             "action": no.astype(action), "terminated": no, "truncated": no}  # fmt: skip
+    run = Run.create(library, "dataset", name="data", config={}, seed=None)
+    save_dataset(run.path / "replay", spec=spec, arrays=steps, recipe={} if options is None else {"options": options})
+    run.finish("done")
+    return run.id
+
+
+def order(which, **pool):
+    return session.Order(agent="dqn", settings={}, env=ENV, budget="10steps", pool=pool, teacher="a.zip", data=which)
+
+
+def test_steps_of_the_same_world_and_of_one_that_shows_the_same(library, made):
+    for more in ({}, {"options": {}}, {**HOST, "action": "int64"}):
+        which = data(library, made, **more)
+        run = session.begin(order(which), library, name="student", seed=0)
+        (parent,) = run.manifest.parents
+        assert (parent.id, parent.role) == (which, "replay") and parent.sha256 is not None
+        ring = session.kept_steps(library.find(which), order(which), made, run)
+        assert ring.slots == 6 and ring.steps.action.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"shape": (9, 5)}, r"has Box\(shape=\(9, 5\).* for 'obs.obs', gymnax/Catch-bsuite has Box"),
+        ({**HOST, "shape": (9, 5)}, r"has Box\(shape=\(9, 5\).* for 'obs.obs', gymnax/Catch-bsuite has Box"),
+        ({"id": "gymnax/Other"}, "was made for gymnax/Other, version 0; the student is to act in gymnax/Catch-bsuite"),
+        ({"options": {"sticky": 0.2}}, "was made with sticky=0.2 of gymnax/Catch-bsuite, the student with no options"),
+    ],
+)
+def test_steps_of_another_world_are_refused_with_both_values(library, made, more, words):
+    which = data(library, made, **more)
+    run = session.begin(order(which), library, name="student", seed=0)
+    with pytest.raises(ConfigError, match=words):
+        session.kept_steps(library.find(which), order(which), made, run)
+
+
+def test_data_that_were_replaced_and_runs_without_any(library, made):
+    which = data(library, made)
+    run = session.begin(order(which), library, name="student", seed=0)
+    folder = library.find(which).path / "replay"
+    kept = read_dataset(folder)
+    better = {**kept.arrays, "reward": np.ones((6, 1), np.float32)}
+    save_dataset(folder, spec=kept.meta.spec, arrays=better)
+    with pytest.raises(ConfigError, match=f"the replay {which} was replaced since this began; begin anew"):
+        session.kept_steps(library.find(which), order(which), made, run)
+    with pytest.raises(CheckpointError, match="holds no dataset"):
+        session.begin(order(run.id), library, name="student", seed=0)
