@@ -16,6 +16,7 @@ from rekindle.envs import registry
 from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.library.run import Run
+from rekindle.report import reincarnation
 from rekindle.train import session
 
 MAX_TRIALS = 32_767
@@ -137,6 +138,8 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
     for problem in run.problems:
         live.stage("tracker", problem)
+    if run.manifest.status == "done" and reincarnation.is_reincarnation(run.manifest):
+        live.stage("report", str(reincarnation.tell(run, library)))
     live.stage(run.manifest.status, f"{trained.env_steps:,} steps in {trained.wall_s:.0f} s: {run.location}")
     if json:
         last = run.metrics()[-1] if run.metrics() else {}

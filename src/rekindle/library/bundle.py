@@ -137,7 +137,7 @@ def export(library: Library, which: str, path: Path) -> Exported:
     for left in files.abandoned(path.parent):
         if left.name.startswith(f"{files.TEMPORARY}{path.name[:120]}-"):
             files.remove(left)
-    return Exported(record.id, path, path.stat().st_size, _sha256(path), len(kin))
+    return Exported(record.id, path, path.stat().st_size, files.sha256(path), len(kin))
 
 
 def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported:
@@ -157,7 +157,7 @@ def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported
         raise LibraryError(f"--sha256 takes the 64 digits that `export` printed; got {sha256[:80]!r}.")
     try:
         with files.errors_named(path, "read"), open(path, "rb") as file:
-            if sha256 is not None and (found := _sha256(path)) != sha256.lower():
+            if sha256 is not None and (found := files.sha256(path)) != sha256.lower():
                 raise LibraryError(f"{path} is not the file you expect: its SHA-256 is {found}.")
             with _archive(file, path) as archive:
                 return _load(library, path, archive)
@@ -441,9 +441,4 @@ def _measured(sources: dict[str, Path | bytes]) -> Iterator[tuple[str, tuple[int
         if isinstance(source, bytes):
             yield name, (len(source), hashlib.sha256(source).hexdigest())
         else:
-            yield name, (source.stat().st_size, _sha256(source))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            yield name, (source.stat().st_size, files.sha256(source))

@@ -180,6 +180,12 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise
 
 
+def sha256(path: Path) -> str:
+    """The hash of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder: it is gone at once, even if emptying it is interrupted. Links are not followed."""
     temporary = _beside(path)

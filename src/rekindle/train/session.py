@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from rekindle.core.types import Agent, EnvSpec, Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
+from rekindle.library import files
 from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
@@ -35,6 +37,8 @@ from rekindle.train.off_policy import Given, OffPolicy, Worlds
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Pairs, Solo
 
+OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
+"""Names of the scores by which a student's are normalised."""
 CHUNK_STEPS = 2_000
 """Environment steps in one jitted call of an agent that learns from a replay."""
 
@@ -75,6 +79,8 @@ class Order:
     """Whether a foreign teacher may be loaded by its own library, which executes what is in its file."""
     valued: bool = False
     """Whether the numbers of a foreign teacher are action values; else they are logits."""
+    teacher_sha256: str | None = None
+    """Of a foreign teacher's file as it was at first; None for a function, and for an agent of the library."""
 
 
 def told(config: Mapping[str, Any]) -> Order:
@@ -85,14 +91,22 @@ def told(config: Mapping[str, Any]) -> Order:
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
     """Open a run folder for an order."""
     named = {"init": order.init, "partner": order.partners.get("begin_with")}
-    if order.teacher is not None and not teachers.is_foreign(order.teacher):
-        named["teacher"] = order.teacher
+    if order.teacher is not None:
+        if teachers.is_foreign(order.teacher):
+            order = replace(order, teacher_sha256=hash_of(order.teacher))
+        else:
+            named["teacher"] = order.teacher
     records = {role: library.find(which) for role, which in named.items() if which is not None}
     parents = [Parent(id=record.id, role=role, sha256=record.row.weights) for role, record in records.items()]
     if "teacher" in records:  # names may come to mean another
         order = replace(order, teacher=records["teacher"].id)
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
                       command=command)  # fmt: skip
+
+
+def hash_of(teacher: str) -> str | None:
+    """Of a foreign teacher's file, if it is one and is there."""
+    return files.sha256(Path(teacher)) if Path(teacher).is_file() else None
 
 
 def carry_out(
@@ -229,6 +243,8 @@ def reincarnated(
             "student, or another method."
         )
     marks = reincarnate.marks(worlds, source, teacher, keys[0])
+    found = {OF_RANDOM: marks.random, OF_TEACHER: marks.teacher}
+    run.update(scores=scored(found))
     data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
     data = reincarnate.labelled(data, teacher, made.spec)
     told = reincarnate.told_by(teacher, made.spec, keys[2])
@@ -239,12 +255,15 @@ def reincarnated(
                                    checkpoint_seconds=order.checkpoint_seconds)  # fmt: skip
     keep(run, agent, done.state, made.spec, done.replay, order)
     status = "interrupted" if done.status == "interrupted" else "done"
-    found = {"return of acting at random": marks.random, "return of the teacher": marks.teacher}
     if done.curve:
         found |= {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
-    scores = [{"name": name, "value": value} for name, value in found.items()]
-    run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
+    run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scored(found))
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
+
+
+def scored(values: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Numbers by name, as a manifest has them."""
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def taught_by(order: Order, made: registry.Made, library: Library, run: Run) -> tuple[Any, Ring | None, Loaded | None]:
@@ -255,6 +274,8 @@ def taught_by(order: Order, made: registry.Made, library: Library, run: Run) -> 
     """
     assert order.teacher is not None
     if teachers.is_foreign(order.teacher):
+        if order.teacher_sha256 not in (None, hash_of(order.teacher)):
+            raise ConfigError(f"the teacher {order.teacher} is another file than when this began; begin anew.")
         policy = teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
         return policy, None, None
     record = library.find(order.teacher)
