@@ -349,7 +349,8 @@ def to_json(found: Comparison) -> dict[str, Any]:
         {"label": row.label, "seeds": row.seeds, "runs": runs_of(found)[row.label],
          "interquartile_mean": interval(row.end, row.seeds),
          "above": {f"{bar:g}": interval(share, row.seeds) for bar, share in zip(THRESHOLDS, row.above, strict=True)},
-         "best_is_better": row.best_is_better and interval(row.best_is_better, min(row.seeds, best)), "curve": points(one, found.marks)}
+         "best_is_better": row.best_is_better and interval(row.best_is_better, min(row.seeds, best)),
+         "curve": points(one, found.marks)}
         for row, one in zip(found.rows, found.arms, strict=True)
     ]  # fmt: skip
     return {"environments": {env: marks._asdict() for env, marks in found.marks.items()}, "env_steps": found.steps,

@@ -19,7 +19,7 @@ from rekindle.library.verify import OFFLINE
 from rekindle.report.html import Ancestor, Picture, ancestor, duration, number, score
 from rekindle.report.page import Fact, Page, write_page
 from rekindle.report.plots import Curve, Panel, joined_plot
-from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order, told
+from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order
 
 FILE = "report.html"
 POINTS = 400
@@ -106,10 +106,9 @@ def read(run: Run) -> Student:
             "`rekindle reincarnate --method tabula-rasa`."
         )
     try:
-        order = TypeAdapter(Order).validate_python(told(run.manifest.config).__dict__)
-    except (TypeError, ValidationError) as error:
-        why = first_problem(error) if isinstance(error, ValidationError) else str(error)
-        raise ConfigError(f"the config of {run.id} is damaged: {why}.") from None
+        order = TypeAdapter(Order).validate_python(dict(run.manifest.config))
+    except ValidationError as error:
+        raise ConfigError(f"the config of {run.id} is damaged: {first_problem(error)}.") from None
     return Student(run.manifest, order, run.metrics())
 
 
