@@ -16,7 +16,6 @@ from rekindle.envs import registry
 from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.report import reincarnation
 from rekindle.train import session
 
 MAX_TRIALS = 32_767
@@ -138,7 +137,9 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
     for problem in run.problems:
         live.stage("tracker", problem)
-    if run.manifest.status == "done" and reincarnation.is_reincarnation(run.manifest):
+    if run.manifest.status == "done" and run.manifest.config.get("teacher"):
+        from rekindle.report import reincarnation  # plots take a second to import
+
         live.stage("report", str(reincarnation.tell(run, library)))
     live.stage(run.manifest.status, f"{trained.env_steps:,} steps in {trained.wall_s:.0f} s: {run.location}")
     if json:

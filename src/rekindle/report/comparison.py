@@ -278,8 +278,7 @@ def page(found: Comparison) -> Page:
                 for one in found.arms]  # fmt: skip
     best = found.rows[0]
     return Page(
-        title=f"Reincarnation: {best.label} beside {len(found.rows) - 1} others" if len(found.rows) > 1
-        else f"Reincarnation: {best.label}",
+        title=f"Reincarnation: {best.label}" + (f", best of {len(found.rows)}" if len(found.rows) > 1 else ""),
         lead="Scores are normalised: 0 is acting at random, 1 is the teacher. All have the same teacher, the same data "
              "and the same number of environment steps.",
         facts=(Fact("Best", best.label, f"interquartile mean {shown(best.end, best.seeds)}"),

@@ -134,7 +134,7 @@ def page(student: Student, parents: Iterable[Ancestor] = ()) -> Page:
         facts=facts(student),
         figures=figures(student),
         lineage=Ancestor(manifest.id, "this run", manifest.name, tuple(parents)),
-        code=f"rekindle reincarnate --teacher {manifest.id} --student rainbow --env {order.env}",
+        code=next_line(student),
         provenance={
             "run": manifest.id,
             "command": shlex.join(manifest.command),
@@ -148,6 +148,14 @@ def page(student: Student, parents: Iterable[Ancestor] = ()) -> Page:
         },
         created=manifest.created.strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def next_line(student: Student) -> str:
+    """The command that makes it a teacher."""
+    order = student.order
+    options = [word for name, value in order.pool.items() for word in ("--pool", f"{name}={value}")]
+    return shlex.join(["rekindle", "reincarnate", "--teacher", student.manifest.id, "--student", student.name,
+                       "--env", order.env, *options])  # fmt: skip
 
 
 def lead(student: Student) -> str:
