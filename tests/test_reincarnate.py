@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +68,15 @@ def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher, 
     assert [row["tag"] for row in curve] == ["0-offline"] * 10 + ["1-online"] * 10
     assert rekindle(home, "library", "verify")["problems"] == []
     assert curve[-1]["phase/multiplier"] == 0
+    assert [row["env_steps"] for row in curve] == [0] * 10 + [300 * turn for turn in range(1, 11)]
+    assert [row["offline_updates"] for row in curve] == [120 * turn for turn in range(1, 11)] + [1200] * 10
+    assert [row["replay/size"] for row in curve] == [6000] * 10 + [300 * turn for turn in range(1, 11)]
+    assert curve[9]["phase/updates"] == 1200 and 600 < curve[-1]["phase/updates"] <= 750
+    assert all(0 < row["phase/teacher_entropy"] < 1.1 and 0 < row["phase/agreement"] <= 1 for row in curve)
+    logged = {name for row in curve for name in row if name.startswith(("phase/", "score/", "replay/"))}
+    table = Path("docs/reincarnation.md").read_text("utf-8")
+    assert logged == {name for name in re.findall(r"^\| `([a-z_/]+)` \|", table, re.MULTILINE) if "/" in name}
+    assert "the student scores" in (Run.open(Library.open(home), told["run"]).path / "report.html").read_text("utf-8")
 
 
 def test_a_teacher_is_given_away_with_its_replay_and_teaches_elsewhere_to_the_same_weights(
@@ -97,6 +108,10 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
     process.wait()
     assert run is not None
     assert rekindle(home, "resume", run)["status"] == "done"
+    rows = [Run.open(library, which).metrics() for which in (whole, run)]
+    a, b = ([(row["env_steps"], row["offline_updates"], row["score/return"]) for row in found if "score/return" in row]
+            for found in rows)  # fmt: skip
+    assert a == b and len(a) == 20
     a, b = (Run.open(library, which).path / "policy" for which in (whole, run))
     assert next(a.glob("*.safetensors")).read_bytes() == next(b.glob("*.safetensors")).read_bytes()
 

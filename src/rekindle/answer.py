@@ -15,10 +15,9 @@ from rekindle.envs.xland.render import frames_of_episode
 from rekindle.evaluate.exam import sit
 from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
 from rekindle.library.library import Library
-from rekindle.library.lineage import Kin
 from rekindle.master import Outcome
 from rekindle.report.episode import record_episode
-from rekindle.report.html import Ancestor, Decision, Picture, Recalled, ReportData, write_report
+from rekindle.report.html import Ancestor, Decision, Picture, Recalled, ReportData, ancestor, write_report
 from rekindle.report.plots import Curve, adaptation_plot, learning_plot
 from rekindle.report.video import encode_video
 
@@ -158,10 +157,6 @@ def decisions(outcome: Outcome) -> tuple[Decision, ...]:
 
 def lineage(outcome: Outcome, library: Library) -> Ancestor:
     """This run and what its policy came from, all the way."""
-
-    def ancestor(kin: Kin) -> Ancestor:
-        return Ancestor(kin.id, kin.role, kin.manifest.name if kin.manifest else "", tuple(map(ancestor, kin.beyond)))
-
     parents = library.lineage(outcome.run.id).parents
     return Ancestor(outcome.run.id, "this run", outcome.strategy, tuple(map(ancestor, parents)))
 

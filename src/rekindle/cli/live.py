@@ -43,9 +43,10 @@ class Live:
         if "episode/return" in now.metrics:
             reward = f"return {now.metrics['episode/return']:.2f}/episode"
         score = f"score {self.curve[-1]:.3f} {spark(self.curve)} " if self.curve else ""
+        done, unit = (now.env_steps, "steps") if now.updates is None else (now.updates, "updates")
         text = (
-            f"{strategy} {score}{reward}, {now.env_steps:,} steps, "
-            f"{now.steps_per_s:,.0f} steps/s, {now.share:.0%}, {now.eta_s:.0f} s left"
+            f"{strategy} {score}{reward}, {done:,} {unit}, "
+            f"{now.steps_per_s:,.0f} {unit}/s, {now.share:.0%}, {now.eta_s:.0f} s left"
         )
         if self.moving:
             sys.stderr.write(f"\r\x1b[2K       {text[: self.console.width - 8]}")

@@ -35,7 +35,7 @@ from rekindle.library.manifest import (
 )
 from rekindle.library.records import SHIPPED
 from rekindle.library.sinks import Sinks
-from rekindle.library.verify import DECISIONS, METRICS, read_metrics
+from rekindle.library.verify import DECISIONS, METRICS, OFFLINE, read_metrics
 
 _RESUMED = "resumed_from"
 LOCK_SECONDS = 2.0
@@ -195,12 +195,19 @@ class Run:
         """Sortable by time: `20261121-143055-f0-a1b2`."""
         return self._manifest.id
 
-    def log(self, env_steps: int, values: Mapping[str, float | int | str | None]) -> None:
-        """Append a row to the curves: `values`, with `env_steps` and the seconds of work so far as `wall_s`."""
-        if taken := values.keys() & {"env_steps", "wall_s", _RESUMED}:
+    def log(self, env_steps: int, values: Mapping[str, float | int | str | None], *, offline_updates: int = 0) -> None:
+        """Append a row to the curves: `values`, with the steps and the seconds of work so far as `wall_s`.
+
+        Args:
+            env_steps: environment steps so far.
+            values: metrics by name.
+            offline_updates: updates so far that were made without acting; in the row if there are any.
+        """
+        if taken := values.keys() & {"env_steps", OFFLINE, "wall_s", _RESUMED}:
             raise ConfigError(f"a metric cannot be called {min(taken)!r}; the run writes that itself.")
         self._begin_writing()
         self._mend(METRICS)
+        values = ({OFFLINE: int(offline_updates)} if offline_updates else {}) | dict(values)
         row = {"env_steps": int(env_steps), "wall_s": round(self.wall_s(), 3), **values}
         if self._resumed_from is not None:
             row[_RESUMED] = self._resumed_from
@@ -221,7 +228,7 @@ class Run:
         for row in read_metrics(self._path / METRICS):
             if (step := row.pop(_RESUMED, None)) is not None:
                 same = row.get("tag")
-                rows = [old for old in rows if old["env_steps"] <= step or old.get("tag") != same]
+                rows = [old for old in rows if reached(old) <= step or old.get("tag") != same]
             rows.append({k: _NOT_FINITE.get(v, v) if isinstance(v, str) else v for k, v in row.items()})
         return rows
 
@@ -238,18 +245,21 @@ class Run:
         """All decisions, in order."""
         return files.read_lines(self._path / DECISIONS)
 
-    def save_checkpoint(self, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    def save_checkpoint(
+        self, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], *, offline_updates: int = 0
+    ) -> None:
         """Keep the whole state of the training at `step`, whole or not at all; the last two are kept.
 
         Args:
-            step: environment steps so far.
+            step: environment steps so far, and updates that were made without acting: it never falls.
             arrays: every array of the state by name, as `flatten_arrays` gives them.
             meta: what else is needed to go on, as JSON data.
+            offline_updates: how many of them are such updates.
         """
         self._begin_writing()
         checkpoint.save(self._path, int(step), arrays, meta)
         if self._manifest.kind == "train":  # so that a run that is killed does not look as if it had done nothing
-            self.update(env_steps=int(step), wall_s=round(self.wall_s(), 3))
+            self.update(env_steps=int(step) - offline_updates, wall_s=round(self.wall_s(), 3))
         self.push()
 
     def latest_checkpoint(self) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
@@ -312,6 +322,11 @@ class Run:
         self._mended.add(name)
         if name == METRICS and (rows := read_metrics(self._path / name)):
             self._wall_before = max(self._wall_before, float(rows[-1].get("wall_s", 0.0)))
+
+
+def reached(row: Mapping[str, Any]) -> int:
+    """How far a training was at a row of its curves, in what its checkpoints are numbered by."""
+    return row["env_steps"] + row.get(OFFLINE, 0)
 
 
 def _still_there(library: Library, parents: Sequence[Parent]) -> None:

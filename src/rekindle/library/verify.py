@@ -10,11 +10,13 @@ from rekindle.library.manifest import Manifest, read_manifest
 
 METRICS = "metrics.jsonl"
 DECISIONS = "decisions.jsonl"
+OFFLINE = "offline_updates"
+"""In a row of the curves: updates so far that were made without acting, if there are any."""
 
 
 def is_metric(row: Mapping[str, Any]) -> bool:
     """Whether a row of the curves has what `Run.log` always writes."""
-    numbers = (row.get("env_steps"), row.get("resumed_from", 0))
+    numbers = (row.get("env_steps"), row.get("resumed_from", 0), row.get(OFFLINE, 0))
     seconds = row.get("wall_s")
     if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
         return False

@@ -42,6 +42,10 @@ class Dials(NamedTuple):
     """At most so many first steps of an episode are the teacher's."""
 
 
+TAU = 0.1
+"""The published temperature."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stretch of learning."""
@@ -73,6 +77,8 @@ class Phase:
     """Whether the replay begins with the teacher's data, instead of empty."""
     needs_state: bool = False
     """Whether it goes on from the teacher's own weights."""
+    tau: float = TAU
+    """Temperature of a teacher's policy that says action values, as it is logged and, by some, learnt from."""
 
     def begin(self) -> Progress:
         """Nothing has happened yet."""

@@ -11,6 +11,7 @@ import jinja2
 
 from rekindle.core.errors import ConfigError
 from rekindle.library import files
+from rekindle.library.lineage import Kin
 from rekindle.report import plots
 
 Verdict = Literal["mastered", "improved", "not_mastered", "impossible"]
@@ -124,12 +125,23 @@ def write_report(path: Path, data: ReportData) -> None:
 
 def render_report(data: ReportData) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(number=number, duration=duration, score=score, data_uri=data_uri, is_video=_is_mp4)
-    template = environment.from_string(resources("rekindle.report").joinpath("report.html.jinja").read_text("utf-8"))
+    template = templates().get_template("report.html.jinja")
     return template.render(report=data, verdict_words=_VERDICT_WORDS[data.verdict], gauge=gauge(data))
+
+
+def templates() -> jinja2.Environment:
+    """The pages of this package; all words are escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: resources("rekindle.report").joinpath(name).read_text("utf-8")),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(number=number, duration=duration, score=score, data_uri=data_uri, is_video=_is_mp4)
+    return environment
+
+
+def ancestor(kin: Kin) -> Ancestor:
+    """A run of a family tree with what it came from."""
+    return Ancestor(kin.id, kin.role, kin.manifest.name if kin.manifest else "", tuple(map(ancestor, kin.beyond)))
 
 
 def gauge(data: ReportData) -> dict[str, float] | None:

@@ -83,7 +83,7 @@ def learning_plot(
         _target_line(axes, target)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlim(left=0)
-        return _bytes(figure, axes, form)
+        return _bytes(figure, [axes], form)
 
 
 def adaptation_plot(
@@ -116,7 +116,7 @@ def adaptation_plot(
         _target_line(axes, target)
         axes.set_xticks(x, [f"{v:g}" for v in x])
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        return _bytes(figure, axes, form)
+        return _bytes(figure, [axes], form)
 
 
 def compounding_plot(
@@ -148,7 +148,7 @@ def compounding_plot(
             axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return _bytes(figure, axes, form)
+        return _bytes(figure, [axes], form)
 
 
 def ratio_plot(
@@ -185,7 +185,72 @@ def ratio_plot(
         axes.invert_yaxis()
         axes.set_xlim(0, 1.15 * float(np.max([*ends, *(bars or []), 1.0])))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-        return _bytes(figure, axes, form)
+        return _bytes(figure, [axes], form)
+
+
+class Panel(NamedTuple):
+    """One of several pairs of axes above each other."""
+
+    y_label: str
+    curves: Sequence[Curve]
+    teacher: float | None = None
+    """Where a line for the teacher is drawn."""
+
+
+def joined_plot(panels: Sequence[Panel], *, title: str, offline_updates: float = 0, form: Format = "svg") -> bytes:
+    """Learning from data and then by acting, on one axis: updates up to a line, environment steps after it.
+
+    Args:
+        panels: one or more; x of a curve is environment steps, or, left of the line, updates less all of them.
+        title: what the reader should see.
+        offline_updates: how many there are; 0 leaves that part out.
+        form: svg or png.
+    """
+    with _style(title):
+        height = SIZE[1] if len(panels) == 1 else 0.9 + 1.75 * len(panels)
+        figure = _empty(height)
+        many = list(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0])
+        many[0].set_title(_plain(title))
+        for axes, panel in zip(many, panels, strict=True):
+            axes.patch.set_alpha(0.0)
+            axes.set_ylabel(panel.y_label)
+            for i, curve in enumerate(panel.curves):
+                _line(axes, curve, i, marker=len(curve.x) <= 24)
+            if panel.teacher is not None:
+                _level(axes, panel.teacher, "teacher")
+        ends = [float(np.max(curve.x)) for panel in panels for curve in panel.curves if len(curve.x)]
+        _joined_axis(many, offline_updates, max([0.0, *ends]))
+        return _bytes(figure, many, form)
+
+
+def _joined_axis(many: Sequence[Axes], updates: float, steps: float) -> None:
+    """Ticks of both parts, each in its own unit, and what divides them."""
+    share = updates / max(updates + steps, 1.0)
+    acted = [tick for tick in MaxNLocator(max(round(6 * (1 - share)), 1)).tick_values(0, steps) if 0 <= tick <= steps]
+    read = [tick for tick in MaxNLocator(max(round(6 * share), 1)).tick_values(0, updates) if 0 <= tick < updates]
+    name, lowest = EngFormatter(sep=""), many[-1]
+    lowest.set_xticks([tick - updates for tick in read] + acted, [name(tick) for tick in read + acted])
+    lowest.set_xlabel("updates on the teacher's data, then environment steps" if updates else "environment steps")
+    lowest.set_xlim(-updates, max(1.02 * steps, 1.0))
+    for axes in many if updates else ():
+        axes.axvspan(-updates, 0, color=GRID, alpha=0.45, linewidth=0, zorder=0)
+        axes.axvline(0, color=SOFT, linewidth=1.0)
+
+
+def profile_plot(
+    curves: Sequence[Curve],
+    *,
+    title: str = "Performance profile",
+    form: Format = "svg",
+) -> bytes:
+    """Share of runs that score above a threshold, over the threshold."""
+    with _style(title):
+        figure, axes = _figure(title, "normalised score, above which a run has to be", "share of runs")
+        for i, curve in enumerate(curves):
+            _line(axes, curve, i, marker=False)
+        axes.axvline(1.0, color=SOFT, linewidth=1.2, linestyle=DASHES[2])
+        axes.set_ylim(0, 1.02)
+        return _bytes(figure, [axes], form)
 
 
 def _style(title: str, grid: str = "y") -> contextlib.AbstractContextManager[None]:
@@ -194,10 +259,15 @@ def _style(title: str, grid: str = "y") -> contextlib.AbstractContextManager[Non
     return mpl.rc_context(settings)
 
 
-def _figure(title: str, x_label: str, y_label: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:
+def _empty(height: float) -> Figure:
     figure = Figure(figsize=(SIZE[0], height), layout="constrained")
     figure.patch.set_alpha(0.0)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _figure(title: str, x_label: str, y_label: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:
+    figure = _empty(height)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)
     axes.set_title(_plain(title))
@@ -216,9 +286,14 @@ def _line(axes: Axes, curve: Curve, i: int, *, marker: bool, width: float = 2.0,
 
 def _target_line(axes: Axes, target: float | None) -> None:
     if target is not None:
-        axes.axhline(target, color=SOFT, linewidth=1.2, linestyle=DASHES[2])
-        axes.annotate(f"target\n{target:g}", (1, target), xycoords=("axes fraction", "data"), xytext=(6, 0),
-                      textcoords="offset points", va="center", color=SOFT, fontsize=9)  # fmt: skip
+        _level(axes, target, f"target\n{target:g}")
+
+
+def _level(axes: Axes, height: float, name: str) -> None:
+    """A line across, with its name at the right end."""
+    axes.axhline(height, color=SOFT, linewidth=1.2, linestyle=DASHES[2])
+    axes.annotate(name, (1, height), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
+                  va="center", color=SOFT, fontsize=9)  # fmt: skip
 
 
 def _plain(words: str) -> str:
@@ -226,8 +301,12 @@ def _plain(words: str) -> str:
     return words.replace("$", r"\$")
 
 
-def _bytes(figure: Figure, axes: Axes, form: Format) -> bytes:
-    handles, labels = axes.get_legend_handles_labels()
+def _bytes(figure: Figure, many: Sequence[Axes], form: Format) -> bytes:
+    """The file; lines that have a name are in the legend."""
+    handles, labels = [], []
+    for axes in many:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles, labels = [*handles, handle], [*labels, label]
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), handlelength=2.4,
                       columnspacing=1.5)  # fmt: skip

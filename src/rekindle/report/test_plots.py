@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rekindle.report.plots import PALETTE, Curve, adaptation_plot, compounding_plot, learning_plot, ratio_plot
+from rekindle.report.plots import (
+    PALETTE,
+    Curve,
+    Panel,
+    adaptation_plot,
+    compounding_plot,
+    joined_plot,
+    learning_plot,
+    profile_plot,
+    ratio_plot,
+)
 
 K = [1, 2, 3, 5]
 AGENT = Curve("agent", K, [0.4, 0.6, 0.7, 0.8], [0.3, 0.5, 0.6, 0.7], [0.5, 0.7, 0.8, 0.9])
@@ -15,6 +25,16 @@ PLOTS = {
     "learning": (lambda form: learning_plot([AGENT._replace(x=STEPS[:4])], target=0.8, form=form), "environment steps"),
     "adaptation": (lambda form: adaptation_plot(AGENT, [Curve("random", [1], [0.1])], form=form), "trials"),
     "compounding": (lambda form: compounding_plot({"growing": [[5, 2, 1], [4, 2, 2]]}, form=form), "goals so far"),
+    "joined": (
+        lambda form: joined_plot(
+            [Panel("score", [AGENT._replace(x=[-50, 0, 50, 100])], 1.0), Panel("loss", [AGENT])],
+            title="Both",
+            offline_updates=100,
+            form=form,
+        ),
+        "updates on the teacher's data, then environment steps",
+    ),
+    "profile": (lambda form: profile_plot([AGENT], form=form), "share of runs"),
     "ratio": (lambda form: ratio_plot(["9 rules"], [12.0], low=[11], high=[13], bars=[10], form=form), "peer = 1"),
 }
 

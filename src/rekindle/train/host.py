@@ -27,6 +27,7 @@ from rekindle.train.off_policy import (
     LoopState,
     Nothing,
     OffPolicy,
+    Reference,
     Shown,
     Worlds,
     pace,
@@ -104,6 +105,9 @@ def act_on(
 HOST = Driver(begin, act)
 
 
-def engine(agent: Agent, worlds: Worlds | HostWorlds, given: Given, phase: Phase | None = None) -> OffPolicy:
+def engine(
+    agent: Agent, worlds: Worlds | HostWorlds, given: Given, phase: Phase | None = None,
+    reference: Reference | None = None,
+) -> OffPolicy:  # fmt: skip
     """What `loop.train` drives, in worlds of either kind."""
-    return OffPolicy(agent, worlds, given, phase, HOST if isinstance(worlds, HostWorlds) else COMPILED)
+    return OffPolicy(agent, worlds, given, phase, reference, HOST if isinstance(worlds, HostWorlds) else COMPILED)

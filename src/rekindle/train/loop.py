@@ -21,7 +21,7 @@ from rekindle.library.run import Run
 Source = Callable[[float], PyTree]
 """From the share of the budget that is spent, in [0, 1], to the environment's params: pools, mixtures, ramps."""
 Evaluation = Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]]
-"""From a policy, the env_steps it was trained for, and a key, to what is logged."""
+"""From a policy, the steps it was trained for, and a key, to what is logged."""
 
 
 class Progress(NamedTuple):
@@ -31,9 +31,23 @@ class Progress(NamedTuple):
     share: float
     """Of the budget, in [0, 1]."""
     steps_per_s: float
-    """Over the last chunk, compilation excluded."""
+    """Over the last chunk, compilation excluded; updates, where nothing is acted."""
     eta_s: float
     metrics: Mapping[str, float]
+    updates: int | None = None
+    """So far, where nothing is acted."""
+
+
+class Before(NamedTuple):
+    """What earlier trainings of the same run took."""
+
+    env_steps: int = 0
+    offline_updates: int = 0
+    """Updates that were made without acting."""
+
+
+FIRST = Before()
+"""Nothing."""
 
 
 @dataclass(frozen=True)
@@ -140,53 +154,58 @@ def train(
     stop: Callable[[Mapping[str, float]], bool] | None = None,
     note: Callable[[], Mapping[str, int]] = dict,
     tag: str = "",
-    offset: int = 0,
+    before: Before = FIRST,
+    acts: bool = True,
 ) -> Trained:
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
     A budget in steps counts all environment steps, learnt from or not. With a run, metrics go to its folder and it
     resumes from its last checkpoint: exactly, where the budget is in steps.
-    A run that holds several trainings tells their checkpoints and metrics apart by `tag`, and counts on from `offset`.
+    A run that holds several trainings tells their checkpoints and metrics apart by `tag`, and counts on from `before`.
+    Without `acts` the engine's steps are updates on data that exists, and are logged as such.
     `note()` is kept with every checkpoint. `state` starts from a trained agent. After Ctrl-C the chunk is finished and
     saved and the status is "interrupted".
     """
     start_key, evaluate_key = jax.random.split(key)
     agent = engine.agent
     loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
-    env_steps = engine.steps(loop)
+    steps = engine.steps(loop)
     status: Literal["done", "interrupted", "stopped"] = "done"
     with stop_requests() as asked:
-        while (share := spent(plan.budget, env_steps, clock.seconds(), engine.learnt(loop))) < 1.0:
-            before = time.monotonic()
-            updates = plan.updates_from(env_steps, evaluations if evaluate else None, engine)
+        while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
+            began = time.monotonic()
+            updates = plan.updates_from(steps, evaluations if evaluate else None, engine)
             loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
-            rate = updates * engine.steps_per_update / (time.monotonic() - before)
-            env_steps, learnt = engine.steps(loop), engine.learnt(loop)
-            share = spent(plan.budget, env_steps, clock.seconds(), learnt)
+            rate = updates * engine.steps_per_update / (time.monotonic() - began)
+            steps, learnt = engine.steps(loop), engine.learnt(loop)
+            share = spent(plan.budget, steps, clock.seconds(), learnt)
             values |= named(agent.name, metrics._asdict())
-            values |= {"time/env_steps_per_s": rate, "time/budget_share": share, "time/learner_steps": learnt}
-            refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), engine.trouble(loop), env_steps)
-            if evaluate is not None and plan.is_due(evaluations, env_steps, share):
+            pace = "time/env_steps_per_s" if acts else "time/updates_per_s"
+            values |= {pace: rate, "time/budget_share": share, "time/learner_steps": learnt}
+            refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), engine.trouble(loop), steps)
+            if evaluate is not None and plan.is_due(evaluations, steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
-                found = dict(evaluate(agent.policy(loop.agent), env_steps, stream))
+                found = dict(evaluate(agent.policy(loop.agent), steps, stream))
                 loop, values, evaluations = engine.hear(loop, found), values | found, evaluations + 1
+            acted = steps if acts else 0
+            now = Before(before.env_steps + acted, before.offline_updates + steps - acted)
             if run is not None:
-                run.log(offset + env_steps, values | ({"tag": tag} if tag else {}))
+                run.log(now.env_steps, values | ({"tag": tag} if tag else {}), offline_updates=now.offline_updates)
             if show is not None:
-                show(Progress(env_steps, share, rate, clock.eta(share), values))
+                show(Progress(acted, share, rate, clock.eta(share), values, None if acts else steps))
             finished = stop is not None and stop(values)
             status = "interrupted" if asked() else "stopped" if finished else "done"
             over = status != "done" or share >= 1.0
             if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds)):
-                meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": env_steps, "tag": tag}
+                meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": acted, "tag": tag}
                 meta |= note()
-                run.save_checkpoint(offset + env_steps, flatten_arrays(loop), meta)
+                run.save_checkpoint(sum(now), flatten_arrays(loop), meta, offline_updates=now.offline_updates)
             if over:
                 break
     if status == "done":
         refuse_idle(engine, loop)
-    return Trained(loop.agent, env_steps, clock.seconds(), status, loop)
+    return Trained(loop.agent, steps if acts else 0, clock.seconds(), status, loop)
 
 
 def named(group: str, values: Mapping[str, Any]) -> dict[str, float]:

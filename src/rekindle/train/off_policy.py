@@ -22,7 +22,7 @@ from rekindle.core.tree import own
 from rekindle.core.types import Agent, Data, EnvSpec, Guidance, Obs, TimeStep, Transitions
 from rekindle.envs.base import Env
 from rekindle.envs.wrappers import AutoReset
-from rekindle.reincarnation.phases import Dials, Phase, says
+from rekindle.reincarnation.phases import Dials, Phase, Told, says
 from rekindle.replay import prioritised, ring
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring, Step
@@ -364,16 +364,26 @@ COMPARED = 256
 """Observations on which a student is compared with its teacher."""
 
 
+class Reference(NamedTuple):
+    """What a student is compared with."""
+
+    told: Told
+    data: Ring
+    """Labelled steps of the teacher, where those that are learnt from have no labels."""
+
+
 class Agreement(NamedTuple):
-    """How near a student is to its teacher, over observations of the replay."""
+    """How near a student is to its teacher, over some observations."""
 
     agreement: Float[Array, ""]
     """Share of them on which both would do the same."""
+    teacher_entropy: Float[Array, ""]
+    """Of the teacher's policy, in nats: of softmax(Q / tau) where it says action values."""
     teacher_spread: Float[Array, ""]
     """Standard deviation of what the teacher says, over actions: for value teachers, the scale of a temperature."""
 
 
-def compare(agent: Agent, loop: LoopState, replay: Ring) -> Agreement:
+def compare(agent: Agent, told: Told, tau: float, loop: LoopState, replay: Ring) -> Agreement:
     """The student's greedy actions beside the labels."""
     key = jax.random.fold_in(loop.key, NO_TICK)
     batch = ring.sample(key, replay, COMPARED, n=agent.needs.n_step, gamma=agent.needs.gamma,
@@ -381,7 +391,8 @@ def compare(agent: Agent, loop: LoopState, replay: Ring) -> Agreement:
     start = jnp.ones(COMPARED, bool)
     out = agent.act(key, loop.agent, agent.init_carry(loop.agent, COMPARED), batch.obs, start, explore=False)
     same = jnp.argmax(batch.labels, axis=-1) == out.action
-    return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.mean(jnp.std(batch.labels, axis=-1)))
+    entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(told.logits(batch.labels, tau))), axis=-1)
+    return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.mean(entropy), jnp.mean(jnp.std(batch.labels, axis=-1)))
 
 
 def ticks_before(needs: Data) -> int:
@@ -426,6 +437,7 @@ class OffPolicy:
     """As its driver takes them."""
     given: Given
     phase: Phase | None = None
+    reference: Reference | None = None
     driver: Driver = COMPILED
     any_size: bool = True
 
@@ -463,20 +475,23 @@ class OffPolicy:
         return self.steps(loop) if self.offline or self._lived(loop) > ticks_before(self.agent.needs) else 0
 
     def drain(self, loop: LoopState) -> tuple[LoopState, dict[str, float]]:
-        """Mean return and length of the episodes that ended; in a phase, where its dials stand."""
+        """Mean return and length of the episodes that ended, and the replay's size; in a phase, how it stands."""
         ended, total, steps = (float(x) for x in loop.counts[2:])
         values = {"episode/return": total / ended, "episode/length": steps / ended} if ended else {}
         counts = EpisodeCounts(*loop.counts[:2], *(jnp.zeros(()) for _ in range(3)))
+        replay = self.given.data if self.offline else loop.replay
+        replay = replay.ring if isinstance(replay, Prioritised) else replay
+        values["replay/size"] = float(replay.filled * replay.rows)
         if self.phase is not None:
             found: dict[str, Any] = {
                 "steps": self.steps(loop),
+                "updates": self._updates(loop),
                 "multiplier": loop.progress.multiplier,
                 **self._dials(loop.progress)._asdict(),
             }
-            replay = self.given.data if self.offline else loop.replay
-            replay = replay.ring if isinstance(replay, Prioritised) else replay
-            if self.given.teacher != () and jax.tree.leaves(replay.steps.labels):
-                found |= self._compare(loop, replay)._asdict()
+            if self.reference is not None:
+                labelled = jax.tree.leaves(replay.steps.labels)
+                found |= self._compare(loop, replay if labelled else self.reference.data)._asdict()
             values |= {f"phase/{name}": float(value) for name, value in found.items()}
         return loop._replace(counts=counts), values
 
@@ -496,6 +511,12 @@ class OffPolicy:
         kept = self.phase is not None and self.phase.keeps_replay
         return int(loop.ticks) + (ticks_before(self.agent.needs) if kept else 0)
 
+    def _updates(self, loop: LoopState) -> int:
+        """Of this phase."""
+        if self.offline:
+            return int(loop.ticks)
+        return max(self._lived(loop) - ticks_before(self.agent.needs), 0) * pace(self.agent.needs).updates
+
     @cached_property
     def _dials(self) -> Callable[[Any], Dials]:
         assert self.phase is not None
@@ -503,7 +524,8 @@ class OffPolicy:
 
     @cached_property
     def _compare(self) -> Callable[[LoopState, Ring], Agreement]:
-        return jax.jit(partial(compare, self.agent))
+        assert self.phase is not None and self.reference is not None
+        return jax.jit(partial(compare, self.agent, self.reference.told, self.phase.tau))
 
     @cached_property
     def _compiled(self) -> Callable[[bool], Chunk]:

@@ -21,15 +21,25 @@ from rekindle.core.types import Agent, EnvSpec, Obs, Policy
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.evaluate.policies import RandomPolicy, Wandering
 from rekindle.evaluate.returns import Episodes, episodes, host_episodes, play
-from rekindle.library.run import Run
+from rekindle.library.run import Run, reached
 from rekindle.reincarnation.methods.registry import Method
 from rekindle.reincarnation.phases import Phase, Scale, Told, says
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring, Step
 from rekindle.train import host
-from rekindle.train.loop import Plan, Progress, Trained, train
-from rekindle.train.off_policy import Given, LoopState, OffPolicy, Worlds, act_on, begin, read_on, ticks_before
+from rekindle.train.loop import FIRST, Before, Plan, Progress, Trained, train
+from rekindle.train.off_policy import (
+    Given,
+    LoopState,
+    OffPolicy,
+    Reference,
+    Worlds,
+    act_on,
+    begin,
+    read_on,
+    ticks_before,
+)
 
 EVALUATED_AT = 0.001
 """Share of random actions in evaluations."""
@@ -118,11 +128,11 @@ def reincarnate(
     if state is None and any(phase.needs_state for phase in phases):
         raise ConfigError("fine-tuning goes on from the teacher's weights; give `state`.")
     saved = None if run is None else run.latest_checkpoint()
-    reached = 0 if saved is None else [tag_of(i, phase) for i, phase in enumerate(phases)].index(saved[2]["tag"])
+    stopped_in = 0 if saved is None else [tag_of(i, phase) for i, phase in enumerate(phases)].index(saved[2]["tag"])
     curve = [] if saved is None else recorded(run, phases, upto=saved[0])
-    before, trained, number = 0, None, 0
+    before, trained = FIRST, None
     for number, phase in enumerate(phases):
-        if number >= reached:
+        if number >= stopped_in:
             if number > 0 and state is not None:
                 state = course.agent.restart(state, optimiser=phase.fresh_optimiser)
             trained, points = carry_out(course, phase, number, before, jax.random.fold_in(key, number), run, state,
@@ -132,10 +142,17 @@ def reincarnate(
             curve += [point for point in points if (point.phase, point.steps) not in known]
             if trained.status == "interrupted":
                 break
-        before += phase.steps
+        before = after(before, course, phase)
     assert trained is not None
-    steps = 0 if phases[number].offline else trained.env_steps
-    return Taught(state, curve, trained.status, steps, trained.loop.replay)
+    acted = trained.env_steps if trained.status == "interrupted" else 0
+    return Taught(state, curve, trained.status, before.env_steps + acted, trained.loop.replay)
+
+
+def after(before: Before, course: Course, phase: Phase) -> Before:
+    """What a phase and those before it took."""
+    steps = iteration_of(phase, engine_of(course, phase)) * phase.iterations
+    env_steps, updates = before
+    return Before(env_steps, updates + steps) if phase.offline else Before(env_steps + steps, updates)
 
 
 def tag_of(number: int, phase: Phase) -> str:
@@ -144,7 +161,7 @@ def tag_of(number: int, phase: Phase) -> str:
 
 
 def carry_out(
-    course: Course, phase: Phase, number: int, before: int, key: Key[Array, ""], run: Run | None, state: Any,
+    course: Course, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None, state: Any,
     show: Callable[[str, Progress], None] | None, checkpoint_seconds: float,
 ) -> tuple[Trained, list[Point]]:  # fmt: skip
     """One phase, evaluated after every iteration."""
@@ -158,28 +175,36 @@ def carry_out(
 
     def watch(now: Progress) -> None:
         if "score/normalised" in now.metrics:
-            points.append(Point(phase.name, now.env_steps, now.metrics["score/normalised"],
-                                now.metrics["phase/multiplier"], now.metrics["score/return"]))  # fmt: skip
+            points.append(point(phase.name, now.metrics))
         if show is not None:
             show(phase.name, now)
 
-    every = whole(phase.steps, phase.iterations, engine.steps_per_update)
+    every = iteration_of(phase, engine)
     plan = Plan(Budget(env_steps=every * phase.iterations), chunk_updates=CHUNK, evaluate_steps=every,
                 checkpoint_seconds=checkpoint_seconds)  # fmt: skip
     trained = train(engine, key, plan, run=run, state=state, evaluate=evaluate, show=watch, tag=tag_of(number, phase),
-                    offset=before)  # fmt: skip
+                    before=before, acts=not phase.offline)  # fmt: skip
     return trained, points
 
 
-def whole(steps: int, iterations: int, step: int) -> int:
+def point(phase: str, values: Mapping[str, Any]) -> Point:
+    """The evaluation in a row of metrics."""
+    return Point(phase, int(values["phase/steps"]), float(values["score/normalised"]),
+                 float(values["phase/multiplier"]), float(values["score/return"]))  # fmt: skip
+
+
+def iteration_of(phase: Phase, engine: OffPolicy) -> int:
     """Steps of an iteration: as many as go into a phase, in whole ticks.
 
     Raises:
         ConfigError: not even one.
     """
-    ticks = steps // (iterations * step)
+    step = engine.steps_per_update
+    ticks = phase.steps // (phase.iterations * step)
     if ticks == 0:
-        raise ConfigError(f"{steps} steps are too few for {iterations} iterations of at least {step}; give more.")
+        raise ConfigError(
+            f"{phase.steps} steps are too few for {phase.iterations} iterations of at least {step}; give more."
+        )
     return ticks * step
 
 
@@ -188,7 +213,8 @@ def engine_of(course: Course, phase: Phase) -> OffPolicy:
     asks = phase.adds is not None or phase.roll_in > 0
     data = course.data if asks else rings.unlabelled(course.data)
     teacher = course.teacher if asks and not phase.offline else ()
-    return host.engine(course.agent, course.worlds, Given(course.source, teacher, data), phase)
+    given, reference = Given(course.source, teacher, data), Reference(course.told, course.data)
+    return host.engine(course.agent, course.worlds, given, phase, reference)
 
 
 def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:
@@ -206,10 +232,9 @@ def recorded(run: Run | None, phases: tuple[Phase, ...], *, upto: int) -> list[P
     names = {tag_of(number, phase): phase.name for number, phase in enumerate(phases)}
     found: dict[tuple[str, int], Point] = {}
     for row in [] if run is None else run.metrics():
-        if "score/normalised" in row and row["env_steps"] <= upto:
-            name, steps = names[str(row["tag"])], int(row["phase/steps"])
-            found[name, steps] = Point(name, steps, float(row["score/normalised"]), float(row["phase/multiplier"]),
-                                       float(row["score/return"]))  # fmt: skip
+        if "score/normalised" in row and reached(row) <= upto:
+            one = point(names[str(row["tag"])], row)
+            found[one.phase, one.steps] = one
     return list(found.values())
 
 
@@ -234,7 +259,7 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
         raise ConfigError(f"{worlds.spec.id} is not written in JAX: one student at a time; use `reincarnate`.")
     for number, phase in enumerate(phases):
         engine = engine_of(course, phase)
-        every = whole(phase.steps, phase.iterations, engine.steps_per_update)
+        every = iteration_of(phase, engine)
         begins, examines = (jax.vmap(partial(jax.random.fold_in, data=2 * number + which))(keys) for which in range(2))
         if states is not None:
             states = jax.vmap(partial(course.agent.restart, optimiser=phase.fresh_optimiser))(states)

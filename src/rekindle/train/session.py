@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.seats import seat_spec
+from rekindle.library import files
 from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import FOLDER, read_dataset, read_meta, save_dataset
 from rekindle.library.library import Library
@@ -41,6 +43,8 @@ from rekindle.train.worlds import Pairs, Solo
 
 EPISODES, HOST_EPISODES = 64, 8
 """Of an evaluation of a student; its marks take four times as many. Worlds that are not compiled are slow."""
+OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
+"""Names of the scores by which a student's are normalised."""
 CHUNK_STEPS = 2_000
 """Environment steps in one jitted call of an agent that learns from a replay."""
 
@@ -83,6 +87,8 @@ class Order:
     """Whether a foreign teacher may be loaded by its own library, which executes what is in its file."""
     valued: bool = False
     """Whether the numbers of a foreign teacher are action values; else they are logits."""
+    teacher_sha256: str | None = None
+    """Of a foreign teacher's file as it was at first; None for a function, and for an agent of the library."""
 
 
 def told(config: Mapping[str, Any]) -> Order:
@@ -93,8 +99,11 @@ def told(config: Mapping[str, Any]) -> Order:
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
     """Open a run folder for an order."""
     named = {"init": order.init, "partner": order.partners.get("begin_with")}
-    if order.teacher is not None and not teachers.is_foreign(order.teacher):
-        named["teacher"] = order.teacher
+    if order.teacher is not None:
+        if teachers.is_foreign(order.teacher):
+            order = replace(order, teacher_sha256=hash_of(order.teacher))
+        else:
+            named["teacher"] = order.teacher
     records = {role: library.find(which) for role, which in named.items() if which is not None}
     parents = [Parent(id=record.id, role=role, sha256=record.row.weights) for role, record in records.items()]
     if "teacher" in records:  # names may come to mean another
@@ -106,6 +115,11 @@ def begin(order: Order, library: Library, *, name: str, seed: int, command: list
         order = replace(order, data=given.id)
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
                       command=command)  # fmt: skip
+
+
+def hash_of(teacher: str) -> str | None:
+    """Of a foreign teacher's file, if it is one and is there."""
+    return files.sha256(Path(teacher)) if Path(teacher).is_file() else None
 
 
 def carry_out(
@@ -259,6 +273,7 @@ def reincarnated(
         )
     episodes = HOST_EPISODES if isinstance(worlds, HostWorlds) else EPISODES
     marks = reincarnate.marks(worlds, source, teacher, keys[0], number=4 * episodes)
+    run.update(scores=scored(marks))
     data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
     data = reincarnate.labelled(data, teacher, made.spec)
     told = reincarnate.told_by(teacher, made.spec, keys[2])
@@ -269,16 +284,19 @@ def reincarnated(
                                    checkpoint_seconds=order.checkpoint_seconds)  # fmt: skip
     keep(run, agent, done.state, made.spec, done.replay, order)
     status = "interrupted" if done.status == "interrupted" else "done"
-    measured = {"return of acting at random": (marks.random, marks.random_sd),
-                "return of the teacher": (marks.teacher, marks.teacher_sd)}  # fmt: skip
-    scores: list[dict[str, Any]] = [
-        {"name": name, "value": mean, "sd": sd, "episodes": marks.episodes} for name, (mean, sd) in measured.items()
-    ]
+    scores = scored(marks)
     if done.curve:
         last = {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
         scores += [{"name": name, "value": value, "episodes": course.episodes} for name, value in last.items()]
     run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
+
+
+def scored(marks: reincarnate.Marks) -> list[dict[str, Any]]:
+    """What acting at random and the teacher come to, as a manifest has it."""
+    measured = {OF_RANDOM: (marks.random, marks.random_sd), OF_TEACHER: (marks.teacher, marks.teacher_sd)}
+    return [{"name": name, "value": mean, "sd": sd, "episodes": marks.episodes}
+            for name, (mean, sd) in measured.items()]  # fmt: skip
 
 
 def taught_by(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[Any, Ring | None, Loaded | None]:
@@ -290,6 +308,8 @@ def taught_by(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[
     assert order.teacher is not None
     given = None if order.data is None else kept_steps(library.find(order.data), order, made, run)
     if teachers.is_foreign(order.teacher):
+        if order.teacher_sha256 not in (None, hash_of(order.teacher)):
+            raise ConfigError(f"the teacher {order.teacher} is another file than when this began; begin anew.")
         policy = teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
         return policy, given, None
     record = library.find(order.teacher)

@@ -38,6 +38,7 @@ def imitation(weight: float, tau: float, own: float, scale: Scale, told: Told) -
     loss = distils(told, tau)
     return (
         Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
-              weight=weight, own=own),
-        Phase("online", scale.online_steps, scale.guided, scale.iterations, adds=loss, weight=weight, own=own),
+              weight=weight, own=own, tau=tau),
+        Phase("online", scale.online_steps, scale.guided, scale.iterations, adds=loss, weight=weight, own=own,
+              tau=tau),
     )  # fmt: skip

@@ -33,9 +33,9 @@ class QDagger:
         rule = {"ratio": Ratio, "linear": Linear, "cut": HardCut}[self.weaning](scale.cut_steps)
         return (
             Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
-                  weight=self.weight),
+                  weight=self.weight, tau=self.tau),
             Phase("online", scale.online_steps, scale.guided, scale.iterations, adds=loss, weight=self.weight,
-                  weaning=rule, alone=scale.alone),
+                  weaning=rule, alone=scale.alone, tau=self.tau),
         )  # fmt: skip
 
 

@@ -1,0 +1,122 @@
+"""Tables and pages of reincarnations, from folders that no training wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rekindle.cli.main import main
+from rekindle.core.errors import ConfigError
+from rekindle.library.library import Library
+from rekindle.library.manifest import Parent
+from rekindle.library.run import Run
+from rekindle.report import comparison, reincarnation
+from rekindle.train.session import OF_RANDOM, OF_TEACHER
+
+ORDER = {"agent": "dqn", "settings": {"network": "auto", "n_step": 3}, "budget": "1000steps", "method_settings": {}}
+TEACHERS = {"minatar/breakout-v1": "a" * 64, "minatar/freeway-v1": "b" * 64}
+
+
+@pytest.fixture
+def library(tmp_path):
+    return Library(tmp_path / "home", shipped=tmp_path / "none")
+
+
+def a_student(library, method, *, env="minatar/breakout-v1", seed=0, end=0.8, status="done", sha256="", **order):
+    """A run whose score rises to `end`; chance earns 2, the teacher 12, as other runs measured a little wrongly."""
+    config = {**ORDER, "env": env, "method": method, "teacher": "kept", **order}
+    teacher = Parent(id="kept", role="teacher", sha256=sha256 or TEACHERS[env])
+    run = Run.create(library, "train", name=method, config=config, seed=seed, env_id=env)
+    run.update(parents=[teacher.model_dump()])
+    offline = 400 if method == "qdagger" else 0
+    for at in range(1, 3 if offline else 1):
+        row(run, 0, 200 * at, end * at / 4, "0-offline")
+    for at in range(1, 3):
+        row(run, 500 * at, offline, end * at / 2, "1-online")
+    scores = [{"name": OF_RANDOM, "value": 2.0 + 0.1 * seed}, {"name": OF_TEACHER, "value": 12.0 - 0.1 * seed}]
+    run.finish(status, scores=scores)
+    return run
+
+
+def row(run, env_steps, offline, score, tag):
+    steps = env_steps or offline
+    values = {"tag": tag, "score/normalised": score, "score/return": 2.0 + 10.0 * score, "phase/steps": steps,
+              "phase/updates": steps if tag == "0-offline" else steps // 4, "phase/weight": 3.0 * (1 - score),
+              "phase/learning_rate": 1e-4, "phase/agreement": 0.5, "dqn/value_loss": 0.1, "dqn/q_max": 2.0}  # fmt: skip
+    run.log(env_steps, values, offline_updates=offline)
+
+
+def compared(*runs):
+    return comparison.compare([reincarnation.read(run) for run in runs])
+
+
+def everywhere(library, method, ends, **order):
+    return [a_student(library, method, env=env, seed=seed, end=end, **order)
+            for env in TEACHERS for seed, end in enumerate(ends)]  # fmt: skip
+
+
+def test_a_comparison_has_the_tables_numbers(library):
+    runs = [*everywhere(library, "tabula-rasa", [0.2, 0.3]), *everywhere(library, "qdagger", [1.1, 1.3])]
+    found = compared(*runs)
+    best, other = found.rows
+    assert (best.label, best.seeds, other.label) == ("qdagger dqn", 2, "tabula-rasa dqn")
+    marks = found.marks["minatar/breakout-v1"]
+    assert (marks.random, marks.teacher) == pytest.approx((2.05, 11.95))
+    scores = (2.0 + 10.0 * np.array([1.1, 1.3]) - 2.05) / 9.9
+    assert best.end.value == pytest.approx(scores.mean()) and best.end.low < best.end.value < best.end.high
+    assert [share.value for share in best.above] == [1.0, 1.0, 1.0, 0.5]
+    assert best.best_is_better is None and other.best_is_better.value == 1.0
+    told = comparison.to_json(found)
+    assert [(p["offline_updates"], p["env_steps"]) for p in told["methods"][0]["curve"]] == [
+        (200, 0), (400, 0), (400, 500), (400, 1000)]  # fmt: skip
+    assert comparison.curve(found.arms[0], found.marks).x == [-200, 0, 500, 1000]
+    assert found.notes == ()
+
+
+def test_what_is_no_part_of_a_fair_table_is_left_out_and_said(library):
+    one = everywhere(library, "qdagger", [0.8, 0.9])
+    again = a_student(library, "qdagger", seed=1, end=0.7)
+    more = a_student(library, "qdagger", seed=2, env="minatar/freeway-v1")
+    stopped = a_student(library, "jsrl", status="interrupted")
+    lonely = a_student(library, "qdagger", env="minatar/freeway-v1", method_settings={"tau": 1.0})
+    found = compared(*one, again, more, stopped, lonely, a_student(library, "tabula-rasa", env="minatar/freeway-v1"))
+    told = " ".join(found.notes)
+    assert f"{stopped.id} is left out: it is interrupted." in told
+    assert f"{one[1].id} is left out: {again.id} is of the same seed." in told
+    assert "minatar/breakout-v1 is left out: it has no run of qdagger dqn, tau=1.0 and tabula-rasa dqn." in told
+    assert "one seed, so there is no interval" in told and "The numbers of seeds differ: " in told
+    assert {row.label: row.seeds for row in found.rows} == {
+        "qdagger dqn": 3, "qdagger dqn, tau=1.0": 1, "tabula-rasa dqn": 1}  # fmt: skip
+    assert comparison.to_json(found)["methods"][-1]["interquartile_mean"]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"sha256": "c" * 64}, "the same teacher: .* has kept a{64}, .* has kept c{64}"),
+        ({"budget": "2e3steps"}, "the same budget in environment steps: .* has 1000, .* has 2000"),
+        ({"pool": {"sticky": 0.25}}, "the same options of the environment: .* has {}, .* has {'sticky': 0.25}"),
+        ({"env": "minatar/freeway-v1"}, "no environment in which all have runs: qdagger dqn has minatar/breakout-v1"),
+        ({"settings": 5}, "is damaged: settings"),
+        ({"teacher": None}, "is no reincarnation"),
+    ],
+)
+def test_unequal_runs_are_refused_in_one_sentence(library, other, message):
+    with pytest.raises(ConfigError, match=message):
+        compared(a_student(library, "qdagger"), a_student(library, "jsrl", **other))
+
+
+def test_the_command_line_writes_pages_and_json(library, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REKINDLE_HOME", str(library.folder))
+    one, _ = a_student(library, "qdagger", end=1.2), a_student(library, "qdagger", seed=1)
+    a_student(library, "jsrl")
+    page = tmp_path / "page.html"
+    assert main(["report", "qdagger", "jsrl", "-o", str(page), "--json"]) == 0
+    assert '"label": "qdagger dqn", "seeds": 2' in capsys.readouterr().out
+    text = page.read_text("utf-8")
+    assert all(word in text for word in ("Final scores", "Performance profile", "How they learnt", "no interval"))
+    assert main(["report", one.id]) == 0
+    text = Path(one.path / "report.html").read_text("utf-8")
+    assert all(word in text for word in ("student scores 1.20", "How it was weaned", "Beside its teacher", "a" * 64))
+    assert "650" in text and "400 of them offline" in text
+    assert main(["report"]) == 2 and main(["report", "no-such-run"]) == 2

@@ -1,0 +1,227 @@
+"""The report of a student: read from the run's folder alone, so that it can be written again at any time."""
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from rekindle.core.errors import ConfigError
+from rekindle.library.library import Library
+from rekindle.library.manifest import Manifest, first_problem
+from rekindle.library.run import Run
+from rekindle.library.verify import OFFLINE
+from rekindle.report.html import Ancestor, Picture, ancestor, duration, number, score
+from rekindle.report.page import Fact, Page, write_page
+from rekindle.report.plots import Curve, Panel, joined_plot
+from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order
+
+FILE = "report.html"
+POINTS = 400
+"""Of a curve that is drawn, at most."""
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Student:
+    """A reincarnation, as its run's folder tells of it."""
+
+    manifest: Manifest
+    order: Order
+    rows: Rows
+    """Of its curves."""
+
+    @property
+    def name(self) -> str:
+        """Algorithm and, unless it follows from what is seen, network."""
+        network = str(self.order.settings.get("network", "auto"))
+        return self.order.agent if network == "auto" else f"{self.order.agent}:{network}"
+
+    @property
+    def teacher(self) -> tuple[str, str]:
+        """What it is called, and the hash of its weights or file; that is empty for a function."""
+        for parent in self.manifest.parents:
+            if parent.role == "teacher":
+                return parent.id, parent.sha256 or ""
+        return str(self.order.teacher), self.order.teacher_sha256 or ""
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """What the manifest says that was reached."""
+        return {score.name: score.value for score in self.manifest.scores if score.value is not None}
+
+    @property
+    def evaluations(self) -> list[Mapping[str, Any]]:
+        """The rows of evaluations."""
+        return [row for row in self.rows if all(numeric(row.get(f"score/{name}")) for name in ("return", "normalised"))]
+
+    @property
+    def offline_updates(self) -> int:
+        """Updates on the teacher's data."""
+        return max((row.get(OFFLINE, 0) for row in self.rows), default=0)
+
+    @property
+    def updates(self) -> int:
+        """Of all phases."""
+        last = {row.get("tag"): row["phase/updates"] for row in self.rows if numeric(row.get("phase/updates"))}
+        return round(sum(last.values()))
+
+    def at(self, row: Mapping[str, Any]) -> float:
+        """Where a row lies on the joined axis: environment steps, or updates less all that are made before those."""
+        offline = row.get(OFFLINE, 0)
+        return row["env_steps"] if row["env_steps"] > 0 else offline - self.offline_updates
+
+    def curve(self, metric: str, label: str = "") -> Curve:
+        """A metric over the joined axis."""
+        rows = [row for row in self.rows if numeric(row.get(metric))]
+        if len(rows) > POINTS:
+            rows = [rows[i] for i in np.linspace(0, len(rows) - 1, POINTS).round().astype(int)]
+        return Curve(label, [self.at(row) for row in rows], [float(row[metric]) for row in rows])
+
+
+def numeric(value: Any) -> bool:
+    """Whether a value of a row can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_reincarnation(manifest: Manifest) -> bool:
+    """Whether a run has a teacher."""
+    return manifest.kind == "train" and manifest.config.get("teacher") is not None
+
+
+def read(run: Run) -> Student:
+    """What a run's folder tells.
+
+    Raises:
+        ConfigError: it is no reincarnation, or its config is none of ours.
+    """
+    if not is_reincarnation(run.manifest):
+        raise ConfigError(
+            f"{run.id} is no reincarnation, of which there are reports; to compare learning from scratch, take "
+            "`rekindle reincarnate --method tabula-rasa`."
+        )
+    try:
+        order = TypeAdapter(Order).validate_python(dict(run.manifest.config))
+    except ValidationError as error:
+        raise ConfigError(f"the config of {run.id} is damaged: {first_problem(error)}.") from None
+    return Student(run.manifest, order, run.metrics())
+
+
+def tell(run: Run, library: Library) -> Path:
+    """Write `report.html` into the run's folder; its path.
+
+    Raises:
+        ConfigError: as `read`.
+    """
+    path = run.path / FILE
+    write_page(path, page(read(run), map(ancestor, library.lineage(run.id).parents)))
+    run.push()
+    return path
+
+
+def page(student: Student, parents: Iterable[Ancestor] = ()) -> Page:
+    """What is written."""
+    manifest, order = student.manifest, student.order
+    called, sha256 = student.teacher
+    return Page(
+        title=f"{order.env}: {student.name} from {Path(called).name} by {order.method}",
+        lead=lead(student),
+        facts=facts(student),
+        figures=figures(student),
+        lineage=Ancestor(manifest.id, "this run", manifest.name, tuple(parents)),
+        code=next_line(student),
+        provenance={
+            "run": manifest.id,
+            "command": shlex.join(manifest.command),
+            "teacher": called,
+            "teacher's SHA-256": sha256 or "none: a function",
+            "seed": str(manifest.seed),
+            "method": " ".join([order.method, *(f"{name}={value}" for name, value in order.method_settings.items())]),
+            "student": " ".join([order.agent, *(f"{name}={value}" for name, value in order.settings.items())]),
+            "device": manifest.device,
+            **manifest.versions,
+        },
+        created=manifest.created.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def next_line(student: Student) -> str:
+    """The command that makes it a teacher."""
+    order = student.order
+    options = [word for name, value in order.pool.items() for word in ("--pool", f"{name}={value}")]
+    return shlex.join(["rekindle", "reincarnate", "--teacher", student.manifest.id, "--student", student.name,
+                       "--env", order.env, *options])  # fmt: skip
+
+
+def lead(student: Student) -> str:
+    """How it ended, in a sentence."""
+    evaluated = student.evaluations
+    if not evaluated:
+        return f"It is {student.manifest.status}, and was not evaluated yet."
+    last, so_far = evaluated[-1], "" if student.manifest.status == "done" else f"; it is {student.manifest.status}"
+    return (
+        f"After {number(last.get(OFFLINE, 0))} updates on the teacher's data and {number(last['env_steps'])} "
+        f"environment steps the student scores {score(last['score/normalised'])}, where 0 is acting at random and 1 is "
+        f"the teacher{so_far}."
+    )
+
+
+def facts(student: Student) -> tuple[Fact, ...]:
+    """The numbers above all others."""
+    manifest, scores, evaluated = student.manifest, student.scores, student.evaluations
+    called, sha256 = student.teacher
+    found = [Fact("Normalised score", score(evaluated[-1]["score/normalised"]), "teacher = 1, random = 0"),
+             Fact("Return", f"{evaluated[-1]['score/return']:.4g}", "of the student")] if evaluated else []  # fmt: skip
+    if OF_TEACHER in scores and OF_RANDOM in scores:
+        found.append(Fact("Teacher's return", f"{scores[OF_TEACHER]:.4g}", f"random {scores[OF_RANDOM]:.4g}"))
+    return (
+        *found,
+        Fact("Environment steps", number(manifest.env_steps)),
+        Fact("Updates", number(student.updates), f"{number(student.offline_updates)} of them offline"),
+        Fact("Time", duration(manifest.wall_s), "wall clock, teacher's evaluation included"),
+        Fact("Teacher", Path(called).name, sha256[:12]),
+    )
+
+
+def figures(student: Student) -> dict[str, Picture]:
+    """The plots that there are numbers for."""
+    agent = student.order.agent
+    wanted = {
+        "How it learnt": (
+            "Normalised score of evaluations: whole episodes, greedy but for one action in a thousand.",
+            [("normalised score", ["score/normalised"])],
+        ),
+        "How it was weaned": (
+            "Weight of what the method adds to the loss, and the step size.",
+            [("weight of the added loss", ["phase/weight"]), ("step size", ["phase/learning_rate"])],
+        ),
+        "Beside its teacher": (
+            "Share of observations on which both would do the same, and how undecided the teacher is there.",
+            [("agreement", ["phase/agreement"]), ("teacher's entropy, nats", ["phase/teacher_entropy"])],
+        ),
+        "Losses and values": (
+            "The student's own loss, what the method adds before its weight, and action values.",
+            [("own loss", [f"{agent}/value_loss"]), ("added loss", [f"{agent}/guide_loss"]),
+             ("action values", [f"{agent}/q_mean", f"{agent}/q_max"])],
+        ),
+    }  # fmt: skip
+    found = {}
+    for title, (caption, asked) in wanted.items():
+        panels = [panel for y_label, metrics in asked if (panel := drawn(student, y_label, metrics)) is not None]
+        if panels:
+            plot = joined_plot(panels, title=title, offline_updates=student.offline_updates)
+            found[title] = Picture(plot, caption)
+    return found
+
+
+def drawn(student: Student, y_label: str, metrics: Sequence[str]) -> Panel | None:
+    """Some metrics in one panel; None where there are none of them, or nothing but zeros."""
+    named = len(metrics) > 1
+    curves = [student.curve(metric, metric.partition("/")[2] if named else "") for metric in metrics]
+    curves = [curve for curve in curves if np.any(curve.y)]
+    return Panel(y_label, curves, 1.0 if y_label == "normalised score" else None) if curves else None
