@@ -26,7 +26,7 @@ from rekindle.reincarnation.teachers import load
 
 ROOT = Path(__file__).parent.parent
 CARTPOLE, BREAKOUT = "gymnax/CartPole-v1", "minatar/breakout"
-EPISODES = 256
+EPISODES = 512
 """For each interval; their key is one that no training uses."""
 KEY = 2026
 QUICK = ["--set", "width=64", "--set", "batch=64", "--set", "warmup=500", "--set", "learning_rate=5e-3",
