@@ -15,18 +15,25 @@ UV ?= uv
 # What is installed beside the core, so that the tests meet the real things.
 EXTRAS := --extra gym --extra minari --extra postgres --extra s3 --extra track --extra dev
 
+# On Linux it is PyTorch's CPU build, as the usual one brings gigabytes of CUDA along. pip, and uv for `make lock`, have
+# to find it: name its place by PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL (UV_FIND_LINKS or UV_EXTRA_INDEX_URL).
+TORCH := 2.13.0
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.installed-bench
+TEACHERS := $(VENV)/.installed-teachers
 
-.PHONY: install install-bench run test lint format lock clean
+.PHONY: install install-bench install-teachers run test test-foreign lint format lock clean
 
 install: $(INSTALLED)
 
 install-bench: $(BENCH)
+
+install-teachers: $(TEACHERS)
 
 run: install
 	$(BIN)/rekindle master "$(GOAL)" --budget 2m
@@ -34,6 +41,10 @@ run: install
 test: lint
 	XLA_FLAGS="$(COMPILE_FAST)" $(BIN)/python -m pytest $(PYTEST) src
 	$(BIN)/python -m pytest $(PYTEST_RUNS) tests
+
+# Teachers by other libraries: some minutes, and PyTorch.
+test-foreign: install-teachers
+	$(BIN)/python -m pytest foreign_tests
 
 lint: install
 	$(BIN)/ruff check .
@@ -51,6 +62,9 @@ lock:
 	$(COMPILE) --upgrade $(EXTRAS) pyproject.toml --output-file requirements.lock
 	$(COMPILE) $(EXTRAS) --extra bench --constraint requirements.lock pyproject.toml \
 	  --output-file requirements-bench.lock
+	printf "torch==$(TORCH)%s\n" "+cpu; sys_platform == 'linux'" "; sys_platform != 'linux'" | \
+	  $(COMPILE) $(EXTRAS) --extra teachers --extra foreign --constraint requirements.lock --constraint - \
+	  pyproject.toml --output-file requirements-teachers.lock
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .ruff_cache .hypothesis
@@ -62,6 +76,10 @@ $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/pip
 
 $(BENCH): requirements-bench.lock $(INSTALLED)
 	$(PIP) install --require-hashes --requirement requirements-bench.lock
+	touch $@
+
+$(TEACHERS): requirements-teachers.lock $(INSTALLED)
+	$(PIP) install --require-hashes --requirement requirements-teachers.lock
 	touch $@
 
 $(BIN)/pip:

@@ -1,0 +1,1 @@
+"""What takes the libraries that teachers come from: `make test-foreign`."""
