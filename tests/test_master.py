@@ -16,9 +16,10 @@ from rekindle.core.errors import GoalError, RekindleError
 from rekindle.core.stats import Interval
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.master import Outcome, Request, Silent, is_answer, master
+from rekindle.master import Outcome, Request, Silent, master
 from rekindle.strategies.base import Account, Attempt, Estimate, judge
-from rekindle.strategies.practice import granted
+from rekindle.strategies.words import task as worded
+from rekindle.strategies.words.practice import granted
 
 master_module = sys.modules["rekindle.master"]  # `rekindle.master` is the function
 GOAL = "hold yellow sphere"
@@ -35,8 +36,8 @@ class Listener(Silent):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(master_module, "PRACTICE_TASKS", 12)
-    monkeypatch.setattr(master_module, "PROOF_TASKS", 16)
+    monkeypatch.setattr(worded, "PRACTICE_TASKS", 12)
+    monkeypatch.setattr(worded, "PROOF_TASKS", 16)
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +48,16 @@ def library(tmp_path_factory):
 @pytest.fixture(scope="module")
 def answered(library):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(master_module, "PRACTICE_TASKS", 12)
-        patch.setattr(master_module, "PROOF_TASKS", 16)
+        patch.setattr(worded, "PRACTICE_TASKS", 12)
+        patch.setattr(worded, "PROOF_TASKS", 16)
         return master(Request(GOAL, budget=Budget(seconds=120.0)), library, Listener())
 
 
 def test_a_goal_is_answered_by_the_shipped_agent(answered, library):
     assert (answered.verdict, answered.strategy) == ("mastered", "reuse")
     assert answered.proof.score.low >= 0.8
-    assert answered.proof.result.scores.size >= 256
-    assert answered.attempt.parents == ("shipped/foundation",)
+    assert answered.proof.episodes == answered.proof.played.result.scores.size >= 256
+    assert [parent.id for parent in answered.attempt.parents] == ["shipped/foundation"]
     kept = library.find(answered.agent)
     assert kept.policy["card"]["goal"].startswith(GOAL)
     assert [parent.id for parent in kept.manifest.parents] == ["shipped/foundation"]
@@ -121,13 +122,13 @@ def test_from_scratch_stops_at_its_budget_and_can_be_resumed(tmp_path, monkeypat
 
 def test_a_job_that_goes_on_knows_what_it_tried_and_proves_its_best_again(answered, library, monkeypatch):
     request = Request(GOAL)
-    outcome = Outcome(answered.goal, "not_mastered", "", 0.8, answered.account, answered.run, [])
-    now = master_module.prepare(request, answered.goal, library, answered.run, answered.account, Listener())
+    outcome = Outcome(answered.task, "not_mastered", "", 0.8, answered.account, answered.run, [])
+    now = master_module.prepare(request, answered.task, library, answered.run, answered.account, Listener())
     numbers = []
     monkeypatch.setattr(
         master_module, "prove", lambda now, attempt, number, *_: numbers.append(number) or answered.proof
     )
-    assert master_module.pick_up(outcome, now, library, Listener())[1] == {"reuse"}
+    assert master_module.pick_up(outcome, now, Listener())[1] == {"reuse"}
     assert (outcome.tried, outcome.strategy, numbers) == (["reuse"], "reuse", [0])
     assert outcome.attempt.score == answered.attempt.score and outcome.is_mastered
 
@@ -138,13 +139,15 @@ def test_the_verdict_is_that_of_the_proof_that_passed(answered, library, monkeyp
     prior = answered.recalled[0]
 
     def strategy(name, score):
-        attempt = Attempt(name, prior.loaded.agent, None, prior.loaded.policy, score, "converged", (prior.id,), 0, [])
+        attempt = Attempt(
+            name, prior.own.agent, None, prior.policy, score, "converged", (prior.parent("policy"),), 0, []
+        )
         return SimpleNamespace(
             name=name, estimate=lambda now: Estimate(1.0, 0, 0.9, "why"), carry_out=lambda now: attempt
         )
 
     fakes = (strategy("first", Interval(0.85, 0.8, 0.9)), strategy("second", Interval(0.8, 0.8, 0.9)))
-    monkeypatch.setattr(master_module, "STRATEGIES", fakes)
+    monkeypatch.setitem(master_module.STRATEGIES, worded.Worded, fakes)
     monkeypatch.setattr(
         master_module, "prove", lambda now, attempt, *_: answered.proof._replace(score=proofs[attempt.strategy])
     )
@@ -162,14 +165,14 @@ def test_a_damaged_answer_stops_nothing(library, answered, tmp_path):
     (copy / "runs" / answered.agent / "policy" / "weights.safetensors").write_bytes(b"damaged")
     heard = Listener()
     outcome = master(Request(GOAL, budget=Budget(seconds=60.0)), Library.open(copy), heard)
-    assert outcome.verdict == "mastered" and outcome.attempt.parents == ("shipped/foundation",)
+    assert outcome.verdict == "mastered" and outcome.attempt.parents[0].id == "shipped/foundation"
 
 
 def test_a_card_with_other_than_numbers_is_no_answer(library, answered):
     prior = next(p for p in library.priors() if p.id == answered.agent)
-    assert is_answer(prior, answered.goal, 0.8)
+    assert answered.task.is_answer(prior)
     for card in ({}, {"score_low": "high"}, {"score_low": 0.9}, {"score": 1, "score_low": 0.9, "score_high": None}):
-        assert not is_answer(replace(prior, facts=json.dumps(card)), answered.goal, 0.8)
+        assert not answered.task.is_answer(replace(prior, facts=json.dumps(card)))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_a_refusal_after_the_run_was_opened_marks_it_as_failed(tmp_path, monkeyp
     def refuse(*_):
         raise GoalError("no room.")
 
-    monkeypatch.setattr(master_module, "impossible", refuse)
+    monkeypatch.setattr(worded.Worded, "impossible", refuse)
     library = Library.open(tmp_path)
     with pytest.raises(GoalError, match="no room"):
         master(Request(GOAL), library, Listener())
@@ -236,7 +239,7 @@ def test_wrong_input_is_one_line_and_an_exit_code(words, code, said, capfd, tmp_
 def test_what_recall_measured_before_a_crash_is_not_measured_again(answered, library):
     """It is in the journal, with its steps: asking again costs none and says the same."""
     request = Request(GOAL)
-    now = master_module.prepare(request, answered.goal, library, answered.run, Account(request.budget), Listener())
+    now = master_module.prepare(request, answered.task, library, answered.run, Account(request.budget), Listener())
     candidates = [prior for prior in library.priors() if prior.id == "shipped/foundation"]
     (again,) = master_module.recall(candidates, now, Listener())
     (before,) = [one for one in answered.recalled if one.id == again.id]

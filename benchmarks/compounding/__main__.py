@@ -24,7 +24,7 @@ from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.library.library import Library
 from rekindle.master import Request, Silent, master
 from rekindle.report.plots import compounding_plot
-from rekindle.strategies import from_scratch
+from rekindle.strategies.words import from_scratch
 
 
 class Preset(NamedTuple):

@@ -270,13 +270,12 @@ def _make_small() -> None:
     """The same code on small sizes, with names that do not depend on the time."""
     from rekindle.agents.ppo import ppo
     from rekindle.library import run
-    from rekindle.strategies import from_scratch, practice
+    from rekindle.strategies.words import from_scratch, practice, task
 
     names = iter(f"job-{i:04d}" for i in range(10_000))
     run.new_id = lambda name: next(names)
-    master: Any = sys.modules.get("rekindle.master") or __import__("importlib").import_module("rekindle.master")
-    master.PRACTICE_TASKS, master.PROOF_TASKS, master.MIN_PROOF_EPISODES = 8, 8, 16
-    practice.WORLDS, practice.SHORT_TASKS = 64, 4
+    task.PRACTICE_TASKS, task.PROOF_TASKS, task.MIN_PROOF_EPISODES = 8, 8, 16
+    practice.WORLDS, practice.SHORT_TASKS, task.SHORT_TASKS = 64, 4, 4
     from_scratch.CONFIG = ppo.Config(num_envs=16, rollout_length=32, hidden=8, width=8, epochs=1)
     plan: Callable[..., Any] = practice.plan
     from dataclasses import replace

@@ -79,7 +79,7 @@ def questions(home: Path, database: str | None) -> dict[str, Callable[[], Any]]:
     """What is asked, each of a library that is opened for it, as a command does."""
     from rekindle.cli import library as cli
     from rekindle.library.run import Run
-    from rekindle.master import Request, likeliest, nominate, understand
+    from rekindle.master import Request, understand
 
     def opened() -> Library:
         return Library(home, database=database)
@@ -87,7 +87,7 @@ def questions(home: Path, database: str | None) -> dict[str, Callable[[], Any]]:
     ids = sorted(os.listdir(home / "runs"))
     long, some = ids[len(ids) // 2], ids[len(ids) // 3]
     asked = Request("near(yellow sphere, black cube)")
-    goal = understand(asked)
+    task = understand(asked, opened())
 
     def curve() -> Any:
         record = opened().find(long)
@@ -99,7 +99,7 @@ def questions(home: Path, database: str | None) -> dict[str, Callable[[], Any]]:
         "ls --name, all that match": lambda: [r.manifest for r in opened().runs(name="near-purple-cube")],
         "show": lambda: opened().find(some).manifest,
         f"curve of {LONG:,} rows": curve,
-        "recall": lambda: likeliest(nominate(asked, opened(), goal), goal),
+        "recall": lambda: task.likeliest(task.nominate(opened(), None)),
         "lineage": lambda: opened().lineage(some),
     }
 

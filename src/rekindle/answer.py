@@ -20,6 +20,9 @@ from rekindle.report.episode import record_episode
 from rekindle.report.html import Ancestor, Decision, Picture, Recalled, ReportData, ancestor, write_report
 from rekindle.report.plots import Curve, adaptation_plot, learning_plot
 from rekindle.report.video import encode_video
+from rekindle.strategies.base import Task
+from rekindle.strategies.returns.task import Returned
+from rekindle.strategies.words.task import Worded
 
 VIDEO_CELL, VIDEO_FPS = 40, 6.0
 
@@ -28,20 +31,24 @@ def tell(outcome: Outcome, library: Library) -> Path:
     """Write `report.html` into the run's folder; its path."""
     path = outcome.run.path / "report.html"
     proof, attempt = outcome.proof, outcome.attempt
+    task = outcome.task
+    worded = task if isinstance(task, Worded) else None
     # Before the account is read: the baselines of the plot and the video cost steps, too.
-    adapted = adaptation(outcome) if proof and outcome.goal.trials > 1 else None
-    filmed = video(outcome) if proof else None
+    adapted = adaptation(outcome, worded) if proof and worded is not None and worded.trials > 1 else None
+    filmed = video(outcome, worded) if proof and worded is not None else None
     outcome.run.update(env_steps=outcome.account.env_steps, wall_s=round(outcome.account.seconds(), 3))
     data = ReportData(
-        goal=outcome.goal.text,
+        goal=task.text,
         verdict=outcome.verdict,
         reason=outcome.reason,
-        rules=tuple(outcome.goal.rule_texts),
+        rules=options(task),
         score=proof.score.value if proof else None,
         score_low=proof.score.low if proof else None,
         score_high=proof.score.high if proof else None,
+        unit="planner = 1" if worded is not None else task.unit,
+        least=min(task.at_random.score.value, outcome.target) if isinstance(task, Returned) else 0.0,
         target=outcome.target,
-        episodes=int(np.prod(proof.result.scores.shape[:2])) if proof else None,
+        episodes=proof.episodes if proof else None,
         strategy=outcome.strategy,
         env_steps=outcome.account.env_steps,
         wall_s=outcome.account.seconds(),
@@ -49,7 +56,12 @@ def tell(outcome: Outcome, library: Library) -> Path:
         adaptation=adapted,
         learning=learning(outcome) if attempt and attempt.curve else None,
         recalled=tuple(
-            Recalled(r.id, r.loaded.agent.name, *(r.last or (None, None, None)), why=why(r.answered, r.card))
+            Recalled(
+                r.id,
+                "foreign" if r.loaded is None else r.own.agent.name,
+                *(r.last or (None, None, None)),
+                why=why(r.answered, r.card),
+            )
             for r in outcome.recalled
         ),
         decisions=decisions(outcome),
@@ -77,27 +89,34 @@ def why(answered: bool, card: dict[str, Any]) -> str:
     return f"answered “{card['goal']}”" if "goal" in card else str(card.get("title", "can act here"))
 
 
-def video(outcome: Outcome) -> Picture:
+def options(task: Task) -> tuple[str, ...]:
+    """What a goal asks for beside its text: rules, or options of the environment."""
+    if isinstance(task, Worded):
+        return tuple(task.goal.rule_texts)
+    return tuple(f"{name}={value}" for name, value in task.order.pool.items()) if isinstance(task, Returned) else ()
+
+
+def video(outcome: Outcome, task: Worded) -> Picture:
     """One episode on the first task of the proof, actions sampled as in the proof."""
     assert outcome.proof is not None and outcome.attempt is not None
-    task = jax.tree.map(lambda leaf: leaf[0], outcome.proof.exam.tasks)
-    task = task._replace(trials=np.int16(outcome.goal.trials))
-    moments = record_episode(outcome.proof.exam.env, outcome.attempt.policy, task, jax.random.key(0))
+    exam = outcome.proof.played.exam
+    world = jax.tree.map(lambda leaf: leaf[0], exam.tasks)._replace(trials=np.int16(task.trials))
+    moments = record_episode(exam.env, outcome.attempt.policy, world, jax.random.key(0))
     data = encode_video(frames_of_episode(moments, cell=VIDEO_CELL), ".mp4", VIDEO_FPS)
     outcome.account.env_steps += len(moments)
     return Picture(data, "An episode in a world that practice did not have.")
 
 
-def adaptation(outcome: Outcome) -> Picture:
+def adaptation(outcome: Outcome, task: Worded) -> Picture:
     """Score over the trials of the proof's episodes, beside policies that cannot adapt."""
     assert outcome.proof is not None and outcome.attempt is not None
-    trials = outcome.goal.trials
+    trials = task.trials
     x = np.arange(1, trials + 1)
 
     def curve(label: str, scores: list[Interval]) -> Curve:
         return Curve(label, x, *(np.asarray([s[i] for s in scores]) for i in range(3)))
 
-    exam, actions = outcome.proof.exam, outcome.proof.exam.env.spec.action
+    (exam, played), actions = outcome.proof.played, task.spec.action
     assert isinstance(actions, Discrete)
     others = {
         "memory emptied every trial": ForgetfulPolicy(outcome.attempt.policy, actions.n),
@@ -110,7 +129,7 @@ def adaptation(outcome: Outcome) -> Picture:
         outcome.account.env_steps += result.env_steps
         baselines.append(curve(label, result.by_trial()))
     baselines.append(Curve("planner", [1], [1.0]))
-    plot = adaptation_plot(curve("this agent", outcome.proof.result.by_trial()), baselines, target=outcome.target,
+    plot = adaptation_plot(curve("this agent", played.by_trial()), baselines, target=outcome.target,
                            y_label="score of the trial (planner = 1)")  # fmt: skip
     return Picture(plot, f"Score of each of the {trials} trials in fresh episodes; bands are 95 % intervals.")
 
@@ -120,8 +139,10 @@ def learning(outcome: Outcome) -> Picture:
     assert outcome.attempt is not None
     steps, scores = zip(*outcome.attempt.curve, strict=True)
     columns = [np.asarray([s[i] for s in scores]) for i in range(3)]
-    plot = learning_plot([Curve("practice exam", np.asarray(steps), *columns)], target=outcome.target)
-    return Picture(plot, "Score in practice worlds during training; the proof is in others.")
+    worded = isinstance(outcome.task, Worded)
+    plot = learning_plot([Curve("practice exam", np.asarray(steps), *columns)], target=outcome.target,
+                         y_label="score (planner = 1)" if worded else outcome.task.unit)  # fmt: skip
+    return Picture(plot, f"Exams during training; the proof is in other {'worlds' if worded else 'episodes'}.")
 
 
 def decisions(outcome: Outcome) -> tuple[Decision, ...]:
@@ -162,18 +183,31 @@ def lineage(outcome: Outcome, library: Library) -> Ancestor:
 
 
 def code(outcome: Outcome) -> str:
-    """How to use the agent in five lines."""
+    """How to use the agent in a few lines."""
     if not outcome.agent:
         return ""
-    asked = outcome.goal
-    words = ", ".join(repr(text) for text in (asked.text, *asked.rule_texts))
-    hide = "" if asked.hide == "none" else f", hide={asked.hide!r}"
-    world = "" if asked.world == "f0" else f", world={asked.world!r}"
-    lines = [
-        "import rekindle",
-        f"agent = rekindle.load({outcome.agent!r})",
-        f"tasks = rekindle.tasks({words}{hide}{world})",
-        f"rewards = rekindle.play(agent, tasks, trials={asked.trials}, seed=0)",
-        "print(rewards.mean())",
-    ]
+    load = ["import rekindle", f"agent = rekindle.load({outcome.agent!r})"]
+    task = outcome.task
+    if isinstance(task, Worded):
+        asked = task.goal
+        words = ", ".join(repr(text) for text in (asked.text, *asked.rule_texts))
+        hide = "" if asked.hide == "none" else f", hide={asked.hide!r}"
+        world = "" if asked.world == "f0" else f", world={asked.world!r}"
+        lines = [
+            *load,
+            f"tasks = rekindle.tasks({words}{hide}{world})",
+            f"rewards = rekindle.play(agent, tasks, trials={asked.trials}, seed=0)",
+            "print(rewards.mean())",
+        ]
+    else:
+        assert isinstance(task, Returned)
+        chosen = "".join(f", {name}={value!r}" for name, value in task.order.pool.items())
+        lines = [
+            "import jax",
+            *load,
+            f"world = rekindle.make({task.env_id!r}{chosen})",
+            "from rekindle.evaluate.returns import episodes",
+            "played = episodes(world.env, agent.policy, world.draw, world.pool(), jax.random.key(0), number=64)",
+            "print(played.returns.mean())",
+        ]
     return "\n".join(lines)

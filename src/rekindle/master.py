@@ -1,45 +1,42 @@
-"""The main job: a goal in words goes in, an agent that reaches it comes out. Read downwards; each arrow is a function.
+"""The main job: a goal goes in, an agent that reaches it comes out. Read downwards; each arrow is a function.
 
 goal -> understand -> recall -> choose -> practise -> judge -> prove -> keep
                                   ^                     |
                                   +----- not yet -------+
+
+What differs between goals in words and returns in environments is in their `Task`.
 """
 
-import heapq
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 
-from rekindle.agents.registry import Loaded, export, incompatible, load
+from rekindle.agents.registry import Loaded, export, load
 from rekindle.core.budget import Budget
 from rekindle.core.errors import CheckpointError, ConfigError, within
 from rekindle.core.stats import Interval
-from rekindle.core.types import EnvSpec
-from rekindle.envs.xland import goals, planner, pools
-from rekindle.envs.xland.goals import Goal, Hide
-from rekindle.evaluate.exam import Exam, Result, make_exam, sit
+from rekindle.envs.xland import goals
+from rekindle.envs.xland.goals import Hide
 from rekindle.library import files
-from rekindle.library.artefact import read_meta, save_policy
+from rekindle.library.artefact import save_policy
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
-from rekindle.library.records import Prior, prior_in
+from rekindle.library.records import Prior
 from rekindle.library.run import Run
-from rekindle.strategies import adapt, fine_tune, from_scratch, reuse
-from rekindle.strategies.base import Account, Attempt, Estimate, Recalled, Situation, Strategy
+from rekindle.reincarnation.teachers.load import is_foreign
+from rekindle.strategies import returns, words
+from rekindle.strategies.base import OVER, Account, Attempt, Estimate, Proof, Recalled, Situation, Strategy, Task
+from rekindle.strategies.returns.task import Returned
+from rekindle.strategies.words.task import Worded
 from rekindle.train.loop import Progress
 
-STRATEGIES: tuple[Strategy, ...] = (reuse, adapt, fine_tune, from_scratch)
-"""Cheapest first."""
-PRACTICE_TASKS, PROOF_TASKS = 128, 128
-"""Tasks of the exams, less those the planner leaves out. Scores differ more between tasks than between episodes."""
-MIN_PROOF_EPISODES = 256
-MOST_RECALLED = 6
-"""Priors that are asked to show what they can do."""
+STRATEGIES: dict[type, tuple[Strategy, ...]] = {Worded: words.STRATEGIES, Returned: returns.STRATEGIES}
+"""By the kind of goal."""
 
 Verdict = Literal["mastered", "improved", "not_mastered", "impossible"]
 
@@ -48,7 +45,7 @@ Verdict = Literal["mastered", "improved", "not_mastered", "impossible"]
 class Request:
     """What a person typed."""
 
-    goal: str
+    goal: str = ""
     rules: tuple[str, ...] = ()
     hide: Hide = "none"
     world: str = "f0"
@@ -62,14 +59,42 @@ class Request:
     """Whether anything from the library may be used."""
     log: tuple[str, ...] = ()
     """Trackers that the curves go to, too: `tensorboard`, `wandb`, `mlflow`."""
+    env: str | None = None
+    """Instead of words: an environment,"""
+    reach: float | None = None
+    """the mean undiscounted return of an episode that is wanted in it,"""
+    pool: Mapping[str, Any] = field(default_factory=dict)
+    """and options of it."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
+        self._check_kind()
         if not 0.0 < self.target < 1.0:
             raise ConfigError(f"--target must lie between 0 and 1 (1 is the planner's best); got {self.target}.")
         within("--seed", self.seed, 0)
         if self.source is not None and not self.reuse:
             raise ConfigError("--from names a prior to use and --no-reuse forbids using any; leave one away.")
+
+    def _check_kind(self) -> None:
+        """A goal is either words or a return in an environment."""
+        worded = {"--rule": self.rules, "--hide": self.hide != "none", "--world": self.world != "f0",
+                  "--trials": self.trials is not None, "--target": self.target != 0.8}  # fmt: skip
+        if self.env is None and (self.reach is not None or self.pool):
+            which = "--reach" if self.reach is not None else "--pool"
+            raise ConfigError(
+                f"{which} is for a return in an environment; say in which, such as --env minatar/breakout."
+            )
+        if self.env is None and not self.goal.strip():
+            raise ConfigError(
+                'give a goal in words, such as "hold yellow sphere", or a return: --env minatar/breakout --reach 10.'
+            )
+        if self.env is not None and self.goal:
+            raise ConfigError(f"a goal is either words or a return in an environment; got {self.goal!r:.80} and --env.")
+        if self.env is not None and (self.reach is None or not math.isfinite(self.reach)):
+            got = "none" if self.reach is None else f"{self.reach}"
+            raise ConfigError(f"--env takes the return to reach beside it, a number, such as --reach 10; got {got}.")
+        if self.env is not None and (strange := [option for option, given in worded.items() if given]):
+            raise ConfigError(f"{strange[0]} belongs to a goal in words; leave it away with --env.")
 
 
 @runtime_checkable
@@ -85,19 +110,11 @@ class Watcher(Protocol):
         ...
 
 
-class Proof(NamedTuple):
-    """Fresh episodes in worlds that practice did not have."""
-
-    score: Interval
-    result: Result
-    exam: Exam
-
-
 @dataclass
 class Outcome:
     """What came of it."""
 
-    goal: Goal
+    task: Task
     verdict: Verdict
     reason: str
     target: float
@@ -120,7 +137,7 @@ class Outcome:
         """The line that `rekindle master --json` ends with."""
         score = self.proof.score if self.proof else None
         return {
-            "goal": self.goal.words,
+            "goal": self.task.words,
             "verdict": self.verdict,
             "score": score.value if score else None,
             "score_low": score.low if score else None,
@@ -131,7 +148,7 @@ class Outcome:
             "env_steps": self.account.env_steps,
             "wall_s": round(self.account.seconds(), 3),
             "agent": self.agent,
-            "parents": list(self.attempt.parents) if self.attempt else [],
+            "parents": [parent.id for parent in self.attempt.parents] if self.attempt else [],
             "report": str(report),
         }
 
@@ -158,7 +175,7 @@ def master(
     """Reach a goal by reusing the library.
 
     Args:
-        request: the goal in words, or with everything else that `rekindle master` takes.
+        request: the goal in words, or all that `rekindle master` takes.
         library: by default the user's own.
         watch: who is told how it goes; by default nobody.
         run: an interrupted run of this request, to go on with.
@@ -169,15 +186,16 @@ def master(
     """
     request = Request(request) if isinstance(request, str) else request
     library, watch = library or Library.open(), watch or Silent()
-    goal = understand(request)
-    watch.stage("understand", goal.words)
-    candidates = nominate(request, library, goal)
-    run = run or begin(request, goal, library)
-    candidates = [prior for prior in candidates if prior.id != run.id]
+    task = understand(request, library)
+    watch.stage("understand", task.words)
+    candidates = task.nominate(library, request.source) if request.reuse else []
+    run = run or begin(request, task, library)
+    ours = {run.id, *(event["child"] for event in run.decisions() if "child" in event)}
+    candidates = [prior for prior in candidates if prior.id not in ours]
     with run.held():
         try:
             run.log_to(request.log)
-            return pursue(request, goal, candidates, library, run, watch)
+            return pursue(request, task, candidates, library, run, watch)
         except KeyboardInterrupt:
             run.update(status="interrupted")
             raise KeyboardInterrupt(run.how_to_go_on()) from None
@@ -186,20 +204,20 @@ def master(
             raise
 
 
-def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Library, run: Run, watch: Watcher
+def pursue(request: Request, task: Task, candidates: list[Prior], library: Library, run: Run, watch: Watcher
            ) -> Outcome:  # fmt: skip
     """One strategy after the other, until a proof reaches the target, none is left or the budget is spent."""
     account = Account(request.budget, before_s=run.manifest.wall_s, env_steps=booked(run))
-    outcome = Outcome(goal, "not_mastered", "", request.target, account, run, [])
-    if why := impossible(goal, request.seed, library):
+    outcome = Outcome(task, "not_mastered", "", task.target, account, run, [])
+    if why := task.impossible():
         run.decide(choice="stop", reason=why)
         outcome.verdict, outcome.reason = "impossible", f"no behaviour reaches it: {why}"
         return finish(outcome)
 
-    now = prepare(request, goal, library, run, account, watch)
-    now = replace(now, priors=recall(candidates, now, watch))
-    outcome.recalled = list(now.priors)
-    now, given_up = pick_up(outcome, now, library, watch)
+    now = prepare(request, task, library, run, account, watch)
+    now = replace(now, priors=[*recall(candidates, now, watch), *now.task.guests(now, watch.stage)])
+    outcome.task, outcome.recalled = now.task, list(now.priors)
+    now, given_up = pick_up(outcome, now, watch)
     while not outcome.is_mastered and (offers := choose(now, given_up, outcome)):
         (strategy, estimate), others = offers[0], offers[1:]
         watch.stage("choose", f"{strategy.name}: {estimate.reason}")
@@ -213,8 +231,8 @@ def pursue(request: Request, goal: Goal, candidates: list[Prior], library: Libra
         run.update(env_steps=account.env_steps, wall_s=account.seconds())
         if attempt.verdict == "interrupted":
             raise KeyboardInterrupt
-        proof = prove(now, attempt, len(outcome.tried), library, watch)
-        if is_over := attempt.state is None or attempt.verdict in ("stalled", "diverged", "converged"):
+        proof = prove(now, attempt, len(outcome.tried), watch)
+        if is_over := attempt.state is None or attempt.verdict in OVER:
             given_up.add(strategy.name)
         else:
             now = replace(now, ongoing=attempt)
@@ -233,7 +251,7 @@ def booked(run: Run) -> int:
     return next((int(event["env_steps"]) for event in reversed(run.decisions()) if "env_steps" in event), 0)
 
 
-def pick_up(outcome: Outcome, now: Situation, library: Library, watch: Watcher) -> tuple[Situation, set[str]]:
+def pick_up(outcome: Outcome, now: Situation[Any], watch: Watcher) -> tuple[Situation[Any], set[str]]:
     """Where an interrupted job stood: what was tried, the best policy so far with its proof, what was given up.
 
     The proof is played again as it was, and its steps count once.
@@ -244,185 +262,118 @@ def pick_up(outcome: Outcome, now: Situation, library: Library, watch: Watcher) 
     folder = outcome.run.path / "policy"
     if not earlier or not folder.is_dir():
         return now, given_up
-    loaded = load(folder, env_spec=now.env.spec)
+    loaded = load(folder, env_spec=now.task.spec)
     card: dict[str, Any] = dict(loaded.artefact.meta.card)
     number = int(card.get("proof", len(earlier) - 1))
     score = Interval(*(float(card[name]) for name in ("practice", "practice_low", "practice_high")))
     state = loaded.state_for(loaded.agent, jax.random.fold_in(now.key, 8)) if card["trained"] else None
-    parents = tuple(parent.id for parent in outcome.run.manifest.parents)
+    parents = tuple(outcome.run.manifest.parents)
     kept = Attempt(card["strategy"], loaded.agent, state, loaded.policy, score, "improving", parents, 0, [])
     if not earlier[-1]["given_up"]:
         now = replace(now, ongoing=kept._replace(strategy=earlier[-1]["proved"]))
     if number < len(earlier):  # otherwise its proof is not in the journal: it comes again, and is counted then
         spent = now.account.env_steps
-        outcome.proof = prove(now, kept, number, library, watch)
+        outcome.proof = prove(now, kept, number, watch)
         now.account.env_steps = spent
         outcome.attempt, outcome.strategy = kept, kept.strategy
     return now, given_up
 
 
-def understand(request: Request) -> Goal:
-    """Words to a task family; an unknown word is refused with its place and the nearest known ones."""
-    return goals.parse(request.goal, request.rules, hide=request.hide, world=request.world, trials=request.trials)
+def understand(request: Request, library: Library) -> Task:
+    """Words to a task family, or an environment with a return; what is unknown is refused with the nearest known."""
+    if request.env is not None and request.reach is not None:
+        return Returned.of(request.env, dict(request.pool), request.reach, seed=request.seed, source=request.source)
+    goal = goals.parse(request.goal, request.rules, hide=request.hide, world=request.world, trials=request.trials)
+    return Worded(goal, request.target, request.seed, library.folder / "planned")
 
 
-def begin(request: Request, goal: Goal, library: Library) -> Run:
+def begin(request: Request, task: Task, library: Library) -> Run:
     """Open the run's folder: from here on nothing is lost."""
     config = {**asdict(request), "budget": str(request.budget)}
-    name = goal.text.replace(" ", "-").replace("(", "-").replace(")", "").replace(",", "")
+    name = task.text.replace(" ", "-").replace("(", "-").replace(")", "").replace(",", "")
     parents: list[Parent] = []
-    if request.source is not None and not os.path.isdir(request.source):
+    if request.source is not None and not os.path.isdir(request.source) and not is_foreign(request.source):
         record = library.find(request.source)
         parents = [Parent(id=record.id, role="init", sha256=record.row.weights)]
-    return Run.create(library, "master", name=name, config=config, seed=request.seed, env_id="xland/goal-v1",
+    return Run.create(library, "master", name=name, config=config, seed=request.seed, env_id=task.env_id,
                       parents=parents)  # fmt: skip
 
 
-def impossible(goal: Goal, seed: int, library: Library) -> str:
-    """Why no behaviour reaches the goal in any of a few worlds without distractors, by proof; else empty."""
-    reason = ""
-    pool = goals.pool(goal, split="train", seed=seed, worlds=4, distractors=False)
-    plans = planner.plan_many(goals.world_of(goal), pool, cache=planned(library))
-    for plan in plans:
-        if plan.solvable or not plan.exact:
-            return ""
-        reason = plan.reason
-    return reason
+def prepare(request: Request, task: Task, library: Library, run: Run, account: Account, watch: Watcher
+            ) -> Situation[Any]:  # fmt: skip
+    """What strategies look at, but for the priors."""
+    now = Situation(task, task.target, (), jax.random.key(request.seed), run, library, account, watch.progress)
+    return replace(now, task=task.prepared(now, watch.stage))
 
 
-def planned(library: Library) -> Path:
-    """Where the planner keeps what it found."""
-    return library.folder / "planned"
-
-
-def prepare(request: Request, goal: Goal, library: Library, run: Run, account: Account, watch: Watcher) -> Situation:
-    """Practice worlds and their exam."""
-    env = goals.env_of(goal)
-
-    def pool(*, neighbours: float, worlds: int) -> pools.TaskPool:
-        return goals.pool(goal, split="train", seed=request.seed, worlds=worlds, neighbours=neighbours)
-
-    watch.stage("plan", "the best possible reward in the practice worlds")
-    practice = make_exam(env, pool(neighbours=0.0, worlds=PRACTICE_TASKS + 16), tasks=PRACTICE_TASKS,
-                         cache=planned(library))  # fmt: skip
-    return Situation(goal, env, pool, practice, (), request.target, jax.random.key(request.seed), run, account,
-                     watch.progress)  # fmt: skip
-
-
-def nominate(request: Request, library: Library, goal: Goal) -> list[Prior]:
-    """Everything that could act in the goal's worlds; nothing with `--no-reuse`, one prior with `--from`.
-
-    Raises:
-        LibraryError, ConfigError, CheckpointError: there is no such prior, or it cannot act here.
-    """
-    if not request.reuse:
-        return []
-    spec = goals.env_of(goal).spec
-    if request.source is not None:
-        prior = named(request.source, library)
-        load(prior.path, env_spec=spec)
-        return [prior]
-    return library.priors(lambda made_for: not incompatible(EnvSpec.from_json(made_for), spec))
-
-
-def recall(candidates: list[Prior], now: Situation, watch: Watcher) -> list[Recalled]:
+def recall(candidates: list[Prior], now: Situation[Any], watch: Watcher) -> list[Recalled]:
     """The candidates with evidence, best first: a kept answer to this goal, or their practice exams.
 
     The likeliest are asked first, the same weights only once, and no more once one passes.
     """
-    answers = [prior for prior in candidates if is_answer(prior, now.goal, now.target)]
+    answers = [prior for prior in candidates if now.task.is_answer(prior)]
     for best in sorted(answers, key=lambda p: (float(p.card["score"]), p.begun), reverse=True):
         if (loaded := usable(best, now, watch)) is not None:
             watch.stage("recall", f"{best.id} answered this goal before")
-            return [Recalled(best.id, loaded, best.card, None, None, answered=True)]
+            length = float(best.card.get("episode_length", 0.0))
+            return [Recalled(best.id, loaded.policy, loaded, best.card, None, None, answered=True, length=length)]
     recalled: list[Recalled] = []
     asked: set[str] = set()
     known = {event["recalled"]: event for event in now.run.decisions() if "recalled" in event}
-    for stream, prior in enumerate(likeliest(candidates, now.goal)):
+    for stream, prior in enumerate(now.task.likeliest(candidates)):
         loaded = usable(prior, now, watch)
         if loaded is None or (weights := loaded.artefact.meta.weights.sha256) in asked:
             continue
         asked.add(weights)
         if (told := known.get(prior.id)) is not None and told["sha256"] == weights:
             first, last = Interval(**told["first"]), Interval(**told["last"])
+            length = float(told.get("length", 0.0))
         else:
-            trials = now.ask(loaded.policy, stream=1000 + stream)
-            first, last = trials[0], trials[-1]
+            asked_now = now.ask(loaded.policy, stream=1000 + stream)
+            first, last, length = asked_now.trials[0], asked_now.trials[-1], asked_now.length
             now.run.decide(recalled=prior.id, sha256=weights, first=first._asdict(), last=last._asdict(),
-                           env_steps=now.account.env_steps)  # fmt: skip
+                           length=length, env_steps=now.account.env_steps)  # fmt: skip
         watch.stage("recall", f"{prior.id}: {shown(last)}")
-        recalled.append(Recalled(prior.id, loaded, prior.card, first, last, answered=False))
+        recalled.append(Recalled(prior.id, loaded.policy, loaded, prior.card, first, last, answered=False,
+                                 length=length))  # fmt: skip
         if last.low >= now.target:
             break
     return sorted(recalled, key=lambda r: r.last.value if r.last else 0.0, reverse=True)
 
 
-def usable(prior: Prior, now: Situation, watch: Watcher) -> Loaded | None:
+def usable(prior: Prior, now: Situation[Any], watch: Watcher) -> Loaded | None:
     """The policy of a prior, or None if it is damaged or made for something else; that is said, and stops nothing."""
     try:
-        return load(prior.path, env_spec=now.env.spec)
+        return load(prior.path, env_spec=now.task.spec)
     except CheckpointError as error:
         watch.stage("recall", f"{prior.id} is left out: {error}")
         return None
 
 
-def named(source: str, library: Library) -> Prior:
-    """The prior that `--from` names: an id, the start of one, or a folder with a policy."""
-    folder = Path(source)
-    if os.path.isfile(folder / "policy.json"):
-        return prior_in(folder)
-    if folder.is_dir():
-        raise ConfigError(
-            f"--from takes a run's id or a folder with a policy.json; {source} has none (try {source}/policy)."
-        )
-    record = library.find(source)
-    if record.policy is None and record.fetch("policy").is_dir():
-        read_meta(record.fetch("policy"))  # says what is wrong with it
-    if record.policy is None:
-        raise ConfigError(f"--from takes a run with a policy; {record.id} has none. See `rekindle library ls`.")
-    return library.prior(record)
-
-
-def is_answer(prior: Prior, goal: Goal, target: float) -> bool:
-    """Whether a prior was kept as the proved answer to this very goal; a card without its numbers proves nothing."""
-    if prior.goal != goal.words:
-        return False
-    figures = [prior.card.get(name) for name in ("score", "score_low", "score_high")]
-    proved = all(isinstance(figure, int | float) and -1e9 < figure < 1e9 for figure in figures)
-    return proved and float(prior.card["score_low"]) >= target
-
-
-def likeliest(priors: list[Prior], goal: Goal) -> list[Prior]:
-    """Those most worth asking: foundation agents, then the nearest goals, then the newest."""
-    words = set(goal.words.replace(";", " ").split())
-
-    @cache
-    def shared(asked: str) -> int:
-        return len(set(asked.replace(";", " ").split()) & words)
-
-    return heapq.nlargest(MOST_RECALLED, priors, key=lambda p: (p.is_foundation, shared(p.goal), p.begun))
-
-
-def choose(now: Situation, given_up: set[str], outcome: Outcome) -> list[tuple[Strategy, Estimate]]:
-    """The strategies that still apply, cheapest first; none once the budget is spent on at least one attempt."""
+def choose(now: Situation[Any], given_up: set[str], outcome: Outcome) -> list[tuple[Strategy, Estimate]]:
+    """The strategies that still apply, what was begun and then cheapest first; none once the budget is spent."""
     if outcome.attempt is not None and now.account.is_spent():
         return []
-    offers = [(s, e) for s in STRATEGIES if s.name not in given_up and (e := s.estimate(now)) is not None]
-    return sorted(offers, key=lambda offer: offer[1].seconds)
+    strategies = [strategy for strategy in STRATEGIES[type(now.task)] if strategy.name not in given_up]
+    offers = [(s, e) for s in strategies if (e := s.estimate(now)) is not None]
+    begun = under_way(now.run)
+    return sorted(offers, key=lambda offer: (offer[0].name != begun, offer[1].seconds))
 
 
-def prove(now: Situation, attempt: Attempt, number: int, library: Library, watch: Watcher) -> Proof:
-    """Fresh worlds, starts and random numbers; the score is the last trial's reward over the planner's."""
-    watch.stage("prove", "fresh episodes in worlds that practice did not have")
-    seed = now.run.manifest.seed or 0
-    pool = goals.pool(now.goal, split="test", seed=seed + 1000 * number, worlds=PROOF_TASKS + 16)
-    exam = make_exam(now.env, pool, tasks=PROOF_TASKS, cache=planned(library))
-    repetitions = -(-MIN_PROOF_EPISODES // len(exam.optimum))
+def under_way(run: Run) -> str:
+    """The strategy that was chosen last, if no proof came after it or that one did not end it; else empty."""
+    last = next((e for e in reversed(run.decisions()) if "proved" in e or "expected" in e), {})
+    return str(last.get("choice") or ("" if last.get("given_up", True) else last["proved"]))
+
+
+def prove(now: Situation[Any], attempt: Attempt, number: int, watch: Watcher) -> Proof:
+    """Fresh worlds, starts and random numbers, other ones for every attempt."""
+    watch.stage("prove", "fresh episodes that practice did not have")
     key = jax.random.fold_in(jax.random.fold_in(now.key, 10_000 + number), hash_of(now.run.id))
-    result = sit(exam, attempt.policy, key, trials=now.goal.trials, repetitions=repetitions)
-    now.account.env_steps += result.env_steps
-    watch.stage("prove", f"{shown(result.last)} over {result.scores.shape[0] * repetitions} episodes")
-    return Proof(result.last, result, exam)
+    proof: Proof = now.task.prove(attempt, number, key)
+    now.account.env_steps += proof.env_steps
+    watch.stage("prove", f"{shown(proof.score)} over {proof.episodes} episodes")
+    return proof
 
 
 def hash_of(text: str) -> int:
@@ -430,22 +381,20 @@ def hash_of(text: str) -> int:
     return int.from_bytes(text.encode()[-6:], "big") % (1 << 31)
 
 
-def save(outcome: Outcome, now: Situation) -> None:
+def save(outcome: Outcome, now: Situation[Any]) -> None:
     """Policy, score card and lineage into the run's folder: the best so far is never lost."""
     assert outcome.proof is not None and outcome.attempt is not None
     score, attempt, run = outcome.proof.score, outcome.attempt, outcome.run
-    role = "policy" if attempt.state is None else "init"
-    hashes = {prior.id: prior.loaded.artefact.meta.weights.sha256 for prior in now.priors}
-    run.update(parents=[{"id": id, "role": role, "sha256": hashes.get(id)} for id in attempt.parents])
+    run.update(parents=[parent.model_dump() for parent in attempt.parents])
     if attempt.state is None and now.priors[0].answered:
         return
     card = {
-        "goal": outcome.goal.words,
+        "goal": outcome.task.words,
         "score": score.value,
         "score_low": score.low,
         "score_high": score.high,
-        "episodes": int(np.prod(outcome.proof.result.scores.shape[:2])),
-        "normaliser": "planner",
+        "episodes": outcome.proof.episodes,
+        **outcome.task.card(outcome.proof),
         "practice": attempt.score.value,
         "practice_low": attempt.score.low,
         "practice_high": attempt.score.high,
@@ -454,19 +403,24 @@ def save(outcome: Outcome, now: Situation) -> None:
         "proof": len(outcome.tried) - 1,
         "env_steps": outcome.account.env_steps,
     }
-    facts = policy_facts(now) if attempt.state is None else export(attempt.agent, attempt.state, now.env.spec)
-    save_policy(run.path / "policy", **facts, card=card, provenance={"run": run.id, "parents": attempt.parents})
+    facts = policy_facts(now) if attempt.state is None else export(attempt.agent, attempt.state, now.task.spec)
+    save_policy(
+        run.path / "policy",
+        **facts,
+        card=card,
+        provenance={"run": run.id, "parents": [parent.id for parent in attempt.parents]},
+    )
 
 
-def policy_facts(now: Situation) -> dict[str, Any]:
+def policy_facts(now: Situation[Any]) -> dict[str, Any]:
     """The facts of a prior that was used as it is, to keep it as the answer to this goal too."""
-    artefact = now.priors[0].loaded.artefact
+    artefact = now.priors[0].own.artefact
     meta = artefact.meta
     return {"agent": meta.agent, "agent_version": meta.agent_version, "config": meta.config, "spec": meta.spec,
             "arrays": artefact.arrays}  # fmt: skip
 
 
-def keep(outcome: Outcome, now: Situation) -> Outcome:
+def keep(outcome: Outcome, now: Situation[Any]) -> Outcome:
     """The verdict; a policy that was trained, or that masters the goal, stays in the library under this run."""
     assert outcome.proof is not None and outcome.attempt is not None
     score, attempt, folder = outcome.proof.score, outcome.attempt, outcome.run.path / "policy"
@@ -477,11 +431,11 @@ def keep(outcome: Outcome, now: Situation) -> Outcome:
         outcome.verdict, outcome.reason = "improved", f"better than anything in the library before ({before:.3f})"
     else:
         outcome.reason = f"the interval's lower end {score.low:.3f} misses the target {outcome.target:g}"
-    if not goals.can_hold_out(outcome.goal):
-        outcome.reason += "; the map is too small to keep the worlds of practice and proof apart"
+    if outcome.task.caveat:
+        outcome.reason += f"; {outcome.task.caveat}"
     if attempt.state is None and outcome.verdict != "mastered" and folder.is_dir():
         files.remove(folder)
-    outcome.agent = outcome.run.id if folder.is_dir() else attempt.parents[0]
+    outcome.agent = outcome.run.id if folder.is_dir() else attempt.parents[0].id
     return outcome
 
 

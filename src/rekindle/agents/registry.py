@@ -90,8 +90,8 @@ class Loaded:
         Raises:
             CheckpointError: the network that `agent` would have is another; names the first leaf that differs.
         """
-        fresh = agent.init(key, self.spec)
-        unflatten_arrays(agent.policy(fresh), self.artefact.arrays, where=f"the policy of {self.spec.id}")
+        like = eqx.filter_eval_shape(lambda: agent.policy(agent.init(jax.random.key(0), self.spec)))
+        unflatten_arrays(like, self.artefact.arrays, where=f"the policy of {self.spec.id}")
         adopted = module_of(agent.name).adopt(agent.config, key, self.spec, self.policy)
         return jax.tree.map(lambda x: jnp.copy(x) if eqx.is_array(x) else x, adopted)
 

@@ -32,7 +32,7 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "master": Verb("rekindle.cli.master", "Give it a goal in words; get an agent that reaches it."),
+    "master": Verb("rekindle.cli.master", "Give it a goal, in words or as a return; get an agent that reaches it."),
     "train": Verb("rekindle.cli.train", "Train an agent from scratch on an environment."),
     "reincarnate": Verb("rekindle.cli.reincarnate", "Make a new agent from any teacher, then wean it."),
     "resume": Verb("rekindle.cli.resume", "Go on with a run that was interrupted."),

@@ -1,4 +1,4 @@
-"""`rekindle master "<goal>"`: the main job."""
+"""`rekindle master "<goal>"` or `rekindle master --env E --reach RETURN`: the main job."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,6 +8,7 @@ import tyro
 from rekindle.answer import tell
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
+from rekindle.cli.train import assigned
 from rekindle.core.budget import parse_budget, quoted
 from rekindle.core.errors import BudgetExceeded, ConfigError, ImpossibleGoal
 from rekindle.envs.xland.goals import Hide
@@ -22,14 +23,21 @@ EXIT = {"mastered": 0, "improved": BudgetExceeded.exit_code, "not_mastered": Bud
 
 @dataclass(frozen=True)
 class Options:
-    """Give it a goal; get an agent that reaches it, with a number, a video and a report.
+    """Give it a goal; get an agent that reaches it, with a number, an interval and a report.
 
     A goal is one relation: `hold yellow sphere`, `near(yellow sphere, black cube)`, `touching(me, purple wall)`,
-    `not hold black cube`. Colours: black purple yellow; shapes: wall cube sphere pyramid.
+    `not hold black cube`. Colours: black purple yellow; shapes: wall cube sphere pyramid. Or it is a return in an
+    environment: `--env minatar/breakout --reach 10`.
     """
 
-    goal: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GOAL")]
+    goal: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="GOAL")] = ""
     """The goal, in quotes."""
+    env: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
+    """Instead of words: an environment, such as minatar/breakout, gymnax/CartPole-v1 or gymnax/Catch-bsuite."""
+    reach: Annotated[float | None, tyro.conf.arg(metavar="RETURN")] = None
+    """The mean undiscounted return of an episode in it that the 95 % interval's lower end must reach."""
+    pool: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """An option of the environment, such as sticky=0.25; repeat the option for more."""
     rule: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="RULE")] = ()
     """A production rule, such as "hold black cube -> yellow sphere"; repeat the option for more."""
     hide: Hide = "none"
@@ -39,11 +47,12 @@ class Options:
     trials: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Trials in an episode, k; the score is the last one's. Default 5 if anything is hidden, else 1."""
     budget: Annotated[str, tyro.conf.arg(metavar="TIME|STEPS")] = "5m"
-    """Wall time (90s, 5m, 1h) or environment steps (2e6steps); looked at after every 16,000 steps of practice or so."""
+    """Wall time (90s, 5m, 1h) or environment steps (2e6steps); looked at after every few thousand steps of practice."""
     target: float = 0.8
-    """The score that the 95 % interval's lower end must reach; 1 is the best that the planner finds."""
+    """Of a goal in words: the score that the interval's lower end must reach; 1 is the best that the planner finds."""
     source: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
-    """Reuse only this prior: an id in the library, or a folder with a policy."""
+    """Reuse only this prior: an id in the library; for words also a folder with a policy; for a return also a teacher
+    from elsewhere, a zip of Stable-Baselines3, an ONNX file or a function as module:name."""
     no_reuse: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Use nothing from the library: learn from scratch."""
     seed: int = 0
@@ -73,15 +82,18 @@ def run(argv: list[str]) -> int:
         source=options.source,
         reuse=not options.no_reuse,
         log=options.log,
+        env=options.env,
+        reach=options.reach,
+        pool=assigned("--pool", "sticky=0.25", options.pool),
     )
     return carry_out(request, Library.open(), json=options.json)
 
 
 def carry_out(request: Request, library: Library, *, json: bool, run: Run | None = None) -> int:
     """Do it, write the report, say what came of it."""
-    live = Live("exam/score")
+    live = Live("exam/score" if request.env is None else "score/return")
     outcome = master(request, library, live, run=run)
-    live.stage("report", "plots, video and page")
+    live.stage("report", "plots and page")
     report = tell(outcome, library)
     for problem in outcome.run.problems:
         live.stage("tracker", problem)
@@ -96,5 +108,5 @@ def say(outcome: Outcome, live: Live) -> None:
     """The verdict in a line."""
     parts = [outcome.reason]
     if outcome.proof:
-        parts.insert(0, f"{shown(outcome.proof.score)} of the planner's best by {outcome.strategy}")
-    live.stage(outcome.verdict.replace("_", " "), f"{outcome.goal.text}: {'; '.join(parts)}")
+        parts.insert(0, f"{shown(outcome.proof.score)} {outcome.task.unit} by {outcome.strategy}")
+    live.stage(outcome.verdict.replace("_", " "), f"{outcome.task.text}: {'; '.join(parts)}")

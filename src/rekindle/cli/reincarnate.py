@@ -16,10 +16,6 @@ from rekindle.library.library import Library
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.train import session
 
-EXPLORES = 50
-"""One part in so many of its steps is over before a student explores as little as it ever will; learning from data
-counts, too, so that after that it is over at once."""
-
 
 @dataclass(frozen=True)
 class Options:
@@ -81,8 +77,7 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"--student takes what learns from a replay, {' or '.join(students)}; {known}.")
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
-    exploration = {"epsilon_steps": max(steps // EXPLORES, 1), "epsilon_warmup": 0}
-    chosen = exploration | ({"network": network} if network else {}) | settings(algorithm, options.set)
+    chosen = session.exploration(steps) | ({"network": network} if network else {}) | settings(algorithm, options.set)
     order = session.Order(
         agent=algorithm,
         settings=config_to_json(config_from_json(algorithm, chosen)),

@@ -82,13 +82,18 @@ def _reincarnate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
 
 
 def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
-    yield from ("master", config["goal"])
-    for rule in config["rules"]:
-        yield from ("--rule", rule)
-    yield from ("--hide", config["hide"], "--world", config["world"], "--budget", config["budget"])
-    yield from ("--target", config["target"], "--seed", seed or 0)
-    if config["trials"] is not None:
-        yield from ("--trials", config["trials"])
+    if config.get("env") is not None:
+        yield from ("master", "--env", config["env"], "--reach", config["reach"])
+        for name, value in dict(config["pool"]).items():
+            yield from ("--pool", f"{name}={_value(value)}")
+    else:
+        yield from ("master", config["goal"])
+        for rule in config["rules"]:
+            yield from ("--rule", rule)
+        yield from ("--hide", config["hide"], "--world", config["world"], "--target", config["target"])
+        if config["trials"] is not None:
+            yield from ("--trials", config["trials"])
+    yield from ("--budget", config["budget"], "--seed", seed or 0)
     if config["source"] is not None:
         yield from ("--from", config["source"])
     if not config["reuse"]:

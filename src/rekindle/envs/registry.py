@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -50,15 +51,22 @@ def make(id: str, **options: Any) -> Made:
     """The environment of that name; without `-vN` its newest version. `options` go to the folder's factory.
 
     Raises:
-        ConfigError: there is none of that name; the nearest ones are named. Or it is not written in JAX.
+        ConfigError: there is none of that name, or it has no such option; the nearest ones are named. Or it is not
+            written in JAX.
     """
     known = ids()
     id = resolve(id, known)
     if id not in known and is_hosted(id):
         raise ConfigError(f"{id} is not written in JAX; only agents that learn from a replay (dqn, rainbow) act in it.")
     place = known[id] if id in known else next(place for prefix, place in opened().items() if id.startswith(prefix))
-    module, _, factory = place.partition(":")
-    return getattr(import_module(module), factory)(id, **options)
+    module, _, name = place.partition(":")
+    factory = getattr(import_module(module), name)
+    taken = signature(factory).parameters
+    named = [option for option, one in taken.items() if one.kind is one.KEYWORD_ONLY]
+    if (strange := sorted(options.keys() - named)) and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        hint = did_you_mean(strange[0], named) if named else "it takes none."
+        raise ConfigError(f"{id} has no option {strange[0]!r}; {hint}")
+    return factory(id, **options)
 
 
 def host(id: str, **options: Any) -> Hosted:

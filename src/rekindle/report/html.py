@@ -92,7 +92,11 @@ class ReportData:
     score: float | None = None
     score_low: float | None = None
     score_high: float | None = None
-    """Last-trial score over the planner's, with its 95 % interval."""
+    """Last-trial score over the planner's, or whatever `unit` says, with its 95 % interval."""
+    unit: str = "planner = 1"
+    """What a score is, in a word or two."""
+    least: float = 0.0
+    """Where the scale of scores begins."""
     target: float | None = None
     episodes: int | None = None
     """Fresh episodes behind the score."""
@@ -150,9 +154,12 @@ def gauge(data: ReportData) -> dict[str, float] | None:
         return None
     low = data.score if data.score_low is None else data.score_low
     high = data.score if data.score_high is None else data.score_high
-    top = max(1.0, high, data.target or 0.0)
+    ends = [high, data.target or 0.0]
+    top = max(1.0, *ends) if data.least == 0.0 else max(ends)
     parts = {"low": low, "high": high, "score": data.score, "target": data.target, "one": 1.0}
-    return {name: round(100 * min(max(v / top, 0.0), 1.0), 2) for name, v in parts.items() if v is not None}
+    span = max(top - data.least, 1e-9)
+    return {name: round(100 * min(max((v - data.least) / span, 0.0), 1.0), 2) for name, v in parts.items()
+            if v is not None}  # fmt: skip
 
 
 def score(value: float | None) -> str:

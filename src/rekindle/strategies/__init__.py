@@ -1,1 +1,1 @@
-"""Ways from a goal, priors and a budget to a policy; one file per strategy, cheapest first in `master.STRATEGIES`."""
+"""Ways from a goal, priors and a budget to a policy: a folder for each kind of goal, a file for each strategy."""

@@ -1,9 +1,11 @@
-"""What strategies share: the situation they are in, what they promise, what they return, and how a curve is judged."""
+"""What strategies share: a goal, the situation they are in, what they promise and return, how a curve is judged."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -11,19 +13,20 @@ from jaxtyping import Array, Key
 
 from rekindle.agents.registry import Loaded
 from rekindle.core.budget import Budget
+from rekindle.core.errors import ConfigError
 from rekindle.core.stats import Interval
-from rekindle.core.types import Agent
-from rekindle.envs.wrappers import Trials
-from rekindle.envs.xland.goals import Goal
-from rekindle.envs.xland.pools import TaskPool
-from rekindle.evaluate.exam import Exam, sit
+from rekindle.core.types import Agent, EnvSpec, given
+from rekindle.library.artefact import read_meta
+from rekindle.library.library import Library
+from rekindle.library.manifest import Parent
+from rekindle.library.records import Prior, prior_in
 from rekindle.library.run import Run
 from rekindle.train.loop import Progress
 
-PRACTICE_REPETITIONS = 2
-"""Episodes per task of the practice exam."""
-SHORT_TASKS = 32
-"""Tasks of a short exam, with one episode each."""
+Kind = TypeVar("Kind")
+"""Of goal."""
+Say = Callable[[str, str], None]
+"""Told the name of a stage, and a sentence."""
 
 
 @dataclass
@@ -59,7 +62,9 @@ class Recalled:
     """A prior that can act here, and how it did in the practice exam (None if it was not asked)."""
 
     id: str
-    loaded: Loaded
+    policy: Any
+    loaded: Loaded | None
+    """As it is in the library; None for a teacher from elsewhere, which can be learnt from but not kept."""
     card: dict[str, Any]
     first: Interval | None
     """Score of the first trial: without adapting."""
@@ -67,46 +72,150 @@ class Recalled:
     """Score of the last trial."""
     answered: bool
     """It was kept as the answer to this very goal."""
+    length: float
+    """Environment steps of its episodes, on average; 0 if that is not known."""
+
+    @property
+    def own(self) -> Loaded:
+        """As it is in the library, where it is known to be from there."""
+        return given(self.loaded)
+
+    def parent(self, role: str) -> Parent:
+        """As a manifest names it."""
+        return Parent(id=self.id, role=role, sha256=self.own.artefact.meta.weights.sha256)
+
+
+class Asked(NamedTuple):
+    """What an exam came to."""
+
+    trials: list[Interval]
+    """The score of every trial; one, where there are no trials."""
+    env_steps: int
+    episodes: int
+
+    @property
+    def length(self) -> float:
+        """Environment steps of an episode, on average."""
+        return self.env_steps / self.episodes
+
+
+class Proof(NamedTuple):
+    """Fresh episodes that practice did not have."""
+
+    score: Interval
+    episodes: int
+    env_steps: int
+    played: Any
+    """What its kind of goal shows of it in the report."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A goal that was understood: what a kind of goal has to say and to do. The rest of the main job is the same."""
+
+    @property
+    def target(self) -> float:
+        """What the lower end of the proof's interval has to reach."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """Everything that makes it this goal and no other, on one line."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """As people read it."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What a score is, after the number."""
+        ...
+
+    @property
+    def env_id(self) -> str:
+        """The environment's."""
+        ...
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What is seen and done in it."""
+        ...
+
+    @property
+    def trials(self) -> int:
+        """Of an episode."""
+        ...
+
+    @property
+    def caveat(self) -> str:
+        """What the verdict's reason has to add; empty if nothing."""
+        ...
+
+    def impossible(self) -> str:
+        """Why no behaviour reaches it, by proof; else empty."""
+        ...
+
+    def nominate(self, library: Library, source: str | None) -> list[Prior]:
+        """The policies of the library that can act here; only `source`, if that is given.
+
+        Raises:
+            LibraryError, ConfigError, CheckpointError: there is no such prior, or it cannot act here.
+        """
+        ...
+
+    def likeliest(self, priors: list[Prior]) -> list[Prior]:
+        """Those most worth asking, best first."""
+        ...
+
+    def is_answer(self, prior: Prior) -> bool:
+        """Whether a prior was kept as the proved answer to this very goal."""
+        ...
+
+    def prepared(self, now: "Situation[Any]", say: Say) -> "Task":
+        """With what practice is measured by."""
+        ...
+
+    def guests(self, now: "Situation[Any]", say: Say) -> list[Recalled]:
+        """Priors that are in no library."""
+        ...
+
+    def ask(self, policy: Any, key: Key[Array, ""], target: float) -> Asked:
+        """The practice exam; longer where the target lies within the interval of a short one."""
+        ...
+
+    def prove(self, attempt: "Attempt", number: int, key: Key[Array, ""]) -> Proof:
+        """The proof of that number: fresh worlds, starts and random numbers."""
+        ...
+
+    def card(self, proof: Proof) -> dict[str, Any]:
+        """What is kept with a policy beside its score."""
+        ...
 
 
 @dataclass(frozen=True)
-class Situation:
+class Situation(Generic[Kind]):
     """Everything a strategy may look at."""
 
-    goal: Goal
-    env: Trials
-    pool: Callable[..., TaskPool]
-    """`pool(neighbours=..., worlds=...)`: practice tasks; never those of the proof."""
-    practice: Exam
+    task: Kind
+    target: float
     priors: Sequence[Recalled]
     """Best first."""
-    target: float
     key: Key[Array, ""]
     run: Run
+    library: Library
     account: Account
     show: Callable[[str, Progress], None]
     ongoing: "Attempt | None" = None
     """An attempt that passed the practice exam but not the proof: its strategy goes on from there."""
 
-    def ask(self, policy: Any, stream: int, target: float | None = None) -> list[Interval]:
-        """Sit the practice exam: the score of every trial. The steps are booked.
-
-        A few tasks are enough for what passes or fails them clearly; where the target (by default the job's own) lies
-        within their interval, the whole exam is sat.
-        """
-        wanted = self.target if target is None else target
-        trials = self._sit(policy, self.practice.first(SHORT_TASKS), 1, stream, 0)
-        if trials[-1].low < wanted <= trials[-1].high:
-            trials = self._sit(policy, self.practice, PRACTICE_REPETITIONS, stream, 1)
-        return trials
-
-    def _sit(self, policy: Any, exam: Exam, repetitions: int, *streams: int) -> list[Interval]:
-        key = self.key
-        for stream in streams:
-            key = jax.random.fold_in(key, stream)
-        result = sit(exam, policy, key, trials=self.goal.trials, repetitions=repetitions)
-        self.account.env_steps += result.env_steps
-        return result.by_trial()
+    def ask(self, policy: Any, stream: int, target: float | None = None) -> Asked:
+        """Sit the practice exam; the steps are booked."""
+        assert isinstance(self.task, Task)
+        asked = self.task.ask(policy, jax.random.fold_in(self.key, stream), self.target if target is None else target)
+        self.account.env_steps += asked.env_steps
+        return asked
 
 
 class Estimate(NamedTuple):
@@ -119,7 +228,9 @@ class Estimate(NamedTuple):
     reason: str
 
 
-Verdict = Literal["mastered", "converged", "improving", "stalled", "diverged", "interrupted"]
+Verdict = Literal["mastered", "converged", "improving", "stalled", "diverged", "spent", "interrupted"]
+OVER: tuple[Verdict, ...] = ("stalled", "diverged", "converged", "spent")
+"""After which a strategy is given up; spent: its share of the budget is used up."""
 
 
 class Attempt(NamedTuple):
@@ -132,7 +243,8 @@ class Attempt(NamedTuple):
     policy: Any
     score: Interval
     verdict: Verdict
-    parents: tuple[str, ...]
+    parents: tuple[Parent, ...]
+    """The runs that it was made from."""
     env_steps: int
     """Of training; exams are booked by themselves."""
     curve: list[tuple[int, Interval]]
@@ -144,11 +256,11 @@ class Strategy(Protocol):
 
     name: str
 
-    def estimate(self, now: Situation) -> Estimate | None:
+    def estimate(self, now: Situation[Any]) -> Estimate | None:
         """What it would cost and reach, or None if it does not apply."""
         ...
 
-    def carry_out(self, now: Situation) -> Attempt:
+    def carry_out(self, now: Situation[Any]) -> Attempt:
         """Do it, within what is left of the account."""
         ...
 
@@ -174,3 +286,31 @@ def judge(curve: Sequence[tuple[int, Interval]], target: float) -> Verdict:
     if thirds[2] - thirds[1] < 0.02:
         return "converged" if thirds[2] >= 0.75 * target else "stalled"
     return "improving"
+
+
+def named(source: str, library: Library) -> Prior:
+    """The prior that `--from` names: an id, the start of one, or a folder with a policy.
+
+    Raises:
+        LibraryError, ConfigError, CheckpointError: there is none.
+    """
+    folder = Path(source)
+    if os.path.isfile(folder / "policy.json"):
+        return prior_in(folder)
+    if folder.is_dir():
+        raise ConfigError(
+            f"--from takes a run's id or a folder with a policy.json; {source} has none (try {source}/policy)."
+        )
+    record = library.find(source)
+    if record.policy is None and record.fetch("policy").is_dir():
+        read_meta(record.fetch("policy"))  # says what is wrong with it
+    if record.policy is None:
+        raise ConfigError(f"--from takes a run with a policy; {record.id} has none. See `rekindle library ls`.")
+    return library.prior(record)
+
+
+def proved(card: dict[str, Any], target: float) -> bool:
+    """Whether a score card has its numbers, and they reach the target; a card without them proves nothing."""
+    figures = [card.get(name) for name in ("score", "score_low", "score_high")]
+    whole = all(isinstance(figure, int | float) and -1e9 < figure < 1e9 for figure in figures)
+    return whole and float(card["score_low"]) >= target

@@ -22,6 +22,8 @@ Source = Callable[[float], PyTree]
 """From the share of the budget that is spent, in [0, 1], to the environment's params: pools, mixtures, ramps."""
 Evaluation = Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]]
 """From a policy, the steps it was trained for, and a key, to what is logged."""
+Stop = Callable[[Mapping[str, float]], bool]
+"""From the metrics of a chunk to whether training has done enough."""
 
 
 class Progress(NamedTuple):
@@ -151,7 +153,7 @@ def train(
     state: Any = None,
     evaluate: Evaluation | None = None,
     show: Callable[[Progress], None] | None = None,
-    stop: Callable[[Mapping[str, float]], bool] | None = None,
+    stop: Stop | None = None,
     note: Callable[[], Mapping[str, int]] = dict,
     tag: str = "",
     before: Before = FIRST,

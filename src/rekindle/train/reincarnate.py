@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Discrete, newest_of
+from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.tree import own
 from rekindle.core.types import Agent, EnvSpec, Obs, Policy
 from rekindle.envs.host.worlds import HostWorlds
@@ -28,7 +29,7 @@ from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring, Step
 from rekindle.train import host
-from rekindle.train.loop import FIRST, Before, Plan, Progress, Trained, train
+from rekindle.train.loop import FIRST, Before, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import (
     Given,
     LoopState,
@@ -57,6 +58,8 @@ class Marks(NamedTuple):
     teacher_sd: float = 0.0
     episodes: int = 0
     """That each was measured in."""
+    env_steps: int = 0
+    """That finding out took."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Course:
     told: Told
     episodes: int = 64
     """Of an evaluation."""
+    prepared: int = 0
+    """Environment steps that marks and data took."""
 
 
 class Point(NamedTuple):
@@ -110,6 +115,7 @@ def reincarnate(
     state: Any = None,
     show: Callable[[str, Progress], None] | None = None,
     checkpoint_seconds: float = 60.0,
+    stop: Stop | None = None,
 ) -> Taught:
     """Carry out the phases of a method; with a run, from where it stopped.
 
@@ -122,6 +128,7 @@ def reincarnate(
         state: of the student, to go on from instead of fresh weights.
         show: is told the phase and how it goes.
         checkpoint_seconds: between checkpoints.
+        stop: from the metrics of a chunk to whether that is enough; the phases that are left are then left out.
     """
     phases = method.phases(scale, course.told)
     refuse_short(course, phases)
@@ -136,15 +143,15 @@ def reincarnate(
             if number > 0 and state is not None:
                 state = course.agent.restart(state, optimiser=phase.fresh_optimiser)
             trained, points = carry_out(course, phase, number, before, jax.random.fold_in(key, number), run, state,
-                                        show, checkpoint_seconds)  # fmt: skip
+                                        show, checkpoint_seconds, stop)  # fmt: skip
             state = trained.state
             known = {(point.phase, point.steps) for point in curve}
             curve += [point for point in points if (point.phase, point.steps) not in known]
-            if trained.status == "interrupted":
+            if trained.status != "done":
                 break
         before = after(before, course, phase)
     assert trained is not None
-    acted = trained.env_steps if trained.status == "interrupted" else 0
+    acted = trained.env_steps if trained.status != "done" else 0
     return Taught(state, curve, trained.status, before.env_steps + acted, trained.loop.replay)
 
 
@@ -162,16 +169,18 @@ def tag_of(number: int, phase: Phase) -> str:
 
 def carry_out(
     course: Course, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None, state: Any,
-    show: Callable[[str, Progress], None] | None, checkpoint_seconds: float,
+    show: Callable[[str, Progress], None] | None, checkpoint_seconds: float, stop: Stop | None,
 ) -> tuple[Trained, list[Point]]:  # fmt: skip
     """One phase, evaluated after every iteration."""
     engine = engine_of(course, phase)
     points: list[Point] = []
 
     def evaluate(policy: Policy, steps: int, stream: Key[Array, ""]) -> Mapping[str, float]:
-        mean = score(course, policy, stream)
-        scored = normalised(mean, random=course.marks.random, teacher=course.marks.teacher)
-        return {"score/return": mean, "score/normalised": float(scored)}
+        score, env_steps = examine(course, policy, stream)
+        scored = normalised(score.value, random=course.marks.random, teacher=course.marks.teacher)
+        before = course.prepared if number == 0 and steps <= every else 0
+        return {"score/return": score.value, "score/low": score.low, "score/high": score.high,
+                "score/normalised": float(scored), "score/env_steps": before + env_steps}  # fmt: skip
 
     def watch(now: Progress) -> None:
         if "score/normalised" in now.metrics:
@@ -182,8 +191,8 @@ def carry_out(
     every = iteration_of(phase, engine)
     plan = Plan(Budget(env_steps=every * phase.iterations), chunk_updates=CHUNK, evaluate_steps=every,
                 checkpoint_seconds=checkpoint_seconds)  # fmt: skip
-    trained = train(engine, key, plan, run=run, state=state, evaluate=evaluate, show=watch, tag=tag_of(number, phase),
-                    before=before, acts=not phase.offline)  # fmt: skip
+    trained = train(engine, key, plan, run=run, state=state, evaluate=evaluate, show=watch, stop=stop,
+                    tag=tag_of(number, phase), before=before, acts=not phase.offline)  # fmt: skip
     return trained, points
 
 
@@ -308,10 +317,10 @@ def wandering(course: Course, policy: Any) -> Wandering:
     return Wandering(policy, EVALUATED_AT, action.n)
 
 
-def score(course: Course, policy: Any, key: Key[Array, ""]) -> float:
-    """Mean undiscounted return of whole episodes, greedy but for one action in a thousand."""
+def examine(course: Course, policy: Any, key: Key[Array, ""]) -> tuple[Interval, int]:
+    """Mean undiscounted return of whole episodes, greedy but for one action in a thousand; and the steps they took."""
     played = played_in(course.worlds, course.source, wandering(course, policy), key, course.episodes)
-    return float(np.mean(played.returns))
+    return bootstrap(played.returns[None]), int(played.lengths.sum())
 
 
 def played_in(worlds: Worlds | HostWorlds, source: PyTree, policy: Any, key: Key[Array, ""], number: int) -> Episodes:
@@ -334,7 +343,8 @@ def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Ar
     chance = played_in(worlds, source, RandomPolicy(action.n), random_key, number)
     taught = played_in(worlds, source, Wandering(teacher, EVALUATED_AT, action.n), teacher_key, number)
     means, spreads = ([float(of(played.returns)) for played in (chance, taught)] for of in (np.mean, np.std))
-    found = Marks(*means, *spreads, episodes=len(taught.returns))
+    steps = int(chance.lengths.sum() + taught.lengths.sum())
+    found = Marks(*means, *spreads, episodes=len(taught.returns), env_steps=steps)
     normalised(0.0, random=found.random, teacher=found.teacher)
     return found
 

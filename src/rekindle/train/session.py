@@ -16,7 +16,7 @@ from rekindle.agents.registry import Loaded, config_from_json, export, load, mak
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import ConfigError, LibraryError
 from rekindle.core.spaces import Discrete, Space
-from rekindle.core.types import Agent, EnvSpec, Policy
+from rekindle.core.types import Agent, EnvSpec
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
@@ -36,7 +36,7 @@ from rekindle.replay import ring as rings
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
 from rekindle.train import host, off_policy, reincarnate
-from rekindle.train.loop import Engine, Plan, Progress, Trained, train
+from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import Given, OffPolicy, Worlds
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Pairs, Solo
@@ -47,6 +47,9 @@ OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
 """Names of the scores by which a student's are normalised."""
 CHUNK_STEPS = 2_000
 """Environment steps in one jitted call of an agent that learns from a replay."""
+EXPLORES = 50
+"""One part in so many of its steps is over before a student explores as little as it ever will; learning from data
+counts, too, so that after that it is over at once."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class Order:
     """Of a foreign teacher's file as it was at first; None for a function, and for an agent of the library."""
 
 
+def exploration(steps: int) -> dict[str, Any]:
+    """The settings of a student's exploration, where it has so many steps."""
+    return {"epsilon_steps": max(steps // EXPLORES, 1), "epsilon_warmup": 0}
+
+
 def told(config: Mapping[str, Any]) -> Order:
     """The order in a manifest's config; what an older version did not know has its default."""
     return Order(**{**config, "log": tuple(config.get("log", ()))})
@@ -127,9 +135,19 @@ def carry_out(
     library: Library,
     *,
     show: Callable[[Progress], None] | None = None,
-    evaluate: Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]] | None = None,
+    evaluate: Evaluation | None = None,
+    evaluate_steps: int | None = None,
+    stop: Stop | None = None,
 ) -> Trained:
     """Train, or go on training, as the run's manifest says; the policy is kept whenever it stops.
+
+    Args:
+        run: which.
+        library: where its parents are.
+        show: is told how it goes.
+        evaluate: what else is to be known of the policy now and then; a reincarnation asks on its own.
+        evaluate_steps: environment steps between evaluations; by default a tenth of the budget.
+        stop: from the metrics of a chunk to whether that is enough.
 
     Raises:
         LibraryError: another process is at work on it, or the disk refuses.
@@ -138,7 +156,7 @@ def carry_out(
     """
     with run.held():
         try:
-            return _carry_out(run, library, show, evaluate)
+            return _carry_out(run, library, show, evaluate, evaluate_steps, stop)
         except KeyboardInterrupt:
             run.finish("interrupted")
             raise KeyboardInterrupt(run.how_to_go_on()) from None
@@ -153,7 +171,9 @@ def _carry_out(
     run: Run,
     library: Library,
     show: Callable[[Progress], None] | None,
-    evaluate: Callable[[Policy, int, Key[Array, ""]], Mapping[str, float]] | None,
+    evaluate: Evaluation | None,
+    evaluate_steps: int | None,
+    stop: Stop | None,
 ) -> Trained:
     order = told(run.manifest.config)
     run.log_to(order.log)
@@ -161,7 +181,7 @@ def _carry_out(
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     key = jax.random.key(run.manifest.seed or 0)
     if order.teacher is not None:
-        return reincarnated(order, made, agent, run, library, key, show)
+        return reincarnated(order, made, agent, run, library, key, show, stop)
     state = None
     if order.init is not None:
         parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
@@ -180,8 +200,9 @@ def _carry_out(
         refuse_warmup(agent, budget.env_steps, engine.steps_per_update)
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
-    plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds)
-    trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate)
+    plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds,
+                evaluate_steps=evaluate_steps)  # fmt: skip
+    trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate, stop=stop)
     keep(run, agent, trained.state, seat_spec(made.spec), getattr(trained.loop, "replay", None), order)
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
@@ -252,7 +273,7 @@ def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWor
 
 def reincarnated(
     order: Order, made: AnyMade, agent: Agent, run: Run, library: Library, key: Key[Array, ""],
-    show: Callable[[Progress], None] | None,
+    show: Callable[[Progress], None] | None, stop: Stop | None,
 ) -> Trained:  # fmt: skip
     """A student from a teacher, by a method."""
     steps = parse_budget(order.budget).env_steps
@@ -277,11 +298,12 @@ def reincarnated(
     data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
     data = reincarnate.labelled(data, teacher, made.spec)
     told = reincarnate.told_by(teacher, made.spec, keys[2])
-    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, episodes)
+    prepared = marks.env_steps + (0 if kept else data.slots * data.rows)
+    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, episodes, prepared)
     state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
     done = reincarnate.reincarnate(course, method, scale, key, run=run, state=state,
                                    show=None if show is None else lambda phase, now: show(now),
-                                   checkpoint_seconds=order.checkpoint_seconds)  # fmt: skip
+                                   checkpoint_seconds=order.checkpoint_seconds, stop=stop)  # fmt: skip
     keep(run, agent, done.state, made.spec, done.replay, order)
     status = "interrupted" if done.status == "interrupted" else "done"
     scores = scored(marks)

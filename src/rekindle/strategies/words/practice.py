@@ -14,8 +14,10 @@ from rekindle.core.stats import Interval
 from rekindle.core.types import Agent, Policy
 from rekindle.curriculum.base import Uniform
 from rekindle.envs.xland import pools
+from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
-from rekindle.strategies.base import PRACTICE_REPETITIONS, SHORT_TASKS, Account, Attempt, Situation, Verdict, judge
+from rekindle.strategies.base import Account, Attempt, Situation, Verdict, judge
+from rekindle.strategies.words.task import PRACTICE_REPETITIONS, SHORT_TASKS, Worded
 from rekindle.train.loop import Plan, Progress, train
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Solo
@@ -32,8 +34,8 @@ SECOND_MARGIN = 0.02
 """After a failed proof the practice exam has to lie above the target by this much before the next one."""
 
 
-def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
-             parents: tuple[str, ...], give_up: bool) -> Attempt:  # fmt: skip
+def practise(now: Situation[Worded], agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
+             parents: tuple[Parent, ...], give_up: bool) -> Attempt:  # fmt: skip
     """Train on the goal and a share of its neighbours, with an exam now and then; `budget` pays for both.
 
     Stops when the exam's interval lies above the target (by a margin, if a proof failed before), or, with `give_up`,
@@ -42,8 +44,8 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     wanted = now.target
     if now.ongoing is not None and now.ongoing.strategy == name:
         wanted = now.target + SECOND_MARGIN
-    draw = partial(pools.draw, min_trials=now.goal.trials, max_trials=now.goal.trials)
-    pool = jax.tree.map(jnp.asarray, now.pool(neighbours=neighbours, worlds=WORLDS))
+    draw = partial(pools.draw, min_trials=now.task.trials, max_trials=now.task.trials)
+    pool = jax.tree.map(jnp.asarray, now.task.pool(neighbours=neighbours, worlds=WORLDS))
 
     def enough(values: Mapping[str, Any]) -> bool:
         if "exam/score" not in values:
@@ -65,7 +67,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
 
     def exam(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
         del key
-        score = now.ask(policy, stream=100 + len(curve), target=wanted)[-1]
+        score = now.ask(policy, stream=100 + len(curve), target=wanted).trials[-1]
         curve.append((env_steps, score))
         return {"exam/score": score.value, "exam/low": score.low, "exam/high": score.high}
 
@@ -74,7 +76,7 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
         now.show(name, progress)
 
     tasks = Uniform(draw, agent.needs.batch)
-    engine = OnPolicy(agent, Solo(now.env), tasks, lambda share: pool)
+    engine = OnPolicy(agent, Solo(now.task.env), tasks, lambda share: pool)
     trained = train(engine, now.key, plan(budget, now), run=now.run, state=state, evaluate=exam, show=watch,
                     stop=enough, note=lambda: {"account": now.account.env_steps}, tag=name)  # fmt: skip
     book(trained.env_steps)
@@ -82,11 +84,11 @@ def practise(now: Situation, agent: Agent, state: Any, *, name: str, neighbours:
     policy = agent.policy(trained.state)
     score = curve[-1][1] if curve else Interval(0.0, 0.0, 1.0)
     if not curve and verdict != "interrupted":  # whoever interrupts does not wait for an exam
-        score = now.ask(policy, stream=99)[-1]
+        score = now.ask(policy, stream=99).trials[-1]
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
 
 
-def picked_up(now: Situation, name: str, budget: Budget) -> tuple[Budget, int, list[dict[str, Any]]]:
+def picked_up(now: Situation[Worded], name: str, budget: Budget) -> tuple[Budget, int, list[dict[str, Any]]]:
     """Where an earlier sitting of this practice stood: the budget counted from its beginning, its steps, its curves.
 
     Another strategy's checkpoints are dropped. The account is set back to what it was then: steps that a crash cut off
@@ -125,17 +127,17 @@ def last_proof(events: Sequence[Mapping[str, Any]]) -> int:
     return max((i + 1 for i, event in enumerate(events) if "proved" in event), default=0)
 
 
-def reserved(budget: Budget, now: Situation) -> Budget:
+def reserved(budget: Budget, now: Situation[Worded]) -> Budget:
     """What is left of a budget in steps for practice itself, once exams and a proof are paid."""
     if budget.env_steps is None:
         return budget
-    proof = now.practice.steps(now.goal.trials, PRACTICE_REPETITIONS)
+    proof = now.task.practice.steps(now.task.trials, PRACTICE_REPETITIONS)
     return replace(budget, env_steps=max(int((budget.env_steps - proof) * (1 - RESERVED)), 1))
 
 
-def plan(budget: Budget, now: Situation) -> Plan:
+def plan(budget: Budget, now: Situation[Worded]) -> Plan:
     """Short pieces with an exam after some of them."""
-    short = now.practice.first(SHORT_TASKS).steps(now.goal.trials, 1)
+    short = now.task.practice.first(SHORT_TASKS).steps(now.task.trials, 1)
     return Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(short * (1 / EXAM_SHARE - 1)))
 
 

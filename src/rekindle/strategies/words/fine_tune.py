@@ -4,7 +4,8 @@ import jax
 
 from rekindle.agents.registry import config_from_json, config_to_json, make_agent
 from rekindle.strategies.base import Attempt, Estimate, Situation
-from rekindle.strategies.practice import practise
+from rekindle.strategies.words.practice import practise
+from rekindle.strategies.words.task import Worded
 
 name = "fine-tune"
 NEIGHBOURS = 0.5
@@ -13,7 +14,7 @@ SETTINGS = {"learning_rate": 5e-4, "entropy_weight": 0.01, "num_envs": 64, "roll
 """What differs from how the prior was trained: smaller steps, less noise, smaller and more frequent updates."""
 
 
-def estimate(now: Situation) -> Estimate | None:
+def estimate(now: Situation[Worded]) -> Estimate | None:
     """Applies to any prior that can go on learning; the better it is already, the less it takes."""
     if not now.priors:
         return None
@@ -24,11 +25,11 @@ def estimate(now: Situation) -> Estimate | None:
     return Estimate(30.0 + steps / 1e4, steps, min(score + 0.3, 0.95), f"{best.id} starts at {score:.2f}")
 
 
-def carry_out(now: Situation) -> Attempt:
+def carry_out(now: Situation[Worded]) -> Attempt:
     """Train from its weights with a fresh optimiser."""
     best = now.priors[0]
-    config = config_from_json(best.loaded.agent.name, {**config_to_json(best.loaded.agent.config), **SETTINGS})
-    agent = make_agent(best.loaded.agent.name, config)
-    state = best.loaded.state_for(agent, jax.random.fold_in(now.key, 7))
+    config = config_from_json(best.own.agent.name, {**config_to_json(best.own.agent.config), **SETTINGS})
+    agent = make_agent(best.own.agent.name, config)
+    state = best.own.state_for(agent, jax.random.fold_in(now.key, 7))
     return practise(now, agent, state, name=name, neighbours=NEIGHBOURS, budget=now.account.left(),
-                    parents=(best.id,), give_up=True)  # fmt: skip
+                    parents=(best.parent("init"),), give_up=True)  # fmt: skip

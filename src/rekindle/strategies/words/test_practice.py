@@ -2,7 +2,7 @@
 
 from rekindle.core.budget import Budget
 from rekindle.core.stats import Interval
-from rekindle.strategies.practice import extended, kept_curve
+from rekindle.strategies.words.practice import extended, kept_curve
 
 
 def test_what_is_left_is_counted_from_the_beginning_of_the_training():

@@ -1,0 +1,33 @@
+"""From scratch: a fresh student, the environment alone. The yardstick, and the last resort."""
+
+from dataclasses import replace
+
+from rekindle.core.budget import Budget
+from rekindle.strategies.base import Attempt, Estimate, Situation
+from rekindle.strategies.returns.costs import START_S
+from rekindle.strategies.returns.practice import practise
+from rekindle.strategies.returns.task import PROOF_EPISODES, Returned
+
+name = "from scratch"
+RESERVED = 0.1
+"""Share of a budget in steps that is kept for exams."""
+
+
+def estimate(now: Situation[Returned]) -> Estimate | None:
+    """Always applies."""
+    found = now.task.costs
+    reason = f"needs no prior; {found.scratch_steps:,} steps, {found.steps_from}, {found.rate}"
+    return Estimate(found.seconds(found.scratch_steps), found.scratch_steps, now.target, reason)
+
+
+def carry_out(now: Situation[Returned]) -> Attempt:
+    """Train with all that is left of the budget, but for the proof."""
+    left = now.account.left()
+    proof = PROOF_EPISODES[0] * now.task.at_random.length
+    least = 2 * now.task.student.needs.warmup + 1
+    budget = Budget(
+        seconds=None if left.seconds is None else max(round(left.seconds - START_S / 3, 1), 1.0),
+        env_steps=None if left.env_steps is None else max(int((left.env_steps - proof) * (1 - RESERVED)), least),
+    )
+    order = replace(now.task.order, budget=str(budget))
+    return practise(now, name, order, share=1.0, parents=(), give_up=False)

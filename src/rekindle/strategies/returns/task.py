@@ -1,0 +1,240 @@
+"""A return in an environment, measured by whole episodes: who can act there, practice exams, proofs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Key
+
+from rekindle.agents.registry import config_from_json, config_to_json, incompatible, load, make_agent
+from rekindle.core.budget import Budget
+from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Discrete
+from rekindle.core.stats import Interval, bootstrap
+from rekindle.core.types import Agent, EnvSpec, given
+from rekindle.envs import registry
+from rekindle.evaluate.policies import RandomPolicy, Wandering
+from rekindle.evaluate.returns import Episodes, episodes, host_episodes
+from rekindle.library.library import Library
+from rekindle.library.records import Prior
+from rekindle.reincarnation.teachers import load as teachers
+from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
+from rekindle.strategies.returns.costs import Costs, costs
+from rekindle.train import session
+from rekindle.train.reincarnate import EVALUATED_AT
+
+STUDENT = "dqn"
+"""What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step."""
+CHECKPOINT_SECONDS = 30.0
+PRACTICE_EPISODES = 64
+PROOF_EPISODES = (256, 1024, 4096)
+"""The least, and what the least would hardly decide is given."""
+HOST_ROWS = 8
+"""Worlds side by side in which an exam is played where they are not written in JAX."""
+MOST_RECALLED = 6
+"""Priors that are asked to show what they can do."""
+
+
+class Chance(NamedTuple):
+    """What acting at random comes to."""
+
+    score: Interval
+    length: float
+    """Environment steps of an episode."""
+
+
+@dataclass(frozen=True, eq=False)
+class Returned:
+    """A mean undiscounted return to reach, by a policy that is greedy but for one action in a thousand."""
+
+    order: session.Order
+    """A fresh student's, of which strategies change what they have to."""
+    made: session.AnyMade
+    target: float
+    seed: int
+    teacher: tuple[str, Any] | None
+    """From elsewhere: by what it was named, and its policy."""
+    chance: Chance | None = None
+    found: Costs | None = None
+
+    @classmethod
+    def of(cls, env: str, pool: Mapping[str, Any], target: float, *, seed: int, source: str | None) -> "Returned":
+        """From what a person typed.
+
+        Raises:
+            ConfigError, CheckpointError: an unknown environment, one that no student can learn, or a foreign teacher
+                that cannot be used.
+        """
+        id = registry.resolve(env, registry.ids())
+        settings = config_to_json(config_from_json(STUDENT, {}))
+        order = session.Order(STUDENT, settings, id, str(Budget(env_steps=1)), pool=dict(pool),
+                              checkpoint_seconds=CHECKPOINT_SECONDS)  # fmt: skip
+        made = registry.host(id, **pool) if registry.is_hosted(id) else registry.make(id, **pool)
+        if not isinstance(made.spec.action, Discrete):
+            raise ConfigError(f"a return can be reached where actions are discrete; {id} has {made.spec.action!r}.")
+        session.rows_of(order, made, make_agent(STUDENT, config_from_json(STUDENT, settings)))  # refuses worlds for two
+        foreign = None
+        if source is not None and teachers.is_foreign(source):
+            foreign = (source, teachers.load(source, made.spec))
+        return cls(order, made, target, seed, foreign)
+
+    @property
+    def text(self) -> str:
+        """Without the environment's options."""
+        return f"return {self.target:g} in {self.env_id}"
+
+    @property
+    def words(self) -> str:
+        """With them."""
+        return "; ".join([self.text, *(f"{name}={value}" for name, value in sorted(self.order.pool.items()))])
+
+    @property
+    def unit(self) -> str:
+        """A return's."""
+        return "mean return"
+
+    @property
+    def env_id(self) -> str:
+        """The environment's."""
+        return self.order.env
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What is seen and done in it."""
+        return self.made.spec
+
+    @property
+    def trials(self) -> int:
+        """An episode is one."""
+        return 1
+
+    @property
+    def caveat(self) -> str:
+        """None."""
+        return ""
+
+    @property
+    def at_random(self) -> Chance:
+        """What acting at random comes to."""
+        return given(self.chance)
+
+    @property
+    def costs(self) -> Costs:
+        """What practice costs here."""
+        return given(self.found)
+
+    @cached_property
+    def student(self) -> Agent:
+        """A fresh one."""
+        return make_agent(self.order.agent, config_from_json(self.order.agent, self.order.settings))
+
+    def normalised(self, value: float) -> float:
+        """A return on the scale where 0 is acting at random and 1 the target."""
+        return (value - self.at_random.score.value) / max(self.target - self.at_random.score.value, 1e-8)
+
+    def impossible(self) -> str:
+        """Nobody can tell."""
+        return ""
+
+    def nominate(self, library: Library, source: str | None) -> list[Prior]:
+        """What was made for this very environment, version and options; a teacher from elsewhere is a guest."""
+        if self.teacher is not None:
+            return []
+        if source is not None:
+            prior = named(source, library)
+            if library.row(prior.id) is None:
+                raise ConfigError(f"--from takes an agent of the library here, or a foreign teacher; got {source!r}.")
+            loaded = load(prior.path, env_spec=self.spec)
+            pool = library.find(prior.id).manifest.config.get("pool", {})
+            session.refuse_other_world(loaded.spec, pool, self.order, self.made, "the agent")
+            return [prior]
+
+        def fits(made_for: dict[str, Any]) -> bool:
+            spec = EnvSpec.from_json(made_for)
+            same = (spec.id, spec.version) == (self.spec.id, self.spec.version)
+            return same and not incompatible(spec, self.spec)
+
+        return [prior for prior in library.priors(fits) if self._has_our_options(prior, library)]
+
+    def _has_our_options(self, prior: Prior, library: Library) -> bool:
+        row = library.row(prior.id)
+        config = json.loads(row.manifest)["config"] if row is not None and row.manifest else {}
+        return config.get("pool", {}) == self.order.pool
+
+    def likeliest(self, priors: list[Prior]) -> list[Prior]:
+        """The newest; of an answer and the practice that led to it, which kept its replay, the latter."""
+        return sorted(priors, key=lambda prior: prior.begun, reverse=True)[:MOST_RECALLED]
+
+    def is_answer(self, prior: Prior) -> bool:
+        """Whether it was proved to reach as much here."""
+        return prior.card.get("normaliser") == "none" and proved(prior.card, self.target)
+
+    def prepared(self, now: Situation[Any], say: Say) -> "Returned":
+        """With what acting at random comes to, and what practice costs; both are in the journal."""
+        told = next((event["chance"] for event in now.run.decisions() if "chance" in event), None)
+        if told is None:
+            assert isinstance(self.spec.action, Discrete)
+            played = self.play(RandomPolicy(self.spec.action.n), jax.random.fold_in(now.key, 50), PRACTICE_EPISODES)
+            chance = Chance(bootstrap(played.returns[None]), float(played.lengths.mean()))
+            now.account.env_steps += int(played.lengths.sum())
+            now.run.decide(chance={"score": chance.score._asdict(), "length": chance.length},
+                           env_steps=now.account.env_steps)  # fmt: skip
+        else:
+            chance = Chance(Interval(**told["score"]), float(told["length"]))
+        say("recall", f"acting at random comes to {chance.score.value:.3f}")
+        found = costs(self.order, self.made, self.target, now, say)
+        return replace(self, chance=chance, found=found)
+
+    def guests(self, now: Situation[Any], say: Say) -> list[Recalled]:
+        """The teacher from elsewhere, after its exam."""
+        if self.teacher is None:
+            return []
+        name, policy = self.teacher
+        told = next((event for event in now.run.decisions() if event.get("recalled") == name), None)
+        if told is None:
+            asked = now.ask(policy, stream=1000)
+            score, length = asked.trials[0], asked.length
+            now.run.decide(recalled=name, last=score._asdict(), length=length, env_steps=now.account.env_steps)
+        else:
+            score, length = Interval(**told["last"]), float(told["length"])
+        say("recall", f"{name}: {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]")
+        return [Recalled(name, policy, None, {}, score, score, answered=False, length=length)]
+
+    def ask(self, policy: Any, key: Key[Array, ""], target: float) -> Asked:
+        """Some episodes are enough for what passes or fails them clearly; else more are played."""
+        played = self.play(policy, jax.random.fold_in(key, 0), PRACTICE_EPISODES)
+        score, env_steps = bootstrap(played.returns[None]), int(played.lengths.sum())
+        if not score.low < target <= score.high:
+            return Asked([score], env_steps, PRACTICE_EPISODES)
+        more = self.play(policy, jax.random.fold_in(key, 1), PROOF_EPISODES[0])
+        env_steps += int(more.lengths.sum())
+        return Asked([bootstrap(more.returns[None])], env_steps, PRACTICE_EPISODES + PROOF_EPISODES[0])
+
+    def prove(self, attempt: Attempt, number: int, key: Key[Array, ""]) -> Proof:
+        """Fresh episodes; how many, the practice exam says beforehand."""
+        count = enough(attempt.score, self.target)
+        played = self.play(attempt.policy, key, count, split="test", seed=self.seed + 1000 * number)
+        return Proof(bootstrap(played.returns[None]), count, int(played.lengths.sum()), played)
+
+    def card(self, proof: Proof) -> dict[str, Any]:
+        """A score is the return itself."""
+        return {"normaliser": "none", "episode_length": proof.env_steps / proof.episodes}
+
+    def play(self, policy: Any, key: Key[Array, ""], number: int, *, split: str = "train", seed: int = 0) -> Episodes:
+        """Whole episodes, as all scores here are measured."""
+        assert isinstance(self.spec.action, Discrete)
+        acting = Wandering(policy, EVALUATED_AT, self.spec.action.n)
+        if isinstance(self.made, registry.Hosted):
+            return host_episodes(self.made.open(HOST_ROWS), acting, jax.random.fold_in(key, seed), number=number)
+        source = self.made.pool(split=split, seed=seed)
+        return episodes(self.made.env, acting, self.made.draw, source, key, number=number)
+
+
+def enough(score: Interval, target: float) -> int:
+    """Episodes after which the proof's interval is expected to lie above the target, if the practice score is true."""
+    above, half = score.value - target, (score.high - score.low) / 2
+    wanted = PRACTICE_EPISODES * (1.5 * half / above) ** 2 if above > 0 else 0.0
+    return next((count for count in PROOF_EPISODES if count >= wanted), PROOF_EPISODES[-1])

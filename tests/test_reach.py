@@ -1,0 +1,189 @@
+"""The main job for a return in an environment: from nothing, by reuse, by distilling, stopped and gone on with."""
+
+import json
+import signal
+
+import jax
+import pytest
+
+from rekindle.answer import tell
+from rekindle.cli.main import main
+from rekindle.core.budget import Budget
+from rekindle.core.stats import Interval
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.master import Request, Silent, master, under_way
+from rekindle.strategies.returns import costs, distil, practice, task
+
+CATCH = "gymnax/Catch-bsuite"
+BUDGET = Budget(env_steps=100_000)
+
+
+class Killed(BaseException):
+    """What nothing catches, as nothing catches a kill."""
+
+
+class Stopper(Silent):
+    """Does something at a chunk of practice."""
+
+    def __init__(self, at, act):
+        self.left, self.act = at, act
+
+    def progress(self, strategy, now):
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        chosen = {"width": 32, "epsilon_steps": 1000, "epsilon_warmup": 0, "warmup": 200, "capacity": 8000,
+                  "learning_rate": 1e-3}  # fmt: skip
+        read = task.config_from_json
+        patch.setattr(task, "config_from_json", lambda name, data: read(name, chosen | data))
+        patch.setattr(task, "CHECKPOINT_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return Library.open(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def first(library):
+    return master(Request(env=CATCH, reach=0.3, budget=BUDGET), library)
+
+
+def taken(run, library):
+    """Environment steps that a job and its practices wrote down, each by itself."""
+    events = run.decisions()
+    children = {event["child"] for event in events if "child" in event}
+    return sum(practice.cost(Run.open(library, child)) for child in children)
+
+
+def test_a_return_is_reached_from_scratch_and_proved(first, library):
+    assert (first.verdict, first.tried) == ("mastered", ["from scratch"])
+    assert first.proof.score.low >= 0.3 and first.proof.episodes >= 256
+    kept = library.find(first.agent)
+    assert kept.policy["card"]["goal"] == f"return 0.3 in {CATCH}"
+    (child,) = kept.manifest.parents
+    assert library.find(child.id).row.weights == kept.row.weights
+    assert first.account.env_steps > taken(first.run, library) + first.proof.env_steps
+    choice = next(event for event in first.run.decisions() if event.get("choice") == "from scratch")
+    assert "measured over" in choice["reason"] and choice["alternatives"] == []
+    page = tell(first, library)
+    facts = first.to_json(page)
+    assert facts["goal"] == f"return 0.3 in {CATCH}" and facts["parents"] == [child.id]
+    assert "mean return" in page.read_text() and "episodes(world.env" in page.read_text()
+
+
+def test_the_same_or_a_lower_return_is_answered_by_reuse(first, library):
+    again = master(Request(env=CATCH, reach=0.2, budget=BUDGET), library)
+    assert (again.verdict, again.strategy, again.agent) == ("mastered", "reuse", first.agent)
+    assert again.account.env_steps < first.account.env_steps / 2
+    choice = next(event for event in again.run.decisions() if event.get("choice") == "reuse")
+    others = {other["choice"]: other["reason"] for other in choice["alternatives"]}
+    assert set(others) == {"fine-tune", "distil", "from scratch"}
+    assert f"as {first.run.id} measured" in others["from scratch"]
+
+
+def test_other_options_are_another_world(first, library):
+    def nominated(**options):
+        return task.Returned.of(CATCH, options, 0.2, seed=0, source=None).nominate(library, None)
+
+    assert nominated() and nominated(sticky=0.1) == []
+
+
+@pytest.fixture
+def teacher(tmp_path, monkeypatch):
+    """Catches two balls of three, by looking."""
+    (tmp_path / "catcher.py").write_text(
+        "import numpy as np\n\ndef catch(obs):\n"
+        "    board = np.asarray(obs['obs'])\n"
+        "    ball, paddle = board[:, :-1].max(axis=1).argmax(axis=1), board[:, -1].argmax(axis=1)\n"
+        "    return (np.sign(ball - paddle) + 1) * (ball % 3 > 0) + (ball % 3 == 0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "catcher:catch"
+
+
+def test_a_teacher_is_distilled_by_a_job_that_is_killed_and_stopped_on_the_way(teacher, tmp_path, monkeypatch):
+    """Killed in its first practice chunks, then stopped by Ctrl-C, then left alone: every step counts once."""
+    monkeypatch.setattr(distil, "LEAST_STEPS", 3000)
+    library, request = Library.open(tmp_path / "home"), Request(env=CATCH, reach=0.1, source=teacher,
+                                                                budget=Budget(env_steps=60_000))  # fmt: skip
+
+    def killed():
+        raise Killed
+
+    with pytest.raises(Killed):
+        master(request, library, Stopper(2, killed))
+    run = library.runs(kind="master")[0]
+    assert run.manifest.status == "running"
+    with pytest.raises(KeyboardInterrupt, match="resume"):
+        master(request, library, Stopper(2, lambda: signal.raise_signal(signal.SIGINT)), run=Run.open(library, run.id))
+    outcome = master(request, library, run=Run.open(library, run.id))
+    assert (outcome.verdict, outcome.tried) == ("mastered", ["distil"])
+    (begun,) = [event for event in outcome.run.decisions() if "practice" in event]
+    child = Run.open(library, begun["child"])
+    assert child.manifest.config["teacher"] == teacher
+    assert [parent.id for parent in outcome.attempt.parents] == [child.id]
+    assert outcome.account.env_steps == begun["env_steps"] + practice.cost(child) + outcome.proof.env_steps
+    phases = [(row["tag"], row["phase/steps"]) for row in child.metrics()]
+    assert len(phases) == len(set(phases)) and outcome.account.env_steps < 60_000
+
+
+def test_what_was_begun_goes_first_and_what_failed_is_not_begun(tmp_path):
+    run = Run.create(Library.open(tmp_path), "master", name="g", config={}, seed=0)
+    assert under_way(run) == ""
+    run.decide(choice="distil", expected={})
+    assert under_way(run) == "distil"
+    run.decide(proved="distil", given_up=False)
+    assert under_way(run) == "distil"
+    run.decide(proved="distil", given_up=True)
+    assert under_way(run) == ""
+
+
+def test_the_proof_is_as_long_as_the_practice_exam_asks_for():
+    assert task.enough(Interval(0.9, 0.8, 1.0), 0.2) == 256
+    assert task.enough(Interval(0.5, 0.4, 0.6), 0.45) == 1024
+    assert task.enough(Interval(0.5, 0.3, 0.7), 0.49) == 4096
+    assert task.enough(Interval(0.1, 0.0, 0.2), 0.2) == 256
+
+
+def test_what_a_curve_took_is_read_from_its_exams_before_its_own_episodes():
+    rows = [{"env_steps": 10, "episode/return": 0.9}, {"env_steps": 20, "score/low": 0.1, "episode/return": 0.9},
+            {"env_steps": 30, "score/low": 0.6}]  # fmt: skip
+    assert costs.steps_to(0.5, rows) == 30 and costs.steps_to(0.7, rows) is None
+    assert costs.steps_to(0.5, rows[:1]) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give a goal in words"),
+        (["--env", CATCH], "--env takes the return to reach beside it"),
+        (["--reach", "1"], "--reach is for a return in an environment"),
+        (["hold yellow sphere", "--env", CATCH, "--reach", "1"], "either words or a return"),
+        (["--env", CATCH, "--reach", "much"], "--reach"),
+        (["--env", CATCH, "--reach", "nan"], "a number"),
+        (["--env", "minatar/brakeout", "--reach", "1"], "did you mean 'minatar/breakout-v1'"),
+        (["--env", "gymnax/Pendulum-v1", "--reach", "1"], "actions are discrete"),
+        (["--env", CATCH, "--reach", "1", "--rule", "hold black cube -> nothing"], "--rule belongs to a goal in words"),
+        (["--env", CATCH, "--reach", "1", "--from", "nowhere"], "nowhere"),
+        (["--env", CATCH, "--reach", "1", "--from", "nowhere.zip"], "nowhere.zip"),
+        (["--env", CATCH, "--reach", "1", "--from", "a", "--no-reuse"], "--no-reuse"),
+        (["--env", CATCH, "--reach", "1", "--pool", "stick=1"], "no option 'stick'; did you mean 'sticky'"),
+    ],
+)
+def test_wrong_words_are_one_sentence(words, said, capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    code = main(["master", *words, "--json"])
+    jax.config.update("jax_compilation_cache_dir", before)
+    out, err = capfd.readouterr()
+    assert (code, json.loads(out.splitlines()[-1])["exit_code"]) == (2, 2)
+    assert said in err.splitlines()[-1] and "Traceback" not in err
+    assert Library.open(tmp_path).runs() == []
