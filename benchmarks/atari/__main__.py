@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.common import ROOT, Bar, Study, at_least
 from rekindle.agents.registry import load
+from rekindle.core.platform import allow_callbacks
 from rekindle.core.spaces import Discrete
 from rekindle.core.stats import stratified
 from rekindle.envs import registry
@@ -43,6 +44,8 @@ class Preset(NamedTuple):
     episodes: int
     """That teacher, chance and student play in the end."""
     seeds: int
+    longest: int = 27_000
+    """Steps of an episode."""
     kills: tuple[str, ...] = ("0-offline", "1-online")
     """Phases in which it is killed, after their first report."""
 
@@ -50,7 +53,7 @@ class Preset(NamedTuple):
 ATARI = {"learning_rate": 6.25e-5, "reward_clip": 1.0, "network": "nature", "width": 512, "n_step": 3, "num_envs": 8}
 SMALL = {"network": "minatar", "width": 16, "capacity": 800, "warmup": 64, "batch": 4}
 PRESETS = {
-    "smoke": Preset(400, {**ATARI, **SMALL}, 1, 1, ()),
+    "smoke": Preset(400, {**ATARI, **SMALL}, 1, 1, 120, ()),
     "cpu": Preset(16_000, {**ATARI, "capacity": 24_000, "warmup": 1_000}, 32, 3),
     "gpu": Preset(200_000, {**ATARI, "capacity": 200_000, "warmup": 5_000}, 64, 3),
 }
@@ -58,6 +61,7 @@ PRESETS = {
 
 def main() -> None:
     """One cell a seed."""
+    allow_callbacks()
     study = Study("atari", about="From a scripted teacher of Pong to a network, killed twice on the way.")
     size = PRESETS[study.preset]
     cells = [study.cell(f"pong-seed{seed}", partial(compute, seed, size, study)) for seed in range(size.seeds)]
@@ -74,12 +78,12 @@ def compute(seed: int, size: Preset, study: Study) -> dict[str, Any]:
     run = taught(home, seed, size, study)
     with tempfile.TemporaryDirectory() as folder:
         given, elsewhere = Path(folder) / "pong.rekindle", Path(folder) / "home"
-        rekindle(home, "library", "export", run.id, str(given))
+        rekindle(home, "library", "export", run.id, "--output", str(given))
         rekindle(elsewhere, "library", "import", str(given))
         there = Library.open(elsewhere).find(run.id)
         student = load(there.fetch("policy"))
         bundle_mib = given.stat().st_size / 2**20
-    made = registry.host(GAME)
+    made = registry.host(GAME, longest=size.longest)
     teacher = teachers.load(TEACHER, made.spec)
     assert isinstance(made.spec.action, Discrete)
     players = {"random": RandomPolicy(made.spec.action.n), "teacher": Wandering(teacher, 0.001, made.spec.action.n),
@@ -105,7 +109,8 @@ def taught(home: Path, seed: int, size: Preset, study: Study) -> Run:
         return Run.open(library, known[-1].id)
     settings = [word for name, value in size.settings.items() for word in ("--set", f"{name}={value}")]
     words = ["reincarnate", "--teacher", TEACHER, "--student", "dqn", "--env", GAME, "--seed", str(seed), *settings,
-             "--budget", f"{size.steps}steps", "--checkpoint-every", "20"]  # fmt: skip
+             "--budget", f"{size.steps}steps", "--checkpoint-every", "20",
+             "--pool", f"longest={size.longest}"]  # fmt: skip
     for phase in (*size.kills, None):
         if known := library.runs():
             words = ["resume", known[-1].id]

@@ -93,9 +93,10 @@ def _dispatch(args: list[str]) -> int:
         return _fail(f"no command {name!r}; {did_you_mean(name, VERBS)} `rekindle --help` lists them.", 2, args)
     verb = VERBS[name]
     if verb.compiles and not {"-h", "--help"} & set(rest):
-        from rekindle.core.platform import enable_compilation_cache
+        from rekindle.core.platform import allow_callbacks, enable_compilation_cache
         from rekindle.library.home import default_home, near
 
+        allow_callbacks()
         enable_compilation_cache(near(default_home()))
     return import_module(verb.module).run(rest)
 

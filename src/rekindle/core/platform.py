@@ -29,3 +29,14 @@ def enable_compilation_cache(home: Path) -> bool:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return True
+
+
+def allow_callbacks() -> None:
+    """Let programs on a single processor core ask functions in Python, such as a foreign teacher.
+
+    JAX's own pool has a thread for every core; a program that waits for an answer takes one, and with no other left the
+    question itself is never copied. Has to be called before the first device is used.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1:
+        os.environ.setdefault("PJRT_NPROC", "2")

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from rekindle.core.checks import SHARE, checked, one_of
+from rekindle.core.checks import SHARE, checked, one_of, whole
 from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.core.spaces import Box, Discrete, Space
 from rekindle.core.types import EnvSpec
@@ -23,9 +23,11 @@ from rekindle.envs.registry import Hosted
 
 SIZE, STACK, SKIP = 84, 4, 4
 LONGEST_FRAMES = 108_000
-OPTIONS = {"sticky": SHARE, "life_loss": one_of(0, 1), "full_actions": one_of(0, 1)}
+DEFAULTS = {"sticky": 0.25, "life_loss": 0, "full_actions": 0, "longest": LONGEST_FRAMES // SKIP}
+OPTIONS = {"sticky": SHARE, "life_loss": one_of(0, 1), "full_actions": one_of(0, 1),
+           "longest": whole(1, LONGEST_FRAMES // SKIP)}  # fmt: skip
 """Probability that a frame repeats the last action; whether an episode ends with a life; all 18 actions or the game's
-own."""
+own; steps of an episode at most."""
 
 
 def make(id: str, **options: Any) -> Hosted:
@@ -35,15 +37,16 @@ def make(id: str, **options: Any) -> Hosted:
         ConfigError: no such game, or options that it does not have.
     """
     checked(id, options, OPTIONS)
-    sticky, life_loss, full = (options.get(name, other) for name, other in zip(OPTIONS, (0.25, 0, 0), strict=True))
+    chosen = DEFAULTS | options
     game = _game(id)
 
     def opened(rows: int) -> ale_py.AtariVectorEnv:
         return ale_py.AtariVectorEnv(
-            game, rows, repeat_action_probability=float(sticky), full_action_space=bool(full),
-            episodic_life=bool(life_loss), max_num_frames_per_episode=LONGEST_FRAMES, img_height=SIZE, img_width=SIZE,
-            grayscale=True, stack_num=STACK, frameskip=SKIP, maxpool=True, noop_max=0, use_fire_reset=False,
-            reward_clipping=False, autoreset_mode=AutoresetMode.NEXT_STEP, num_threads=min(rows, os.cpu_count() or 1),
+            game, rows, repeat_action_probability=float(chosen["sticky"]),
+            full_action_space=bool(chosen["full_actions"]), episodic_life=bool(chosen["life_loss"]),
+            max_num_frames_per_episode=SKIP * int(chosen["longest"]), frameskip=SKIP, maxpool=True, img_height=SIZE,
+            img_width=SIZE, grayscale=True, stack_num=STACK, noop_max=0, use_fire_reset=False, reward_clipping=False,
+            autoreset_mode=AutoresetMode.NEXT_STEP, num_threads=min(rows, os.cpu_count() or 1),
         )  # fmt: skip
 
     actions = int(opened(1).single_action_space.n)

@@ -96,6 +96,9 @@ def test_atari_is_what_dopamine_plays():
     assert spec.stack == 4 and spec.obs["obs"].shape == (84, 84, 4) and spec.action.n == 4
     assert type(spec).from_json(spec.to_json()) == spec and spec.to_json()["stack"] == 4
     assert registry.host("ALE/Breakout-v5", full_actions=1).spec.action.n == 18
+    short = registry.host("ALE/Breakout-v5", longest=12).open(2)
+    short.reset(0)
+    assert [i for i, step in enumerate(play(short, 25)) if step.truncated.all()] == [11, 23]
     worlds = made.open(2)
     first = worlds.reset(0)["obs"]
     assert (first[..., :3] == 0).all() and (first[..., 3] > 0).any()
