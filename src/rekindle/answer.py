@@ -10,6 +10,7 @@ import numpy as np
 
 from rekindle.core.spaces import Discrete
 from rekindle.core.stats import Interval
+from rekindle.envs.registry import Hosted
 from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.render import frames_of_episode
 from rekindle.evaluate.exam import sit
@@ -202,12 +203,15 @@ def code(outcome: Outcome) -> str:
     else:
         assert isinstance(task, Returned)
         chosen = "".join(f", {name}={value!r}" for name, value in task.order.pool.items())
-        lines = [
-            "import jax",
-            *load,
-            f"world = rekindle.make({task.env_id!r}{chosen})",
-            "from rekindle.evaluate.returns import episodes",
-            "played = episodes(world.env, agent.policy, world.draw, world.pool(), jax.random.key(0), number=64)",
-            "print(played.returns.mean())",
-        ]
+        if isinstance(task.made, Hosted):
+            play = ["from rekindle.envs import registry", "from rekindle.evaluate.returns import host_episodes",
+                    f"worlds = registry.host({task.env_id!r}{chosen}).open(8)",
+                    "played = host_episodes(worlds, agent.policy, jax.random.key(0), number=64)"]  # fmt: skip
+        else:
+            play = [
+                f"world = rekindle.make({task.env_id!r}{chosen})",
+                "from rekindle.evaluate.returns import episodes",
+                "played = episodes(world.env, agent.policy, world.draw, world.pool(), jax.random.key(0), number=64)",
+            ]
+        lines = ["import jax", *load, *play, "print(played.returns.mean())"]
     return "\n".join(lines)

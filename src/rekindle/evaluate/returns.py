@@ -22,6 +22,8 @@ class Episodes(NamedTuple):
 
     returns: Float[np.ndarray, " n"]
     lengths: Int[np.ndarray, " n"]
+    env_steps: int
+    """That were played; where worlds go on until the slowest is done, more than the lengths add up to."""
 
 
 def episodes(
@@ -39,7 +41,7 @@ def episodes(
         explore: whether the policy explores, as it says; else it is greedy.
     """
     total, length = jax.device_get(_compiled(env, policy, draw, source, key, number, explore))
-    return Episodes(total, length)
+    return Episodes(total, length, int(length.sum()))
 
 
 def play(
@@ -97,7 +99,7 @@ def host_episodes(
             ended[row].append((total[row], length[row]))
         total, length, obs = np.where(start, 0.0, total), np.where(start, 0, length), step.obs
     found = np.array([episode for row in ended for episode in row[:share]])
-    return Episodes(found[:, 0].astype(np.float32), found[:, 1].astype(np.int32))
+    return Episodes(found[:, 0].astype(np.float32), found[:, 1].astype(np.int32), time * worlds.rows)
 
 
 @eqx.filter_jit

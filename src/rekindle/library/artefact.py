@@ -30,9 +30,14 @@ def whole_spec(spec: dict[str, Any]) -> dict[str, Any]:
     for name, kind in {"id": str, "version": int, "obs": dict, "action": dict, "players": int, "kind": str}.items():
         if not isinstance(spec.get(name), kind):
             raise ValueError(f"{name!r} must be of type {kind.__name__}")
+    stack = spec.get("stack", 1)
+    if not isinstance(stack, int) or isinstance(stack, bool) or stack < 1:
+        raise ValueError(f"'stack' must be a number of frames, 1 or more, not {stack!r:.40}")
     try:
         for space in [*spec["obs"].values(), spec["action"]]:
-            space_from_json(space)
+            shape = getattr(space_from_json(space), "shape", ())
+            if len(shape) == 3 and shape[2] % stack:
+                raise ValueError(f"a picture of {shape[2]} channels is not made of {stack} frames")
     except (RekindleError, AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(f"a space is damaged ({str(error)[:120]})") from None
     return spec

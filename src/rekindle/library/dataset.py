@@ -115,11 +115,12 @@ def read_dataset(folder: Path) -> Dataset:
 
 def refuse_two_worlds(policy: artefact.PolicyMeta, replay: DatasetMeta) -> None:
     """CheckpointError, with both values, unless a run's policy and its replay are of one environment."""
-    for name in ("id", "version", "obs", "action", "players"):
-        if policy.spec[name] != replay.spec[name]:
+    for name in ("id", "version", "obs", "action", "players", "stack"):
+        theirs, ours = replay.spec.get(name, 1), policy.spec.get(name, 1)
+        if theirs != ours:
             raise CheckpointError(
-                f"the replay is of another environment than the policy: its {name} is {_shown(replay.spec[name])}, the "
-                f"policy's {_shown(policy.spec[name])}. Collect it anew, or leave it out (export --no-replay)."
+                f"the replay is of another environment than the policy: its {name} is {_shown(theirs)}, the "
+                f"policy's {_shown(ours)}. Collect it anew, or leave it out (export --no-replay)."
             )
 
 

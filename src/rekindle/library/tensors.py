@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rekindle.core.errors import CheckpointError, LibraryError
 from rekindle.library import files
@@ -59,6 +59,13 @@ class Leaf(BaseModel):
     name: str = Field(max_length=1024)
     dtype: str
     shape: tuple[int, ...] = Field(max_length=32)
+
+    @field_validator("dtype")
+    @classmethod
+    def _is_known(cls, dtype: str) -> str:
+        if dtype not in DTYPES:
+            raise ValueError(f"there is no number of type {dtype!r:.40}")
+        return dtype
 
     @property
     def nbytes(self) -> int:

@@ -137,6 +137,8 @@ def refuse_unfair(students: Sequence[Student]) -> int:
     alike: dict[str, Callable[[Student], Any]] = {
         "teacher": lambda student: " ".join(student.teacher),
         "options of the environment": lambda student: student.order.pool,
+        "data": lambda student: student.data,
+        "way of reading the teacher": lambda student: (student.order.valued, student.order.trust),
     }
     first_in: dict[str, Student] = {}
     for student in students:

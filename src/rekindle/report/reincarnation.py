@@ -50,6 +50,11 @@ class Student:
                 return parent.id, parent.sha256 or ""
         return str(self.order.teacher), self.order.teacher_sha256 or ""
 
+    @property
+    def data(self) -> str:
+        """The hash of the replay that it was told to learn from first; empty where that is the teacher's own."""
+        return next((parent.sha256 or "" for parent in self.manifest.parents if parent.role == "replay"), "")
+
     @cached_property
     def scores(self) -> dict[str, float]:
         """What the manifest says that was reached."""

@@ -320,13 +320,13 @@ def wandering(course: Course, policy: Any) -> Wandering:
 def examine(course: Course, policy: Any, key: Key[Array, ""]) -> tuple[Interval, int]:
     """Mean undiscounted return of whole episodes, greedy but for one action in a thousand; and the steps they took."""
     played = played_in(course.worlds, course.source, wandering(course, policy), key, course.episodes)
-    return bootstrap(played.returns[None]), int(played.lengths.sum())
+    return bootstrap(played.returns[None]), played.env_steps
 
 
 def played_in(worlds: Worlds | HostWorlds, source: PyTree, policy: Any, key: Key[Array, ""], number: int) -> Episodes:
     """Whole episodes in worlds of either kind."""
-    if isinstance(worlds, HostWorlds):
-        return host_episodes(worlds, policy, key, number=number)
+    if isinstance(worlds, HostWorlds):  # a second set, so that those of training stand where they stood
+        return host_episodes(worlds.beside(), policy, key, number=number)
     return episodes(worlds.env, policy, worlds.draw, source, key, number=number)
 
 
@@ -343,8 +343,7 @@ def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Ar
     chance = played_in(worlds, source, RandomPolicy(action.n), random_key, number)
     taught = played_in(worlds, source, Wandering(teacher, EVALUATED_AT, action.n), teacher_key, number)
     means, spreads = ([float(of(played.returns)) for played in (chance, taught)] for of in (np.mean, np.std))
-    steps = int(chance.lengths.sum() + taught.lengths.sum())
-    found = Marks(*means, *spreads, episodes=len(taught.returns), env_steps=steps)
+    found = Marks(*means, *spreads, episodes=len(taught.returns), env_steps=chance.env_steps + taught.env_steps)
     normalised(0.0, random=found.random, teacher=found.teacher)
     return found
 
@@ -357,7 +356,7 @@ def roll_out(
     assert isinstance(action, Discrete)
     policy, count = Wandering(teacher, stray, action.n), -(-steps // worlds.rows)
     if isinstance(worlds, HostWorlds):
-        return host_roll_out(worlds, policy, key, count)
+        return host_roll_out(worlds.beside(), policy, key, count)
 
     def run(teacher: Any, source: PyTree, key: Key[Array, ""]) -> Step:
         del teacher

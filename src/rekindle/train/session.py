@@ -229,6 +229,11 @@ def made_for(order: Order) -> AnyMade:
     return registry.make(order.env, **(order.pool if made_by_options(order.env) else {}))
 
 
+def episodes_of(made: AnyMade) -> int:
+    """Of an evaluation of a student."""
+    return HOST_EPISODES if isinstance(made, registry.Hosted) else EPISODES
+
+
 def made_by_options(env: str) -> bool:
     """Whether the options of `--pool` go to the environment itself, as its worlds have no pool of tasks."""
     return env.startswith(("minatar/", "gymnax/")) or registry.is_hosted(env)
@@ -292,7 +297,7 @@ def reincarnated(
             f"fine-tuning goes on with the teacher's own network, {own}; got a student of {order.agent}. Take another "
             "student, or another method."
         )
-    episodes = HOST_EPISODES if isinstance(worlds, HostWorlds) else EPISODES
+    episodes = episodes_of(made)
     marks = reincarnate.marks(worlds, source, teacher, keys[0], number=4 * episodes)
     run.update(scores=scored(marks))
     data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
@@ -354,14 +359,15 @@ def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
     data = read_dataset(record.fetch(FOLDER))
     refuse_replaced(run, "replay", record.id, data.meta.steps.sha256)
     there, whose = EnvSpec.from_json(data.meta.spec), f"the replay of {record.id}"
-    if there.kind == "jax" or there.id == made.spec.id:
+    if there.kind == "jax" or registry.is_hosted(there.id):
         refuse_other_world(there, data.meta.recipe.get("options", order.pool), order, made, whose)
     here = {f"obs.{name}": space for name, space in made.spec.obs.items()} | {"action": made.spec.action}
     seen = {f"obs.{name}": space for name, space in there.obs.items()} | {"action": there.action}
     for name in sorted(here | seen):
-        if _form(seen.get(name)) != _form(here.get(name)):
+        if _form(seen.get(name)) != _form(here.get(name)) or there.stack != made.spec.stack:
             raise ConfigError(
-                f"{whose} has {seen.get(name)!r} for {name!r}, {made.spec.id} has {here.get(name)!r}; take another."
+                f"{whose} has {seen.get(name)!r} for {name!r}, of {there.stack} frames, {made.spec.id} has "
+                f"{here.get(name)!r}, of {made.spec.stack}; take another."
             )
     typed = {name: data.arrays[name].astype(_type(space), copy=False) for name, space in here.items()}
     return rings.from_arrays(data.arrays | typed)

@@ -68,7 +68,7 @@ SPEC = EnvSpec("test/corridor", 1, {"obs": Box((1, 7, 2), 0, 255, "uint8")}, Dis
 
 
 def corridor():
-    return HostWorlds(Corridor(), SPEC, lambda obs: {"obs": obs.copy()}, reseed=50)
+    return HostWorlds(Corridor, SPEC, lambda obs: {"obs": obs.copy()}, reseed=50)
 
 
 class Rightwards(eqx.Module):
@@ -121,6 +121,9 @@ def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames():
     told = reincarnate.told_by(Rightwards(), SPEC, jax.random.key(2))
     course = reincarnate.Course(AGENTS["dqn"], worlds, (), Rightwards(), data, marks, told, episodes=16)
     scale = Scale(100, 400, 2, 1e-2, 1e-3, 1e-3)
+    before = worlds.save()
+    course.worlds.beside().reset(0)
+    np.testing.assert_array_equal(worlds.save().since, before.since)  # exams are in worlds of their own
     done = reincarnate.reincarnate(course, make_method("qdagger"), scale, jax.random.key(3))
     assert done.status == "done" and done.env_steps == 400 and done.curve[-1].score > 0.7
     with pytest.raises(ConfigError, match="one student at a time"):

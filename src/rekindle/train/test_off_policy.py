@@ -130,7 +130,7 @@ def test_rehearsal_mixes_the_teachers_samples_in(share):
     """U12: the share of samples that are the teacher's is that which was asked for."""
     needs = dqn.make(dqn.Config(**{**SMALL, "batch": 4000})).needs
     mine, theirs = _data(0.0), _data(1.0)
-    batch = draw(needs, jax.random.key(0), mine)
+    batch = draw(needs, jax.random.key(0), mine, jax.tree.map(lambda x: x[0], mine.steps.obs))
     mixed, swapped = rehearse(needs, jax.random.key(1), batch, theirs, jnp.float32(share))
     np.testing.assert_array_equal(np.asarray(mixed.reward) > 0.5, np.asarray(swapped))
     assert abs(float(jnp.mean(mixed.reward > 0.5)) - share) <= 3 * (share * (1 - share) / 4000) ** 0.5

@@ -52,7 +52,7 @@ def make(id: str, **options: Any) -> Hosted:
     actions = int(opened(1).single_action_space.n)
     shown: dict[str, Space] = {"obs": Box((SIZE, SIZE, STACK), 0, 255, "uint8")}
     spec = EnvSpec(id, 5, shown, Discrete(actions), kind="host", stack=STACK)
-    return Hosted(spec, lambda rows: HostWorlds(opened(rows), spec, _named, partial_seeds=True))
+    return Hosted(spec, lambda rows: HostWorlds(lambda: opened(rows), spec, _named, partial_seeds=True))
 
 
 def _game(id: str) -> str:

@@ -27,7 +27,9 @@ def make(id: str, **options: Any) -> Hosted:
     """
     own = id.removeprefix("gymnasium/")
     spec = spec_of(id, _opened(own, 1, options))
-    return Hosted(spec, lambda rows: HostWorlds(_opened(own, rows, options), spec, lambda obs: _named(obs, spec)))
+    return Hosted(
+        spec, lambda rows: HostWorlds(lambda: _opened(own, rows, options), spec, lambda obs: _named(obs, spec))
+    )
 
 
 def spec_of(id: str, env: gymnasium.vector.VectorEnv) -> EnvSpec:
@@ -48,8 +50,8 @@ def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.Vec
     try:
         return gymnasium.make_vec(id, rows, vectorization_mode="sync",
                                   vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options)  # fmt: skip
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise ConfigError(f"Gymnasium cannot make {id!r}: {error}") from error
+    except Exception as error:  # whatever an environment raises for options that it cannot take
+        raise ConfigError(f"Gymnasium cannot make {id!r}: {type(error).__name__}: {error}") from error
 
 
 def _named(obs: Any, spec: EnvSpec) -> HostObs:

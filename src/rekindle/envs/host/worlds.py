@@ -7,11 +7,14 @@ anew by that, which takes longer than a hundred steps), so that never much has t
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Discrete
 from rekindle.core.types import EnvSpec
 
 RESEED = 2_000
@@ -64,19 +67,25 @@ class Vector(Protocol):
 class HostWorlds:
     """B worlds with discrete actions, each in an episode that follows the last."""
 
-    def __init__(self, vector: Vector, spec: EnvSpec, named: Callable[[Any], HostObs], *, partial_seeds: bool = False,
-                 reseed: int = RESEED):  # fmt: skip
+    def __init__(self, opened: Callable[[], Vector], spec: EnvSpec, named: Callable[[Any], HostObs], *,
+                 partial_seeds: bool = False, reseed: int = RESEED):  # fmt: skip
         """Wrap a vector environment.
 
         Args:
-            vector: it must not begin episodes by itself before they are asked for.
+            opened: makes it; it must not begin episodes by itself before they are asked for.
             spec: what it shows and takes, one world of it.
             named: from its observations to ours, `[B, ...]` each, copies.
             partial_seeds: whether it takes seeds only for the worlds that begin, instead of one for each.
             reseed: steps after which a world takes a new seed.
+
+        Raises:
+            ConfigError: its actions are not discrete.
         """
-        self.spec, self.rows = spec, vector.num_envs
-        self._vector, self._named, self._partial, self._reseed = vector, named, partial_seeds, reseed
+        if not isinstance(spec.action, Discrete):
+            raise ConfigError(f"outside of JAX worlds take discrete actions; {spec.id} has {spec.action!r}.")
+        self.spec, self._opened, self._vector = spec, opened, opened()
+        self._named, self._partial, self._reseed = named, partial_seeds, reseed
+        self.rows = self._vector.num_envs
         self._state = HostState(
             np.zeros(self.rows, np.int32),
             np.zeros(self.rows, np.int32),
@@ -117,6 +126,14 @@ class HostWorlds:
     def close(self) -> None:
         """Let go of threads and files."""
         self._vector.close()
+
+    def beside(self) -> "HostWorlds":
+        """Others of the same kind, opened once: for exams, so that these stand where they stood."""
+        return self._others
+
+    @cached_property
+    def _others(self) -> "HostWorlds":
+        return HostWorlds(self._opened, self.spec, self._named, partial_seeds=self._partial, reseed=self._reseed)
 
     def _stand_at(self, state: HostState) -> bool:
         same = (self._state.seeds == state.seeds).all() and (self._state.since == state.since).all()

@@ -17,6 +17,7 @@ from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Policy
 from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
+from rekindle.library.run import reached as reached_at
 from rekindle.strategies.base import Attempt, Recalled, Situation, Verdict, judge
 from rekindle.strategies.returns.costs import START_S, USUAL_STEPS
 from rekindle.strategies.returns.task import PRACTICE_EPISODES, PROOF_EPISODES, Returned
@@ -29,8 +30,8 @@ SECOND_MARGIN = 0.02
 """After a failed proof the practice exam has to lie above the target by this share of the way from random to it."""
 LEAST_STEPS = 10_000
 """Of a practice with a teacher."""
-EXAMINED = 512 + 20 * PRACTICE_EPISODES
-"""Episodes that a practice with a teacher plays to compare the two, at most."""
+EVALUATIONS = 20
+"""Of a practice with a teacher, at most; the marks of the two take eight times as many episodes as one of them."""
 Curve = list[tuple[int, Interval]]
 
 
@@ -92,7 +93,8 @@ def child(now: Situation[Returned], name: str, order: Order, share: float) -> tu
     if mine and mine[-1][0] > last:
         event = mine[-1][1]
         run = Run.open(now.library, event["child"])
-        now.account.before_s = max(now.account.before_s, float(event["at_s"]) + run.manifest.wall_s)
+        sitting = run.manifest.wall_s - float(event["child_s"])
+        now.account.before_s = max(now.account.before_s, float(event["at_s"]) + sitting)
         return run, int(event["env_steps"]), float(event["until_s"])
     left = now.account.left(share).seconds or 0.0
     at_s = now.account.seconds()
@@ -102,7 +104,8 @@ def child(now: Situation[Returned], name: str, order: Order, share: float) -> tu
     else:
         run = session.begin(order, now.library, name=f"{name}-{order.env.split('/')[1]}", seed=now.task.seed)
         before = now.account.env_steps
-    now.run.decide(practice=name, child=run.id, at_s=at_s, until_s=at_s + left, env_steps=before)
+    now.run.decide(practice=name, child=run.id, at_s=at_s, until_s=at_s + left, child_s=run.manifest.wall_s,
+                   env_steps=before)  # fmt: skip
     return run, before, at_s + left
 
 
@@ -114,7 +117,7 @@ def is_begun(now: Situation[Returned], name: str) -> bool:
 def exam(task: Returned, run: Run) -> session.Evaluation:
     """Whole episodes now and then: the next ones when practice has earned them."""
     due = 0.0
-    for row in run.metrics():
+    for row in kept_rows(run):
         if "score/env_steps" in row:
             due = float(row["env_steps"]) + float(row["score/env_steps"]) / EXAM_SHARE
 
@@ -123,7 +126,7 @@ def exam(task: Returned, run: Run) -> session.Evaluation:
         if env_steps < due:
             return {}
         played = task.play(policy, key, PRACTICE_EPISODES)
-        score, steps = bootstrap(played.returns[None]), int(played.lengths.sum())
+        score, steps = bootstrap(played.returns[None]), played.env_steps
         due = env_steps + steps / EXAM_SHARE
         return {"score/return": score.value, "score/low": score.low, "score/high": score.high, "score/env_steps": steps}
 
@@ -137,7 +140,15 @@ def exam_in(values: Mapping[str, Any]) -> Interval:
 
 def curve_of(run: Run) -> Curve:
     """The exams of a practice."""
-    return [(int(row["env_steps"]), exam_in(row)) for row in run.metrics() if "score/low" in row]
+    return [(int(row["env_steps"]), exam_in(row)) for row in kept_rows(run) if "score/low" in row]
+
+
+def kept_rows(run: Run) -> list[dict[str, Any]]:
+    """Its curves up to the checkpoint that it would go on from: what a crash cut off comes again."""
+    saved = run.latest_checkpoint()
+    if saved is None:
+        return run.metrics() if run.manifest.status == "done" else []
+    return [row for row in run.metrics() if reached_at(row) <= saved[0]]
 
 
 def scaled(curve: Curve, task: Returned) -> Curve:
@@ -152,7 +163,7 @@ def is_hopeless(curve: Curve, task: Returned) -> bool:
 
 def cost(run: Run) -> int:
     """Environment steps of a practice: those that were learnt from, its exams, and what a teacher played for it."""
-    return run.manifest.env_steps + sum(int(row.get("score/env_steps", 0)) for row in run.metrics())
+    return run.manifest.env_steps + sum(int(row.get("score/env_steps", 0)) for row in kept_rows(run))
 
 
 def is_teacher(prior: Recalled, now: Situation[Returned]) -> bool:
@@ -193,7 +204,8 @@ def affordable(now: Situation[Returned], share: float, *, work: float, plays: in
     if left.seconds is not None:
         most.append(int((left.seconds - START_S) * now.task.costs.steps_per_s / work))
     if left.env_steps is not None:
-        most.append(int((left.env_steps - (EXAMINED + PROOF_EPISODES[0]) * length) / plays))
+        played = (EVALUATIONS + 8) * session.episodes_of(now.task.made) + PROOF_EPISODES[0]
+        most.append(int((left.env_steps - played * length) / plays))
     return min(most)
 
 

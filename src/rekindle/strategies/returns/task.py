@@ -179,7 +179,7 @@ class Returned:
             assert isinstance(self.spec.action, Discrete)
             played = self.play(RandomPolicy(self.spec.action.n), jax.random.fold_in(now.key, 50), PRACTICE_EPISODES)
             chance = Chance(bootstrap(played.returns[None]), float(played.lengths.mean()))
-            now.account.env_steps += int(played.lengths.sum())
+            now.account.env_steps += played.env_steps
             now.run.decide(chance={"score": chance.score._asdict(), "length": chance.length},
                            env_steps=now.account.env_steps)  # fmt: skip
         else:
@@ -206,18 +206,18 @@ class Returned:
     def ask(self, policy: Any, key: Key[Array, ""], target: float) -> Asked:
         """Some episodes are enough for what passes or fails them clearly; else more are played."""
         played = self.play(policy, jax.random.fold_in(key, 0), PRACTICE_EPISODES)
-        score, env_steps = bootstrap(played.returns[None]), int(played.lengths.sum())
+        score, env_steps = bootstrap(played.returns[None]), played.env_steps
         if not score.low < target <= score.high:
             return Asked([score], env_steps, PRACTICE_EPISODES)
         more = self.play(policy, jax.random.fold_in(key, 1), PROOF_EPISODES[0])
-        env_steps += int(more.lengths.sum())
+        env_steps += more.env_steps
         return Asked([bootstrap(more.returns[None])], env_steps, PRACTICE_EPISODES + PROOF_EPISODES[0])
 
     def prove(self, attempt: Attempt, number: int, key: Key[Array, ""]) -> Proof:
         """Fresh episodes; how many, the practice exam says beforehand."""
         count = enough(attempt.score, self.target)
         played = self.play(attempt.policy, key, count, split="test", seed=self.seed + 1000 * number)
-        return Proof(bootstrap(played.returns[None]), count, int(played.lengths.sum()), played)
+        return Proof(bootstrap(played.returns[None]), count, played.env_steps, played)
 
     def card(self, proof: Proof) -> dict[str, Any]:
         """A score is the return itself."""
