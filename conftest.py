@@ -19,6 +19,7 @@ os.environ["REKINDLE_HOME"] = str(Path(_scratch.name) / "home")
 # Sub-processes of tests inherit the cache by name; programs that several tests compile are compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(_scratch.name) / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("PJRT_NPROC", str(max(os.cpu_count() or 1, 2)))  # as core/platform.py, which is not imported yet
 
 import jax  # noqa: E402  (reads the environment when it is imported)
 

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import jax
-
 
 def enable_compilation_cache(home: Path) -> bool:
     """Keep compiled programs under `home/compiled`, so that a program compiled once starts at once the next time.
@@ -17,6 +15,8 @@ def enable_compilation_cache(home: Path) -> bool:
     Returns:
         Whether the folder can be written; if not, nothing is kept and `rekindle doctor` says so.
     """
+    import jax
+
     named: str | None = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     folder = Path(named or home / "compiled")
     try:

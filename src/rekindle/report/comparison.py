@@ -29,6 +29,8 @@ THRESHOLDS = (0.5, 0.75, 1.0, 1.25)
 """Of the profile, in the table."""
 DRAWS = 500
 """Of a bootstrap, for each point of a curve."""
+LEAST_SHARE = 0.8
+"""Of its budget that a run has to have used: whole iterations are somewhat less than all of it."""
 
 
 class Marks(NamedTuple):
@@ -121,6 +123,8 @@ def finished(students: Iterable[Student], notes: list[str]) -> list[Student]:
             notes.append(f"{student.manifest.id} is left out: it is {status}.")
         elif not student.evaluations or not {OF_RANDOM, OF_TEACHER} <= student.scores.keys():
             notes.append(f"{student.manifest.id} is left out: it has no evaluations.")
+        elif student.evaluations[-1]["env_steps"] < LEAST_SHARE * budget(student):
+            notes.append(f"{student.manifest.id} is left out: it was stopped before its budget was spent.")
         else:
             kept.append(student)
     if not kept:

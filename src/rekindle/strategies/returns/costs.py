@@ -16,6 +16,8 @@ from rekindle.train import session
 from rekindle.train.loop import Plan, Progress, train
 
 RATE = "time/env_steps_per_s"
+WORK = ("network", "width", "batch", "num_envs", "update_period")
+"""Settings of a student that decide what a step costs."""
 LOOKED_AT = 20
 """The newest runs in the environment, among which one that measured is looked for."""
 CALIBRATION_STEPS = 500
@@ -72,8 +74,14 @@ def costs(order: session.Order, made: session.AnyMade, target: float, now: Situa
 def like(order: session.Order, library: Library, device: str) -> list[Record]:
     """The newest trainings of the same student, without a teacher."""
     runs = here(order, library.runs(kind="train", env_id=order.env, status="done", limit=LOOKED_AT), device)
-    own = [run for run in runs if run.manifest.config.get("agent") == order.agent]
+    own = [run for run in runs if run.manifest.config.get("agent") == order.agent and as_large(run, order)]
     return [run for run in own if run.manifest.config.get("teacher") is None]
+
+
+def as_large(run: Record, order: session.Order) -> bool:
+    """Whether a step took the same work."""
+    theirs = run.manifest.config.get("settings")
+    return isinstance(theirs, dict) and all(theirs.get(name) == order.settings.get(name) for name in WORK)
 
 
 def earlier(order: session.Order, library: Library, device: str) -> list[tuple[str, float]]:
