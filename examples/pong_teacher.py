@@ -3,7 +3,11 @@
 rekindle reincarnate --teacher examples.pong_teacher:act --student dqn --env ALE/Pong-v5 --budget 20000steps
 """
 
+import sys
+
 import numpy as np
+
+from rekindle.envs import registry
 
 STAY, UP, DOWN = 0, 2, 3
 TOP, BOTTOM = 14, 77
@@ -47,3 +51,12 @@ def reflected(row: float) -> float:
     height = BOTTOM - TOP - 1
     row = abs(row) % (2 * height)
     return min(row, 2 * height - row)
+
+
+if __name__ == "__main__":
+    worlds = registry.host("ALE/Pong-v5").open(4)
+    obs, points = worlds.reset(seed=0), np.zeros(4)
+    for _ in range(500):
+        step = worlds.step(act(obs))
+        obs, points = step.obs, points + step.reward
+    sys.stdout.write(f"points after 500 steps: {points.mean():.1f}\n")

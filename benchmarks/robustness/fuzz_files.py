@@ -173,7 +173,7 @@ def check_manifest(data: bytes) -> bool:
     gc.needs(record, [record])
     console = Console(file=io.StringIO(), markup=False)
     console.print(cli._table(Library(folder() / "home", shipped=folder() / "none"), [record], set()))
-    for line in cli._lines(record, {"checkpoints": [], "metrics": {"last": None}}, read.status):
+    for line in cli._lines(record, {"checkpoints": [], "metrics": {"last": None}, "replay": None}, read.status):
         console.print(*line)
     json.dumps(files.plain(cli._facts(record)), allow_nan=False).encode()
     again = manifest_from(read.model_dump_json().encode(), "again")

@@ -64,7 +64,7 @@ class Leaf(BaseModel):
     @classmethod
     def _is_known(cls, dtype: str) -> str:
         if dtype not in DTYPES:
-            raise ValueError(f"there is no number of type {dtype!r:.40}")
+            raise ValueError(f"an impossible leaf: its numbers are of type {dtype!r:.40}")
         return dtype
 
     @property

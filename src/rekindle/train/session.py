@@ -359,7 +359,7 @@ def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
     data = read_dataset(record.fetch(FOLDER))
     refuse_replaced(run, "replay", record.id, data.meta.steps.sha256)
     there, whose = EnvSpec.from_json(data.meta.spec), f"the replay of {record.id}"
-    if there.kind == "jax" or registry.is_hosted(there.id):
+    if there.kind == "jax" or (isinstance(made, registry.Hosted) and registry.is_hosted(there.id)):
         refuse_other_world(there, data.meta.recipe.get("options", order.pool), order, made, whose)
     here = {f"obs.{name}": space for name, space in made.spec.obs.items()} | {"action": made.spec.action}
     seen = {f"obs.{name}": space for name, space in there.obs.items()} | {"action": there.action}

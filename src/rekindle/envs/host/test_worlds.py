@@ -15,7 +15,7 @@ GAMES = ("gymnasium/CartPole-v1", "gymnasium/Taxi-v4", "ALE/Breakout-v5")
 
 def opened(id, rows=3, reseed=40, **options):
     """Worlds whose episodes end, and which take new seeds, within the steps of a test."""
-    short = {"longest": 30} if id.startswith("ALE") else {}
+    short = {"longest": 30} if id.startswith("ALE") else {"max_episode_steps": 60}
     worlds = registry.host(id, **short, **options).open(rows)
     worlds._reseed = reseed
     return worlds
