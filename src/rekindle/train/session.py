@@ -364,11 +364,12 @@ def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
     here = {f"obs.{name}": space for name, space in made.spec.obs.items()} | {"action": made.spec.action}
     seen = {f"obs.{name}": space for name, space in there.obs.items()} | {"action": there.action}
     for name in sorted(here | seen):
-        if _form(seen.get(name)) != _form(here.get(name)) or there.stack != made.spec.stack:
+        if _form(seen.get(name)) != _form(here.get(name)):
             raise ConfigError(
-                f"{whose} has {seen.get(name)!r} for {name!r}, of {there.stack} frames, {made.spec.id} has "
-                f"{here.get(name)!r}, of {made.spec.stack}; take another."
+                f"{whose} has {seen.get(name)!r} for {name!r}, {made.spec.id} has {here.get(name)!r}; take another."
             )
+    if there.stack != made.spec.stack:
+        raise ConfigError(f"{whose} has pictures of {there.stack} frames, {made.spec.id} of {made.spec.stack}.")
     typed = {name: data.arrays[name].astype(_type(space), copy=False) for name, space in here.items()}
     return rings.from_arrays(data.arrays | typed)
 
