@@ -28,7 +28,8 @@ from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.train import reincarnate
 from rekindle.train.loop import Plan, train
-from rekindle.train.off_policy import Given, OffPolicy, Worlds
+from rekindle.train.off_policy import Given, Worlds
+from rekindle.train.replay_engine import OffPolicy
 
 SHARES = (0.25, 0.5, 1.0)
 """Of its steps at which a teacher is kept."""

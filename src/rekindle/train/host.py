@@ -18,20 +18,7 @@ from rekindle.core.types import Agent
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.reincarnation.phases import Phase
 from rekindle.train import off_policy
-from rekindle.train.off_policy import (
-    COMPILED,
-    Chunk,
-    Decision,
-    Driver,
-    Given,
-    LoopState,
-    Nothing,
-    OffPolicy,
-    Reference,
-    Shown,
-    Worlds,
-    pace,
-)
+from rekindle.train.off_policy import Chunk, Decision, Given, LoopState, Nothing, Shown, pace
 
 
 class Programs(NamedTuple):
@@ -100,14 +87,3 @@ def act_on(
         loop = loop._replace(ticks=loop.ticks + 1)
     means = jax.tree.map(lambda *x: np.mean(np.stack(x)), *found) if found else Nothing()
     return loop._replace(worlds=own(worlds.save())), means
-
-
-HOST = Driver(begin, act)
-
-
-def engine(
-    agent: Agent, worlds: Worlds | HostWorlds, given: Given, phase: Phase | None = None,
-    reference: Reference | None = None,
-) -> OffPolicy:  # fmt: skip
-    """What `loop.train` drives, in worlds of either kind."""
-    return OffPolicy(agent, worlds, given, phase, reference, HOST if isinstance(worlds, HostWorlds) else COMPILED)

@@ -161,15 +161,13 @@ def train(
 ) -> Trained:
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
-    A budget in steps counts all environment steps, learnt from or not. With a run, metrics go to its folder and it
-    resumes from its last checkpoint: exactly, where the budget is in steps.
+    A budget in steps counts all of them, learnt from or not. With a run, metrics go to its folder and it resumes from
+    its last checkpoint: exactly, where the budget is in steps.
     A run that holds several trainings tells their checkpoints and metrics apart by `tag`, and counts on from `before`.
     Without `acts` the engine's steps are updates on data that exists, and are logged as such.
-    `note()` is kept with every checkpoint. `state` starts from a trained agent. After Ctrl-C the chunk is finished and
-    saved and the status is "interrupted".
+    `note()` is kept with every checkpoint. `state` is a trained agent's. After Ctrl-C the chunk is finished and saved.
     """
     start_key, evaluate_key = jax.random.split(key)
-    agent = engine.agent
     loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
     status: Literal["done", "interrupted", "stopped"] = "done"
@@ -182,13 +180,13 @@ def train(
             rate = updates * engine.steps_per_update / (time.monotonic() - began)
             steps, learnt = engine.steps(loop), engine.learnt(loop)
             share = spent(plan.budget, steps, clock.seconds(), learnt)
-            values |= named(agent.name, metrics._asdict())
-            pace = "time/env_steps_per_s" if acts else "time/updates_per_s"
-            values |= {pace: rate, "time/budget_share": share, "time/learner_steps": learnt}
-            refuse_hopeless(values.get(f"{agent.name}/value_loss", 0.0), engine.trouble(loop), steps)
+            values |= named(engine.agent.name, metrics._asdict())
+            values[f"time/{'env_steps' if acts else 'updates'}_per_s"] = rate
+            values |= {"time/budget_share": share, "time/learner_steps": learnt}
+            refuse_hopeless(values.get(f"{engine.agent.name}/value_loss", 0.0), engine.trouble(loop), steps)
             if evaluate is not None and plan.is_due(evaluations, steps, share):
                 stream = jax.random.fold_in(evaluate_key, evaluations)
-                found = dict(evaluate(agent.policy(loop.agent), steps, stream))
+                found = dict(evaluate(engine.agent.policy(loop.agent), steps, stream))
                 loop, values, evaluations = engine.hear(loop, found), values | found, evaluations + 1
             acted = steps if acts else 0
             now = Before(before.env_steps + acted, before.offline_updates + steps - acted)
@@ -200,8 +198,7 @@ def train(
             status = "interrupted" if asked() else "stopped" if finished else "done"
             over = status != "done" or share >= 1.0
             if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds)):
-                meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": acted, "tag": tag}
-                meta |= note()
+                meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": acted, "tag": tag, **note()}
                 run.save_checkpoint(sum(now), flatten_arrays(loop), meta, offline_updates=now.offline_updates)
             if over:
                 break

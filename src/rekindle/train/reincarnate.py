@@ -28,19 +28,9 @@ from rekindle.reincarnation.phases import Phase, Scale, Told, says
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring, Step
-from rekindle.train import host
 from rekindle.train.loop import FIRST, Before, Plan, Progress, Stop, Trained, train
-from rekindle.train.off_policy import (
-    Given,
-    LoopState,
-    OffPolicy,
-    Reference,
-    Worlds,
-    act_on,
-    begin,
-    read_on,
-    ticks_before,
-)
+from rekindle.train.off_policy import Given, LoopState, Worlds, act_on, begin, read_on, ticks_before
+from rekindle.train.replay_engine import OffPolicy, Reference
 
 EVALUATED_AT = 0.001
 """Share of random actions in evaluations."""
@@ -223,7 +213,7 @@ def engine_of(course: Course, phase: Phase) -> OffPolicy:
     data = course.data if asks else rings.unlabelled(course.data)
     teacher = course.teacher if asks and not phase.offline else ()
     given, reference = Given(course.source, teacher, data), Reference(course.told, course.data)
-    return host.engine(course.agent, course.worlds, given, phase, reference)
+    return OffPolicy(course.agent, course.worlds, given, phase, reference)
 
 
 def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:

@@ -35,10 +35,11 @@ from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
-from rekindle.train import host, off_policy, reincarnate
+from rekindle.train import off_policy, reincarnate
 from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
-from rekindle.train.off_policy import Given, OffPolicy, Worlds
+from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.on_policy import OnPolicy
+from rekindle.train.replay_engine import OffPolicy
 from rekindle.train.worlds import Pairs, Solo
 
 EPISODES, HOST_EPISODES = 64, 8
@@ -258,7 +259,7 @@ def from_replay(order: Order, made: AnyMade, agent: Agent) -> OffPolicy:
         ConfigError: a curriculum, or worlds for two.
     """
     worlds, source = rows_of(order, made, agent)
-    return host.engine(agent, worlds, Given(source))
+    return OffPolicy(agent, worlds, Given(source))
 
 
 def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWorlds, Any]:

@@ -22,8 +22,9 @@ from rekindle.evaluate.returns import host_episodes
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale
 from rekindle.replay import ring as rings
-from rekindle.train import host, reincarnate
+from rekindle.train import reincarnate
 from rekindle.train.off_policy import Given, ticks_before
+from rekindle.train.replay_engine import OffPolicy
 
 SMALL = {"batch": 8, "width": 8, "capacity": 512, "warmup": 40, "epsilon_steps": 100, "target_period": 5, "num_envs": 4}
 AGENTS = {"dqn": dqn.make(dqn.Config(**SMALL)), "rainbow": rainbow.make(rainbow.Config(**SMALL, atoms=11))}
@@ -60,9 +61,6 @@ class Corridor:
         self.frames[which, ..., 1] = 0
         self.frames[np.flatnonzero(which), 0, self.cell[which], 1] = 255
 
-    def close(self):
-        pass
-
 
 SPEC = EnvSpec("test/corridor", 1, {"obs": Box((1, 7, 2), 0, 255, "uint8")}, Discrete(2), kind="host", stack=2)
 
@@ -86,7 +84,7 @@ class Rightwards(eqx.Module):
 @pytest.mark.parametrize("name", AGENTS)
 def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(name):
     agent = AGENTS[name]
-    engine = host.engine(agent, corridor(), Given(()))
+    engine = OffPolicy(agent, corridor(), Given(()))
     loop, metrics = engine.chunk(engine.begin(jax.random.key(0), None), 90, 0.0)
     assert engine.steps(loop) == 360 and int(loop.agent.updates) == 90 - ticks_before(agent.needs)
     assert all(np.isfinite(metrics))
@@ -98,7 +96,7 @@ def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(name)
     assert steps.obs["obs"].shape == (90, 4, 1, 7, 1)
     saved = flatten_arrays(loop)
     on = engine.chunk(loop, 30, 0.0)[0]
-    fresh = host.engine(agent, corridor(), Given(()))
+    fresh = OffPolicy(agent, corridor(), Given(()))
     again = own(unflatten_arrays(fresh.begin(jax.random.key(9), None), saved, where="the checkpoint"))
     resumed = fresh.chunk(again, 30, 0.0)[0]
     for (leaf, a), b in zip(flatten_arrays(on).items(), flatten_arrays(resumed).values(), strict=True):
@@ -133,6 +131,6 @@ def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames():
 @pytest.mark.parametrize("id", ["gymnasium/CartPole-v1", "ALE/Pong-v5"])
 def test_it_runs_in_real_worlds(id):
     small = partial(dqn.Config, **SMALL | {"num_envs": 2, "warmup": 8, "capacity": 64})
-    engine = host.engine(dqn.make(small()), registry.host(id).open(2), Given(()))
+    engine = OffPolicy(dqn.make(small()), registry.host(id).open(2), Given(()))
     loop, metrics = engine.chunk(engine.begin(jax.random.key(0), None), 12, 0.0)
     assert engine.steps(loop) == 48 and all(np.isfinite(metrics))

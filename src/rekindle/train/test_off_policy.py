@@ -23,17 +23,8 @@ from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.replay import ring as rings
 from rekindle.train import reincarnate
 from rekindle.train.loop import Plan, train
-from rekindle.train.off_policy import (
-    Given,
-    OffPolicy,
-    Worlds,
-    draw,
-    learn,
-    pace,
-    refuse_replay,
-    rehearse,
-    ticks_before,
-)
+from rekindle.train.off_policy import Given, Worlds, draw, learn, pace, refuse_replay, rehearse, ticks_before
+from rekindle.train.replay_engine import OffPolicy
 
 MADE = registry.make("probe/chain-v1")
 SOURCE = jax.tree.map(jnp.asarray, MADE.pool())

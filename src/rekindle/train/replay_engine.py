@@ -1,0 +1,183 @@
+"""The engine that `loop.train` drives for agents that learn from a replay: alone, or in a phase of reincarnation.
+
+What a tick is made of is in `off_policy.py`; where worlds are not compiled, how it is carried out is in `host.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from rekindle.core.tree import own
+from rekindle.core.types import Agent
+from rekindle.envs.host.worlds import HostWorlds
+from rekindle.reincarnation.phases import Dials, Phase, Told
+from rekindle.replay import ring
+from rekindle.replay.prioritised import Prioritised
+from rekindle.replay.ring import Ring
+from rekindle.train import host
+from rekindle.train.off_policy import (
+    NO_TICK,
+    Chunk,
+    EpisodeCounts,
+    Given,
+    LoopState,
+    Nothing,
+    Worlds,
+    act_on,
+    begin,
+    pace,
+    read_on,
+    ticks_before,
+)
+
+COMPARED = 256
+"""Observations on which a student is compared with its teacher."""
+
+
+class Reference(NamedTuple):
+    """What a student is compared with."""
+
+    told: Told
+    data: Ring
+    """Labelled steps of the teacher, where those that are learnt from have no labels."""
+
+
+class Agreement(NamedTuple):
+    """How near a student is to its teacher, over some observations."""
+
+    agreement: Float[Array, ""]
+    """Share of them on which both would do the same."""
+    teacher_entropy: Float[Array, ""]
+    """Of the teacher's policy, in nats: of softmax(Q / tau) where it says action values."""
+    teacher_spread: Float[Array, ""]
+    """Standard deviation of what the teacher says, over actions: for value teachers, the scale of a temperature."""
+
+
+def compare(agent: Agent, told: Told, tau: float, loop: LoopState, replay: Ring) -> Agreement:
+    """The student's greedy actions beside the labels."""
+    key = jax.random.fold_in(loop.key, NO_TICK)
+    batch = ring.sample(key, replay, COMPARED, n=agent.needs.n_step, gamma=agent.needs.gamma,
+                        stack=ring.stack_of(loop.obs, replay.steps.obs))  # fmt: skip
+    start = jnp.ones(COMPARED, bool)
+    out = agent.act(key, loop.agent, agent.init_carry(loop.agent, COMPARED), batch.obs, start, explore=False)
+    same = jnp.argmax(batch.labels, axis=-1) == out.action
+    entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(told.logits(batch.labels, tau))), axis=-1)
+    return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.mean(entropy), jnp.mean(jnp.std(batch.labels, axis=-1)))
+
+
+@dataclass(frozen=True)
+class OffPolicy:
+    """The engine that `loop.train` drives: an agent alone, or in a phase of reincarnation."""
+
+    agent: Agent
+    worlds: Worlds | HostWorlds
+    given: Given
+    phase: Phase | None = None
+    reference: Reference | None = None
+    any_size: bool = True
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing is acted."""
+        return self.phase is not None and self.phase.offline
+
+    @property
+    def steps_per_update(self) -> int:
+        """Of a tick; where nothing is acted, one update."""
+        return 1 if self.offline else pace(self.agent.needs).steps * self.worlds.rows
+
+    def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
+        """See Engine."""
+        worlds = self.worlds
+        if isinstance(worlds, HostWorlds):
+            return host.begin(self.agent, worlds, self.phase, self.given, key, state)
+        start = jax.jit(lambda key, state, given: begin(self.agent, worlds, self.phase, given, key, state=state))
+        return own(start(key, state, self.given))
+
+    def chunk(self, loop: LoopState, updates: int, share: float) -> tuple[LoopState, Any]:
+        """So many ticks; the first ones only fill the replay."""
+        del share
+        before = 0 if self.offline else min(max(ticks_before(self.agent.needs) - self._lived(loop), 0), updates)
+        metrics: Any = Nothing()
+        if before:
+            loop, _ = self._compiled(False)(loop, self.given, before)
+        if updates > before:
+            loop, metrics = self._compiled(True)(loop, self.given, updates - before)
+        return loop, metrics
+
+    def steps(self, loop: LoopState) -> int:
+        """Of the environment; where nothing is acted, updates."""
+        return int(loop.ticks) * self.steps_per_update
+
+    def learnt(self, loop: LoopState) -> int:
+        """The same, once learning has begun."""
+        return self.steps(loop) if self.offline or self._lived(loop) > ticks_before(self.agent.needs) else 0
+
+    def drain(self, loop: LoopState) -> tuple[LoopState, dict[str, float]]:
+        """Mean return and length of the episodes that ended, and the replay's size; in a phase, how it stands."""
+        ended, total, steps = (float(x) for x in loop.counts[2:])
+        values = {"episode/return": total / ended, "episode/length": steps / ended} if ended else {}
+        counts = EpisodeCounts(*loop.counts[:2], *(jnp.zeros(()) for _ in range(3)))
+        replay = self.given.data if self.offline else loop.replay
+        replay = replay.ring if isinstance(replay, Prioritised) else replay
+        values["replay/size"] = float(replay.filled * replay.rows)
+        if self.phase is not None:
+            found: dict[str, Any] = {
+                "steps": self.steps(loop),
+                "updates": self._updates(loop),
+                "multiplier": loop.progress.multiplier,
+                **self._dials(loop.progress)._asdict(),
+            }
+            if self.reference is not None:
+                labelled = jax.tree.leaves(replay.steps.labels)
+                found |= self._compare(loop, replay if labelled else self.reference.data)._asdict()
+            values |= {f"phase/{name}": float(value) for name, value in found.items()}
+        return loop._replace(counts=counts), values
+
+    def trouble(self, loop: LoopState) -> str:
+        """None that it knows of."""
+        del loop
+        return ""
+
+    def hear(self, loop: LoopState, values: Mapping[str, float]) -> LoopState:
+        """The phase goes on by the normalised score that an evaluation found."""
+        if self.phase is None:
+            return loop
+        return loop._replace(progress=self.phase.after(loop.progress, values["score/normalised"], self.steps(loop)))
+
+    def _lived(self, loop: LoopState) -> int:
+        """Ticks, and as many as fill what the replay began with."""
+        kept = self.phase is not None and self.phase.keeps_replay
+        return int(loop.ticks) + (ticks_before(self.agent.needs) if kept else 0)
+
+    def _updates(self, loop: LoopState) -> int:
+        """Of this phase."""
+        if self.offline:
+            return int(loop.ticks)
+        return max(self._lived(loop) - ticks_before(self.agent.needs), 0) * pace(self.agent.needs).updates
+
+    @cached_property
+    def _dials(self) -> Callable[[Any], Dials]:
+        assert self.phase is not None
+        return jax.jit(self.phase.dials)
+
+    @cached_property
+    def _compare(self) -> Callable[[LoopState, Ring], Agreement]:
+        assert self.phase is not None and self.reference is not None
+        return jax.jit(partial(compare, self.agent, self.reference.told, self.phase.tau))
+
+    @cached_property
+    def _compiled(self) -> Callable[[bool], Chunk]:
+        def compiled(learning: bool) -> Chunk:
+            if self.phase is not None and self.phase.offline:
+                return jax.jit(partial(read_on, self.agent, self.phase), donate_argnums=0)
+            if isinstance(self.worlds, HostWorlds):
+                return host.act(self.agent, self.worlds, self.phase, learning)
+            return jax.jit(partial(act_on, self.agent, self.worlds, self.phase, learning), donate_argnums=0)
+
+        return cache(compiled)
