@@ -23,8 +23,8 @@ class Torso(BaseFeaturesExtractor):
         """For planes `[H, W, C]`."""
         super().__init__(space, width)
         height, across, planes = space.shape
-        convolution = nn.Conv2d(planes, 16, 3, padding=1)
-        dense = nn.Linear(16 * height * across, width)
+        convolution = nn.Conv2d(planes, 16, 3)
+        dense = nn.Linear(16 * (height - 2) * (across - 2), width)
         self.layers = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), dense, nn.ReLU())
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """Convolutional torsos for pictures and planes: Nature CNN, Impala, MinAtar's, and small residual blocks.
 
-Pictures are `[..., H, W, C]`; convolutions pad so that sizes shrink by their strides only (SAME). First convolutions
-and dense layers begin Xavier-uniform, those inside residual blocks LeCun-normal, biases zero.
+Pictures are `[..., H, W, C]`; convolutions pad so that sizes shrink by their strides only (SAME), but for the first one
+over MinAtar's planes, which does not pad (VALID). First convolutions and dense layers begin Xavier-uniform, those
+inside residual blocks LeCun-normal, biases zero.
 """
 
 from collections.abc import Callable
@@ -23,31 +24,34 @@ class Convolution(eqx.Module):
     weight: Float[Array, "k k n m"]
     bias: Float[Array, " m"]
     stride: int = eqx.field(static=True)
+    padding: str = eqx.field(static=True)
 
-    def __init__(self, key: Key[Array, ""], n: int, m: int, size: int, *, stride: int = 1, init: Callable = _xavier):
+    def __init__(self, key: Key[Array, ""], n: int, m: int, size: int, *, stride: int = 1, padding: str = "SAME",
+                 init: Callable = _xavier):  # fmt: skip
         self.weight = init(key, (size, size, n, m), jnp.float32)
-        self.bias, self.stride = jnp.zeros(m), stride
+        self.bias, self.stride, self.padding = jnp.zeros(m), stride, padding
 
     def __call__(self, x: Float[Array, "B H W n"]) -> Float[Array, "B h w m"]:
-        """H = ceil(H / stride)."""
-        return convolve(x, self.weight, self.stride) + self.bias[None, None, None]
+        """SAME: h = ceil(H / stride); VALID: h = ceil((H - k + 1) / stride)."""
+        return convolve(x, self.weight, self.stride, self.padding) + self.bias[None, None, None]
 
 
-def convolve(x: Float[Array, "B H W n"], weight: Float[Array, "k k n m"], stride: int) -> Float[Array, "B h w m"]:
+def convolve(x: Float[Array, "B H W n"], weight: Float[Array, "k k n m"], stride: int, padding: str = "SAME"
+             ) -> Float[Array, "B h w m"]:  # fmt: skip
     """A convolution whose gradient on processors is of matrix products: XLA's own takes ten times as long there."""
-    own = partial(_convolve, stride=stride)
-    return jax.lax.platform_dependent(x, weight, cpu=partial(_with_patch_gradient, stride), default=own)
+    own = partial(_convolve, stride=stride, padding=padding)
+    return jax.lax.platform_dependent(x, weight, cpu=partial(_with_patch_gradient, stride, padding), default=own)
 
 
-def _convolve(x: Array, weight: Array, stride: int) -> Array:
+def _convolve(x: Array, weight: Array, stride: int, padding: str) -> Array:
     axes = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, weight, (stride, stride), "SAME", dimension_numbers=axes)
+    return jax.lax.conv_general_dilated(x, weight, (stride, stride), padding, dimension_numbers=axes)
 
 
-def _patches(x: Array, weight: Array, stride: int) -> Array:
+def _patches(x: Array, weight: Array, stride: int, padding: str) -> Array:
     """The same convolution: what every output looks at, side by side, times the weights."""
     size, _, _, m = weight.shape
-    (height, *above), (width, *beside) = (_padding(n, size, stride) for n in x.shape[1:3])
+    (height, *above), (width, *beside) = (_padding(n, size, stride, padding) for n in x.shape[1:3])
     x = jnp.pad(x, ((0, 0), above, beside, (0, 0)))
     rows, columns = (1 + (n - 1) * stride for n in (height, width))
     seen = [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)]
@@ -55,25 +59,27 @@ def _patches(x: Array, weight: Array, stride: int) -> Array:
     return (flat.reshape(-1, flat.shape[-1]) @ weight.reshape(-1, m)).reshape(x.shape[0], height, width, m)
 
 
-def _padding(n: int, size: int, stride: int) -> tuple[int, int, int]:
-    """Length of the output, and zeros before and after, as SAME has them."""
+def _padding(n: int, size: int, stride: int, padding: str) -> tuple[int, int, int]:
+    """Length of the output, and zeros before and after: none for VALID."""
+    if padding == "VALID":
+        return (n - size) // stride + 1, 0, 0
     out = -(-n // stride)
     total = max((out - 1) * stride + size - n, 0)
     return out, total // 2, total - total // 2
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _with_patch_gradient(stride: int, x: Array, weight: Array) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _with_patch_gradient(stride: int, padding: str, x: Array, weight: Array) -> Array:
     narrow = weight.shape[0] ** 2 * weight.shape[2] <= 64  # then even the way forward is faster
-    return (_patches if narrow else _convolve)(x, weight, stride)
+    return (_patches if narrow else _convolve)(x, weight, stride, padding)
 
 
-def _forward(stride: int, x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _with_patch_gradient(stride, x, weight), (x, weight)
+def _forward(stride: int, padding: str, x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _with_patch_gradient(stride, padding, x, weight), (x, weight)
 
 
-def _backward(stride: int, kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    return jax.vjp(partial(_patches, stride=stride), *kept)[1](gradient)
+def _backward(stride: int, padding: str, kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    return jax.vjp(partial(_patches, stride=stride, padding=padding), *kept)[1](gradient)
 
 
 _with_patch_gradient.defvjp(_forward, _backward)
@@ -149,7 +155,7 @@ class Convolutional(eqx.Module):
             raise ConfigError(f"no torso {name!r}; {did_you_mean(name, list(TORSOS))}")
         if len(shape) != 3:
             raise ConfigError(f"a convolutional torso takes pictures [H, W, C]; got the shape {list(shape)}.")
-        height, across, channels = shape
+        channels = shape[-1]
         *keys, dense_key = jax.random.split(key, 4)
         if name == "nature":
             sizes = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -160,20 +166,21 @@ class Convolutional(eqx.Module):
         elif name == "impala":
             self.layers = tuple(Stack(k, n, m) for k, n, m in zip(keys, (channels, 16, 32), (16, 32, 32), strict=True))
         else:
-            first = Convolution(keys[0], channels, 16, 3)
+            first = Convolution(keys[0], channels, 16, 3, padding="VALID")
             self.layers = (first, Residual(keys[1], 16), Residual(keys[2], 16)) if name == "residual" else (first,)
-        for layer in self.layers:
-            halved = {Stack: 2, Convolution: getattr(layer, "stride", 1)}.get(type(layer), 1)
-            height, across = -(-height // halved), -(-across // halved)
-        deep = {"nature": 64, "impala": 32}.get(name, 16)
-        self.dense, self.bytes = Dense(dense_key, height * across * deep, width), bytes
+        seen = jax.eval_shape(lambda x: _see(self.layers, x), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+        self.dense, self.bytes = Dense(dense_key, seen.size, width), bytes
 
     def __call__(self, x: Array) -> Float[Array, "*axes width"]:
         """Features of pictures `[..., H, W, C]`."""
         axes = x.shape[:-3]
         x = x.reshape(-1, *x.shape[-3:]).astype(jnp.float32)
         x = x / 255.0 if self.bytes else x
-        for layer in self.layers:
-            x = layer(x)  # pyright: ignore[reportCallIssue]
-            x = x if isinstance(layer, Stack | Residual) else jax.nn.relu(x)
-        return self.dense(jax.nn.relu(x).reshape(x.shape[0], -1)).reshape(*axes, -1)
+        return self.dense(_see(self.layers, x)).reshape(*axes, -1)
+
+
+def _see(layers: tuple[eqx.Module, ...], x: Float[Array, "B H W C"]) -> Float[Array, "B n"]:
+    for layer in layers:
+        x = layer(x)  # pyright: ignore[reportCallIssue]
+        x = x if isinstance(layer, Stack | Residual) else jax.nn.relu(x)
+    return jax.nn.relu(x).reshape(x.shape[0], -1)

@@ -15,8 +15,8 @@ ATARI = (84, 84, 4)
     [
         ("nature", ATARI, 512, 77_984, 7744 * 512 + 512),
         ("impala", ATARI, 512, 97_744, 1_982_976),
-        ("minatar", (10, 10, 4), 128, 9 * 4 * 16 + 16, 1600 * 128 + 128),
-        ("residual", (10, 10, 4), 128, 592 + 4 * (9 * 16 * 16 + 16), 1600 * 128 + 128),
+        ("minatar", (10, 10, 4), 128, 9 * 4 * 16 + 16, 1024 * 128 + 128),
+        ("residual", (10, 10, 4), 128, 592 + 4 * (9 * 16 * 16 + 16), 1024 * 128 + 128),
     ],
 )
 def test_numbers_of_parameters(name, shape, width, convolutions, dense):
@@ -46,15 +46,16 @@ def test_what_is_no_picture_or_no_torso_is_refused():
         Convolutional(jax.random.key(0), "nature", (84,), 8)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(
     ("size", "stride", "n", "height"), [(3, 1, 4, 10), (3, 1, 16, 9), (4, 2, 8, 21), (8, 4, 4, 84)]
 )
-def test_the_gradient_is_that_of_the_convolution(size, stride, n, height):
+def test_the_gradient_is_that_of_the_convolution(size, stride, n, height, padding):
     """On processors it is made of matrix products."""
     keys = jax.random.split(jax.random.key(0), 3)
     x, w = jax.random.normal(keys[0], (2, height, height, n)), jax.random.normal(keys[1], (size, size, n, 5))
-    right, way_back = jax.vjp(lambda x, w: _convolve(x, w, stride), x, w)
-    out, way = jax.vjp(lambda x, w: convolve(x, w, stride), x, w)
+    right, way_back = jax.vjp(lambda x, w: _convolve(x, w, stride, padding), x, w)
+    out, way = jax.vjp(lambda x, w: convolve(x, w, stride, padding), x, w)
     g = jax.random.normal(keys[2], right.shape)
     np.testing.assert_allclose(out, right, atol=1e-3)
     for a, b in zip(way(g), way_back(g), strict=True):
