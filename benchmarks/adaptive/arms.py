@@ -32,7 +32,13 @@ class Exam:
 
 
 def cells(study: Study, part: str, arm: str, what: Order, exam: Exam, seeds: int) -> list[dict[str, Any]]:
-    """The arm's cell of every seed: scores, steps, seconds and the learning curve."""
+    """The arm's cell of every seed: scores, steps, seconds and the learning curve.
+
+    On an accelerator all seeds that are missing are trained in one program first.
+    """
+    if study.preset == "gpu":
+        missing = [seed for seed in range(seeds) if not study.has(f"{part}-{arm}-seed{seed}")]
+        training.train_together(f"{part}-{arm}-{study.preset}", what, missing, training.library(), study.say)
     return [
         study.cell(f"{part}-{arm}-seed{seed}", lambda seed=seed: compute(study, f"{part}-{arm}", what, exam, seed))
         for seed in range(seeds)
