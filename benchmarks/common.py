@@ -67,19 +67,33 @@ class Study:
 
     def cell(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The values of a cell: from its file if this code (with --resume, any code) made it, else computed."""
-        path = ROOT / self.name / "cells" / self.preset / f"{name}.json"
-        stamp = {**self.stamp, "tree": provenance.code().difference_sha256}
-        if path.exists() and not self.again:
-            stored = read_json(path)
-            if stored["stamp"] == stamp or (self.resume and stored["stamp"]["machine"] == stamp["machine"]):
-                self.say(f"{name}: kept")
-                self.revisions.add(stored["stamp"]["revision"])
-                return stored["values"]
+        if (stored := self._stored(name)) is not None:
+            self.say(f"{name}: kept")
+            self.revisions.add(stored["stamp"]["revision"])
+            return stored["values"]
         self.say(f"{name} ...")
         values = plain(compute())
+        path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"stamp": stamp, "values": values})
+        write_json(path, {"stamp": self._code(), "values": values})
         return values
+
+    def has(self, name: str) -> bool:
+        """Whether a cell need not be computed."""
+        return self._stored(name) is not None
+
+    def _stored(self, name: str) -> dict[str, Any] | None:
+        if self.again or not self._path(name).exists():
+            return None
+        stored, code = read_json(self._path(name)), self._code()
+        kept = stored["stamp"] == code or (self.resume and stored["stamp"]["machine"] == code["machine"])
+        return stored if kept else None
+
+    def _path(self, name: str) -> Path:
+        return ROOT / self.name / "cells" / self.preset / f"{name}.json"
+
+    def _code(self) -> dict[str, Any]:
+        return {**self.stamp, "tree": provenance.code().difference_sha256}
 
     def finish(self, *, seeds: Sequence[int], values: Mapping[str, Any], bars: Sequence[Bar]) -> dict[str, Any]:
         """Store the result as `results/<preset>[-<part>].json` and print it as the last line of standard output.

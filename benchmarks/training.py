@@ -1,6 +1,7 @@
 """What studies share that train and score agents: a library of their own, and scores as cells."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from rekindle.evaluate.exam import make_exam
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.evaluate.scores import SHARE_MASTERED, ScoreRecord
 from rekindle.library.library import Library
-from rekindle.train import session
+from rekindle.library.run import Run
+from rekindle.train import session, together
 
 HOME = Path(__file__).parent / ".library"
 """Runs of studies; ignored by git, so that a study resumes but its by-products stay out of the repository."""
@@ -39,10 +41,7 @@ def order(
 
 def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) -> Path:
     """The policy folder of a finished training of this name and seed; trains, or goes on training, if need be."""
-    from rekindle.library.run import Run
-
-    same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and session.told(r.manifest.config) == what]
-    run = Run.open(kept, same[-1].id) if same else session.begin(what, kept, name=name, seed=seed)
+    run = opened(name, what, seed, kept)
     if run.manifest.status != "done":
         session.carry_out(
             run,
@@ -50,6 +49,19 @@ def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) 
             show=lambda now: say(f"{name} seed {seed}: {now.share:.0%} {now.metrics.get('trial/reward', 0):.2f}"),
         )
     return run.path / "policy"
+
+
+def opened(name: str, what: session.Order, seed: int, kept: Library) -> Run:
+    """The run of this name and seed; it begins here, if there is none."""
+    same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and session.told(r.manifest.config) == what]
+    return Run.open(kept, same[-1].id) if same else session.begin(what, kept, name=name, seed=seed)
+
+
+def train_together(name: str, what: session.Order, seeds: Sequence[int], kept: Library, say: Any) -> None:
+    """What `trained` would train seed by seed, in one program: several seeds fill an accelerator better than one."""
+    runs = [run for run in (opened(name, what, seed, kept) for seed in seeds) if run.manifest.status != "done"]
+    if runs:
+        together.carry_out(runs, kept, show=lambda run, now: say(f"{name} seed {run.manifest.seed}: {now.share:.0%}"))
 
 
 def scores(folder: Path, tasks: str, *, trials: list[int], count: int, repetitions: int, seed: int, kind: Any,

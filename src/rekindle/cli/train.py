@@ -16,7 +16,8 @@ from rekindle.envs import registry
 from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.train import session
+from rekindle.train import session, together
+from rekindle.train.loop import Trained
 
 MAX_TRIALS = 32_767
 """Tasks keep their number of trials in 16 bits."""
@@ -38,6 +39,9 @@ class Options:
     """How many runs, with seeds from --seed on."""
     seed: int = 0
     """The first seed."""
+    together: bool = False
+    """Train all seeds in one program, which an accelerator does hardly slower than one. For agents that learn from
+    rollouts; each seed is still a run of its own."""
     curriculum: Literal["none", "doors", "foundation", "ramp", "plr", "no-op", "regret"] = "none"
     """What to practise on: the environment's own tasks as they come; a mixture that leads there (doors, foundation);
     its tasks with headings that are fixed at first (ramp); or those among them that are worth it: by prioritised level
@@ -64,7 +68,7 @@ class Options:
 
 
 def run(argv: list[str]) -> int:
-    """Train every seed, one after the other."""
+    """Train every seed, one after the other or all together."""
     options = cli.parse(Options, argv, "rekindle train")
     library = Library.open()
     parse_budget(options.budget)
@@ -92,11 +96,12 @@ def run(argv: list[str]) -> int:
         log=options.log,
         partners=partners(options.partner, env),
     )
-    code = 0
-    for seed in range(options.seed, options.seed + options.seeds):
-        name = f"{options.algorithm}-{env.split('/')[1]}"
-        code = max(code, carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json))
-    return code
+    name, seeds = f"{options.algorithm}-{env.split('/')[1]}", range(options.seed, options.seed + options.seeds)
+    if options.together:
+        return carry_out_together([session.begin(order, library, name=name, seed=seed) for seed in seeds], library,
+                                  json=options.json)  # fmt: skip
+    return max(carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json)
+               for seed in seeds)  # fmt: skip
 
 
 def assigned(option: str, example: str, assignments: tuple[str, ...]) -> dict[str, object]:
@@ -135,6 +140,28 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
     live = Live("score/normalised" if run.manifest.config.get("teacher") else "trial/reward")
     live.stage("train", f"{run.id}")
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
+    tell(run, library, trained, live, json=json)
+    if trained.status == "interrupted":
+        raise KeyboardInterrupt(run.how_to_go_on())
+    return 0
+
+
+def carry_out_together(runs: list[Run], library: Library, *, json: bool) -> int:
+    """The same for several seeds in one program; shown is how the first one goes."""
+    live = Live("trial/reward")
+    live.stage("train", ", ".join(run.id for run in runs))
+    trained = together.carry_out(
+        runs, library, show=lambda run, now: live.progress("training", now) if run is runs[0] else None
+    )
+    for run, one in zip(runs, trained, strict=True):
+        tell(run, library, one, live, json=json)
+    if any(one.status == "interrupted" for one in trained):
+        raise KeyboardInterrupt("\n".join(run.how_to_go_on() for run in runs if run.manifest.status != "done"))
+    return 0
+
+
+def tell(run: Run, library: Library, trained: Trained, live: Live, *, json: bool) -> None:
+    """What came of a training."""
     for problem in run.problems:
         live.stage("tracker", problem)
     if run.manifest.status == "done" and run.manifest.config.get("teacher"):
@@ -147,9 +174,6 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
         cli.emit_json({"run": run.id, "status": run.manifest.status, "env_steps": trained.env_steps,
                        "wall_s": round(trained.wall_s, 3), "agent": run.id, "path": run.location,
                        "metrics": last})  # fmt: skip
-    if trained.status == "interrupted":
-        raise KeyboardInterrupt(run.how_to_go_on())
-    return 0
 
 
 def settings(algorithm: str, assignments: tuple[str, ...]) -> dict[str, object]:

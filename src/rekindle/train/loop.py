@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -158,6 +158,7 @@ def train(
     tag: str = "",
     before: Before = FIRST,
     acts: bool = True,
+    asked: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
@@ -165,13 +166,14 @@ def train(
     its last checkpoint: exactly, where the budget is in steps.
     A run that holds several trainings tells their checkpoints and metrics apart by `tag`, and counts on from `before`.
     Without `acts` the engine's steps are updates on data that exists, and are logged as such.
-    `note()` is kept with every checkpoint. `state` is a trained agent's. After Ctrl-C the chunk is finished and saved.
+    `note()` is kept with every checkpoint. `state` is a trained agent's. After Ctrl-C the chunk is finished and saved;
+    `asked` says so where somebody else listens to signals.
     """
     start_key, evaluate_key = jax.random.split(key)
     loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
     status: Literal["done", "interrupted", "stopped"] = "done"
-    with stop_requests() as asked:
+    with nullcontext(asked) if asked else stop_requests() as asked:
         while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
             began = time.monotonic()
             updates = plan.updates_from(steps, evaluations if evaluate else None, engine)

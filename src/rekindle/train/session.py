@@ -139,6 +139,8 @@ def carry_out(
     evaluate: Evaluation | None = None,
     evaluate_steps: int | None = None,
     stop: Stop | None = None,
+    join: Callable[[Engine], Engine] | None = None,
+    asked: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train, or go on training, as the run's manifest says; the policy is kept whenever it stops.
 
@@ -149,6 +151,8 @@ def carry_out(
         evaluate: what else is to be known of the policy now and then; a reincarnation asks on its own.
         evaluate_steps: environment steps between evaluations; by default a tenth of the budget.
         stop: from the metrics of a chunk to whether that is enough.
+        join: from the engine to one whose chunks are computed with those of others (train/together.py).
+        asked: whether to stop, where somebody else listens to signals.
 
     Raises:
         LibraryError: another process is at work on it, or the disk refuses.
@@ -157,7 +161,7 @@ def carry_out(
     """
     with run.held():
         try:
-            return _carry_out(run, library, show, evaluate, evaluate_steps, stop)
+            return _carry_out(run, library, show, evaluate, evaluate_steps, stop, join, asked)
         except KeyboardInterrupt:
             run.finish("interrupted")
             raise KeyboardInterrupt(run.how_to_go_on()) from None
@@ -175,6 +179,8 @@ def _carry_out(
     evaluate: Evaluation | None,
     evaluate_steps: int | None,
     stop: Stop | None,
+    join: Callable[[Engine], Engine] | None,
+    asked: Callable[[], bool] | None,
 ) -> Trained:
     order = told(run.manifest.config)
     run.log_to(order.log)
@@ -182,6 +188,8 @@ def _carry_out(
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     key = jax.random.key(run.manifest.seed or 0)
     if order.teacher is not None:
+        if join is not None:
+            raise ConfigError("students are trained one after the other, as each goes by its own scores.")
         return reincarnated(order, made, agent, run, library, key, show, stop)
     state = None
     if order.init is not None:
@@ -203,7 +211,8 @@ def _carry_out(
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds,
                 evaluate_steps=evaluate_steps)  # fmt: skip
-    trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate, stop=stop)
+    engine = engine if join is None else join(engine)
+    trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate, stop=stop, asked=asked)
     keep(run, agent, trained.state, seat_spec(made.spec), getattr(trained.loop, "replay", None), order)
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)

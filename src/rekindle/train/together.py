@@ -1,0 +1,154 @@
+"""Several seeds of a training in one program: on an accelerator hardly slower than one of them.
+
+Every seed is a run like any other, in a thread of its own that logs, evaluates and writes checkpoints. Only its chunks
+are computed together with those of the others: whoever asks for one waits until all have asked, and what they hold is
+stacked, vmapped over, and handed back.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from rekindle.core.errors import ConfigError
+from rekindle.library.library import Library
+from rekindle.library.run import Run
+from rekindle.train import on_policy, session
+from rekindle.train.loop import Progress, Trained, stop_requests
+from rekindle.train.on_policy import OnPolicy
+
+
+class Asked(NamedTuple):
+    """A chunk that somebody waits for."""
+
+    loop: Any
+    source: Any
+    updates: int
+
+
+class Together:
+    """Where so many trainings meet."""
+
+    def __init__(self, members: int):
+        """For trainings of the same order with different seeds, each of which has to `join` or `leave`."""
+        self._present, self._changed = members, threading.Condition()
+        self._engines: list[OnPolicy] = []
+        self._asked: dict[int, Asked] = {}
+        self._found: dict[int, tuple[Any, Any]] = {}
+        self._trouble: Exception | None = None
+        self._compiled = cache(self._compile)
+
+    def join(self, engine: Any) -> "Member":
+        """An engine whose chunks are computed with those of the others.
+
+        Raises:
+            ConfigError: an agent that learns from a replay, or a curriculum that plans each seed's own tasks.
+        """
+        if not isinstance(engine, OnPolicy) or getattr(engine.curriculum, "optimum", None) is not None:
+            raise ConfigError(
+                "only agents that learn from rollouts are trained together, and not by the planner's regret; train one "
+                "seed after the other."
+            )
+        with self._changed:
+            number = len(self._engines)
+            self._engines.append(engine)
+        return Member(engine.agent, engine.worlds, engine.curriculum, engine.source, together=self, number=number)
+
+    def leave(self) -> None:
+        """One less to wait for."""
+        with self._changed:
+            self._present -= 1
+            self._compute_if_all_asked()
+
+    def chunk(self, number: int, loop: Any, source: Any, updates: int) -> tuple[Any, Any]:
+        """That of one member, when all who are still there have asked for theirs."""
+        with self._changed:
+            self._asked[number] = Asked(loop, source, updates)
+            self._compute_if_all_asked()
+            self._changed.wait_for(lambda: number in self._found or self._trouble is not None)
+            if self._trouble is not None:
+                raise self._trouble
+            return self._found.pop(number)
+
+    def _compute_if_all_asked(self) -> None:
+        if not self._asked or len(self._asked) < self._present:
+            return
+        try:
+            for updates in {one.updates for one in self._asked.values()}:
+                alike = {number: one for number, one in self._asked.items() if one.updates == updates}
+                loops, sources = (stacked([getattr(one, name) for one in alike.values()]) for name in ("loop", "source"))
+                found = self._compiled(updates)(loops, sources)
+                self._found |= dict(zip(alike, apart(found, len(alike)), strict=True))
+        except Exception as error:
+            self._trouble = error
+        self._asked = {}
+        self._changed.notify_all()
+
+    def _compile(self, updates: int) -> Callable[[Any, Any], tuple[Any, Any]]:
+        one = self._engines[0]
+
+        def chunk(loop: Any, source: Any) -> tuple[Any, Any]:
+            return on_policy.chunk(one.agent, one.worlds, one.curriculum, updates, loop, source)
+
+        return jax.jit(jax.vmap(chunk), donate_argnums=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member(OnPolicy):
+    """The engine of one seed."""
+
+    together: Together
+    number: int
+
+    def chunk(self, loop: Any, updates: int, share: float) -> tuple[Any, Any]:
+        """With the others."""
+        return self.together.chunk(self.number, loop, self.source(share), updates)
+
+
+def carry_out(runs: Sequence[Run], library: Library, *, show: Callable[[Run, Progress], None] | None = None
+              ) -> list[Trained]:  # fmt: skip
+    """Train runs of one order, or go on training them, together; see `session.carry_out` for one of them.
+
+    Raises:
+        ConfigError: an order whose seeds have to be trained one after the other.
+    """
+    meeting = Together(len(runs))
+
+    def one(run: Run, asked: Callable[[], bool]) -> Trained:
+        try:
+            told = None if show is None else partial(show, run)
+            return session.carry_out(run, library, show=told, join=meeting.join, asked=asked)
+        finally:
+            meeting.leave()
+
+    with stop_requests() as asked, ThreadPoolExecutor(len(runs)) as threads:
+        return [each.result() for each in [threads.submit(one, run, asked) for run in runs]]
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """Trees of the same form as one, with an axis for them first."""
+    return jax.tree.map(lambda *leaves: _as_keys(jnp.stack([_as_numbers(x) for x in leaves]), leaves[0]), *trees)
+
+
+def apart(tree: Any, number: int) -> list[Any]:
+    """Its inverse."""
+    return [jax.tree.map(lambda x, i=i: _as_keys(_as_numbers(x)[i], x), tree) for i in range(number)]
+
+
+def _is_key(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_numbers(leaf: Array) -> Array:
+    """Random keys are moved as what they consist of."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _as_keys(numbers: Array, like: Array) -> Array:
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(like)) if _is_key(like) else numbers
