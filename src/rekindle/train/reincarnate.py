@@ -338,6 +338,19 @@ def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Ar
     return found
 
 
+def refuse_luck(marks: Marks) -> None:
+    """ConfigError where a teacher is better than random by less than two standard errors.
+
+    A score would be divided by what is nothing but chance.
+    """
+    error = ((marks.random_sd**2 + marks.teacher_sd**2) / marks.episodes) ** 0.5
+    if marks.teacher - marks.random <= 2 * error:
+        raise ConfigError(
+            f"the teacher's return of {marks.teacher:g} in {marks.episodes} episodes is no better than that of acting "
+            f"at random, {marks.random:g}, but by luck; take another teacher, or train without one."
+        )
+
+
 def roll_out(
     worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01
 ) -> Ring:

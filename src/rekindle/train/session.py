@@ -301,6 +301,7 @@ def reincarnated(
     episodes = episodes_of(made)
     marks = reincarnate.marks(worlds, source, teacher, keys[0], number=4 * episodes)
     run.update(scores=scored(marks))
+    reincarnate.refuse_luck(marks)
     data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
     data = reincarnate.labelled(data, teacher, made.spec)
     told = reincarnate.told_by(teacher, made.spec, keys[2])
