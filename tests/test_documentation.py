@@ -28,7 +28,7 @@ def commands():
             yield from (line for line in COMMAND.findall(block) if line.split()[0] in VERBS)
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", list(commands()))
 def test_commands_are_understood(line, monkeypatch):
     parse = io.parse
 

@@ -21,7 +21,7 @@ from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import METHODS, make_method
 from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.replay import ring as rings
-from rekindle.train import reincarnate
+from rekindle.train import prepare, reincarnate
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Worlds, draw, learn, pace, refuse_replay, rehearse, ticks_before
 from rekindle.train.replay_engine import OffPolicy, compare
@@ -185,9 +185,9 @@ def test_a_training_that_was_stopped_resumes_exactly(tmp_path):
 def taught(agent, data=None):
     """A course in the chain, whose teacher always goes right."""
     teacher = Fixed(1)
-    marks = reincarnate.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
-    data = data or reincarnate.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
-    data = reincarnate.labelled(data, teacher, MADE.spec)
+    marks = prepare.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
+    data = data or prepare.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
+    data = prepare.labelled(data, teacher, MADE.spec)
     return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Told(True), episodes=20)
 
 
@@ -245,7 +245,7 @@ def test_a_replay_that_is_kept_ends_before_the_students_own_begins():
 
 
 def test_data_that_are_too_short_are_refused():
-    short = reincarnate.roll_out(WORLDS, SOURCE, Fixed(1), jax.random.key(2), steps=8)
+    short = prepare.roll_out(WORLDS, SOURCE, Fixed(1), jax.random.key(2), steps=8)
     with pytest.raises(ConfigError, match=r"are 2 steps of 4 worlds; returns of 1 steps take more than 2"):
         reincarnate.reincarnate(taught(AGENT, short), make_method("qdagger"), TINY, jax.random.key(0))
 
@@ -273,7 +273,7 @@ class Torn(Fixed):
 def test_student_and_teacher_are_measured_alike():
     """Greedy but for one action in a thousand, so that who plays as the teacher does scores as it does."""
     course = taught(AGENT)
-    marks = reincarnate.marks(WORLDS, SOURCE, Torn(1), jax.random.key(3), number=50)
+    marks = prepare.marks(WORLDS, SOURCE, Torn(1), jax.random.key(3), number=50)
     score, env_steps = reincarnate.examine(course, Torn(1), jax.random.key(4))
     assert env_steps == 20 * 10 and marks.random < 3
     assert marks.teacher == pytest.approx(6.0, abs=0.2) and score.value == pytest.approx(6.0, abs=0.4)

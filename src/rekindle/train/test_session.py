@@ -11,7 +11,7 @@ from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.phases import scaled
-from rekindle.train import reincarnate, session
+from rekindle.train import prepare, session
 
 ENV = "gymnax/Catch-bsuite"
 HOST = {"id": "gymnasium/Catch-v0", "version": 0, "kind": "host"}
@@ -86,10 +86,10 @@ def test_data_that_were_replaced_and_runs_without_any(library, made):
 
 def test_a_teacher_that_beats_chance_by_luck_is_refused(library, monkeypatch):
     """Two standard errors of 256 episodes are 0.177 here: a smaller difference would make noise of every score."""
-    lucky = reincarnate.Marks(-0.6, -0.45, random_sd=1.0, teacher_sd=1.0, episodes=256)
-    reincarnate.refuse_luck(lucky._replace(teacher=-0.4))
+    lucky = prepare.Marks(-0.6, -0.45, random_sd=1.0, teacher_sd=1.0, episodes=256)
+    prepare.refuse_luck(lucky._replace(teacher=-0.4))
     monkeypatch.setattr(session, "taught_by", lambda *given: (None, None, None))
-    monkeypatch.setattr(reincarnate, "marks", lambda *given, number: lucky)
+    monkeypatch.setattr(prepare, "marks", lambda *given, number: lucky)
     run = session.begin(session.Order("dqn", {}, ENV, "9000steps", teacher="a.zip"), library, name="s", seed=0)
     with pytest.raises(ConfigError, match=r"no better than that of acting at random, -0\.6, but by luck; take another"):
         session.carry_out(run, library)

@@ -24,7 +24,7 @@ from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
 from rekindle.strategies.returns.costs import Costs, costs
 from rekindle.train import session
-from rekindle.train.reincarnate import EVALUATED_AT
+from rekindle.train.prepare import EVALUATED_AT
 
 STUDENT = "dqn"
 """What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step."""
