@@ -15,6 +15,7 @@ from rekindle.core.stats import Interval
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.master import Request, Silent, begin, master, under_way, understand
+from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.returns import costs, distil, practice, task
 
 CATCH = "gymnax/Catch-bsuite"
@@ -153,12 +154,15 @@ def test_how_a_teacher_is_read_is_said_as_for_a_reincarnation(tmp_path, monkeypa
     monkeypatch.setattr(command, "carry_out", lambda request, library, json: seen.append(request) or 0)
     for more in ([], ["--trust"], ["--valued"]):
         assert command.run(["--env", CATCH, "--reach", "1", "--from", "guesser:q", *more]) == 0
+    load, read = teachers.load, []
+    monkeypatch.setattr(teachers, "load", lambda which, spec, **how: read.append(how) or load(which, spec, **how))
     goals = [understand(request, library) for request in seen]
     assert [goal.teacher[1].valued for goal in goals] == [False, False, True]
     orders = [practice.bought(goal.order, 100, teacher="guesser:q") for goal in goals]
     runs = [begin(request, goal, library) for request, goal in zip(seen, goals, strict=True)]
     told = [recipe(library.find(run.id))[-1] for run in runs]
     wanted = [(False, False), (True, False), (False, True)]
+    assert [(how["trust"], how["valued"]) for how in read] == wanted
     assert [(order.trust, order.valued) for order in orders] == wanted
     assert [("--trust" in line, "--valued" in line) for line in told] == wanted
 
