@@ -7,12 +7,15 @@ import jax
 import pytest
 
 from rekindle.answer import tell
+from rekindle.cli import master as command
 from rekindle.cli.main import main
+from rekindle.cli.reproduce import recipe
 from rekindle.core.budget import Budget
 from rekindle.core.stats import Interval
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.master import Request, Silent, master, under_way
+from rekindle.master import Request, Silent, begin, master, under_way, understand
+from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.returns import costs, distil, practice, task
 
 CATCH = "gymnax/Catch-bsuite"
@@ -140,6 +143,30 @@ def test_a_teacher_is_distilled_by_a_job_that_is_killed_and_stopped_on_the_way(t
     assert len(phases) == len(set(phases)) and outcome.account.env_steps < 60_000
 
 
+def test_how_a_teacher_is_read_is_said_as_for_a_reincarnation(tmp_path, monkeypatch):
+    """`--trust` and `--valued` reach the loader and the student's run, and are repeated by what repeats the job."""
+    (tmp_path / "guesser.py").write_text(
+        "import numpy as np\n\ndef q(obs):\n    return np.ones((len(obs['obs']), 3))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("REKINDLE_HOME", str(tmp_path))
+    seen, library = [], Library.open(tmp_path)
+    monkeypatch.setattr(command, "carry_out", lambda request, library, json: seen.append(request) or 0)
+    for more in ([], ["--trust"], ["--valued"]):
+        assert command.run(["--env", CATCH, "--reach", "1", "--from", "guesser:q", *more]) == 0
+    load, read = teachers.load, []
+    monkeypatch.setattr(teachers, "load", lambda which, spec, **how: read.append(how) or load(which, spec, **how))
+    goals = [understand(request, library) for request in seen]
+    assert [goal.teacher[1].valued for goal in goals] == [False, False, True]
+    orders = [practice.bought(goal.order, 100, teacher="guesser:q") for goal in goals]
+    runs = [begin(request, goal, library) for request, goal in zip(seen, goals, strict=True)]
+    told = [recipe(library.find(run.id))[-1] for run in runs]
+    wanted = [(False, False), (True, False), (False, True)]
+    assert [(how["trust"], how["valued"]) for how in read] == wanted
+    assert [(order.trust, order.valued) for order in orders] == wanted
+    assert [("--trust" in line, "--valued" in line) for line in told] == wanted
+
+
 def test_what_was_begun_goes_first_and_what_failed_is_not_begun(tmp_path):
     run = Run.create(Library.open(tmp_path), "master", name="g", config={}, seed=0)
     assert under_way(run) == ""
@@ -180,6 +207,8 @@ def test_what_a_curve_took_is_read_from_its_exams_before_its_own_episodes():
         (["--env", CATCH, "--reach", "1", "--from", "nowhere"], "nowhere"),
         (["--env", CATCH, "--reach", "1", "--from", "nowhere.zip"], "nowhere.zip"),
         (["--env", CATCH, "--reach", "1", "--from", "a", "--no-reuse"], "--no-reuse"),
+        (["--env", CATCH, "--reach", "1", "--trust"], "--trust is for a teacher from elsewhere"),
+        (["hold yellow sphere", "--from", "x.zip", "--valued"], "--valued is for a teacher from elsewhere"),
         (["--env", CATCH, "--reach", "1", "--pool", "stick=1"], "no option 'stick'; did you mean 'sticky'"),
     ],
 )

@@ -26,7 +26,7 @@ from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
-from rekindle.train import reincarnate
+from rekindle.train import prepare, reincarnate
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.replay_engine import OffPolicy
@@ -46,7 +46,7 @@ class Lesson(NamedTuple):
     worlds: Worlds
     source: Any
     data: rings.Ring
-    marks: reincarnate.Marks
+    marks: prepare.Marks
     score: float
     """Of the teacher itself, normalised by the marks."""
 
@@ -88,14 +88,14 @@ def outdone(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
     found = {}
     for share, folder in folders.items():
         worlds, source, loaded = opened(game, folder)
-        marks = reincarnate.marks(worlds, source, loaded.policy, jax.random.key(99), number=EPISODES)
+        marks = prepare.marks(worlds, source, loaded.policy, jax.random.key(99), number=EPISODES)
         found[share] = marks.teacher - marks.random
     share = max((s for s in SHARES if found[s] <= HEADROOM * found[1.0]), default=min(SHARES))
     say(f"{game}: teachers {found}, takes that at {share:.0%}")
     worlds, source, loaded = opened(game, folders[share])
-    marks = reincarnate.marks(worlds, source, loaded.policy, jax.random.key(100), number=EPISODES)
+    marks = prepare.marks(worlds, source, loaded.policy, jax.random.key(100), number=EPISODES)
     data = rings.from_arrays(read_dataset(folders[share] / "replay").arrays)
-    return Lesson(loaded, worlds, source, reincarnate.labelled(data, loaded.policy, worlds.spec), marks, 1.0)
+    return Lesson(loaded, worlds, source, prepare.labelled(data, loaded.policy, worlds.spec), marks, 1.0)
 
 
 def to_be_tuned(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
@@ -104,11 +104,11 @@ def to_be_tuned(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
     name, steps = f"pvrl-teacher-{game}-rmsprop", size.teacher_steps // 2
     folder = teach(name, game, RMSPROP, steps, (1.0,), kept, say)[1.0]
     worlds, source, best = opened(game, final)
-    marks = reincarnate.marks(worlds, source, best.policy, jax.random.key(100), number=EPISODES)
+    marks = prepare.marks(worlds, source, best.policy, jax.random.key(100), number=EPISODES)
     loaded = opened(game, folder)[2]
     action = worlds.spec.action
     assert isinstance(action, Discrete)
-    played = episodes(worlds.env, Wandering(loaded.policy, reincarnate.EVALUATED_AT, action.n), worlds.draw, source,
+    played = episodes(worlds.env, Wandering(loaded.policy, prepare.EVALUATED_AT, action.n), worlds.draw, source,
                       jax.random.key(101), number=EPISODES)  # fmt: skip
     score = normalised(float(np.mean(played.returns)), random=marks.random, teacher=marks.teacher)
     data = rings.from_arrays(read_dataset(folder / "replay").arrays)
@@ -127,7 +127,7 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     """A student's curve; resumes from its run's checkpoint."""
     agent = make_agent(arm.agent, config_from_json(arm.agent, {**STUDENT, **arm.student}))
     method = make_method(arm.method, arm.settings, student=arm.agent)
-    told = reincarnate.told_by(taught.loaded.policy, taught.worlds.spec, jax.random.key(0))
+    told = prepare.told_by(taught.loaded.policy, taught.worlds.spec, jax.random.key(0))
     course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, taught.data, taught.marks,
                                 told, episodes=EPISODES // 4)  # fmt: skip
     scale = longer(size.scale, arm.times)

@@ -54,7 +54,11 @@ class Request:
     budget: Budget = field(default_factory=lambda: Budget(seconds=300.0))
     target: float = 0.8
     source: str | None = None
-    """Only this prior: an id in the library or the folder of a policy."""
+    """Only this prior: an id in the library or the folder of a policy; for a return also a teacher from elsewhere,"""
+    trust: bool = False
+    """which may be loaded by its own library, which executes what is in its file,"""
+    valued: bool = False
+    """or whose numbers are action values; else they are logits."""
     reuse: bool = True
     """Whether anything from the library may be used."""
     log: tuple[str, ...] = ()
@@ -74,6 +78,7 @@ class Request:
         within("--seed", self.seed, 0)
         if self.source is not None and not self.reuse:
             raise ConfigError("--from names a prior to use and --no-reuse forbids using any; leave one away.")
+        self._check_teacher()
 
     def _check_kind(self) -> None:
         """A goal is either words or a return in an environment."""
@@ -95,6 +100,15 @@ class Request:
             raise ConfigError(f"--env takes the return to reach beside it, a number, such as --reach 10; got {got}.")
         if self.env is not None and (strange := [option for option, given in worded.items() if given]):
             raise ConfigError(f"{strange[0]} belongs to a goal in words; leave it away with --env.")
+
+    def _check_teacher(self) -> None:
+        """How a teacher is read is said of one from elsewhere alone."""
+        given = [option for option, on in (("--trust", self.trust), ("--valued", self.valued)) if on]
+        if given and (self.env is None or self.source is None or not is_foreign(self.source)):
+            raise ConfigError(
+                f"{given[0]} is for a teacher from elsewhere, a zip of Stable-Baselines3, an ONNX file or "
+                "module:function; name it with --from, beside --env and --reach."
+            )
 
 
 @runtime_checkable
@@ -282,7 +296,8 @@ def pick_up(outcome: Outcome, now: Situation[Any], watch: Watcher) -> tuple[Situ
 def understand(request: Request, library: Library) -> Task:
     """Words to a task family, or an environment with a return; what is unknown is refused with the nearest known."""
     if request.env is not None and request.reach is not None:
-        return Returned.of(request.env, dict(request.pool), request.reach, seed=request.seed, source=request.source)
+        return Returned.of(request.env, dict(request.pool), request.reach, seed=request.seed, source=request.source,
+                           trust=request.trust, valued=request.valued)  # fmt: skip
     goal = goals.parse(request.goal, request.rules, hide=request.hide, world=request.world, trials=request.trials)
     return Worded(goal, request.target, request.seed, library.folder / "planned")
 

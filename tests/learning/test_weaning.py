@@ -17,7 +17,7 @@ from rekindle.core.types import ActOutput, Extras
 from rekindle.envs import registry
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale, Told
-from rekindle.train import reincarnate
+from rekindle.train import prepare, reincarnate
 from rekindle.train.off_policy import Worlds
 
 MADE = registry.make("gymnax/Catch-bsuite")
@@ -52,9 +52,9 @@ class HalfKnowing(eqx.Module):
 def course():
     agent = dqn.make(CONFIG)
     worlds, teacher = Worlds(MADE.env, MADE.draw, CONFIG.num_envs), HalfKnowing(0.6)
-    marks = reincarnate.marks(worlds, SOURCE, teacher, jax.random.key(1), number=2_000)
-    data = reincarnate.roll_out(worlds, SOURCE, teacher, jax.random.key(2), steps=8_000, stray=0.05)
-    data = reincarnate.labelled(data, teacher, MADE.spec)
+    marks = prepare.marks(worlds, SOURCE, teacher, jax.random.key(1), number=2_000)
+    data = prepare.roll_out(worlds, SOURCE, teacher, jax.random.key(2), steps=8_000, stray=0.05)
+    data = prepare.labelled(data, teacher, MADE.spec)
     return reincarnate.Course(agent, worlds, SOURCE, teacher, data, marks, Told(valued=False), episodes=200)
 
 
@@ -80,7 +80,7 @@ def test_a_teacher_that_knows_nothing_is_refused(course):
         pass
 
     with pytest.raises(ConfigError, match="no better than that of acting at random"):
-        reincarnate.marks(course.worlds, SOURCE, Wrong(-1.0), jax.random.key(1), number=500)
+        prepare.marks(course.worlds, SOURCE, Wrong(-1.0), jax.random.key(1), number=500)
 
 
 @pytest.mark.parametrize("wrong", ["shape", "reward"])
@@ -93,4 +93,4 @@ def test_data_that_do_not_fit_are_refused(course, wrong):
         steps = steps._replace(reward=steps.reward.at[0, 0].set(np.nan))
         message = "no finite numbers"
     with pytest.raises(ConfigError, match=message):
-        reincarnate.labelled(course.data._replace(steps=steps), course.teacher, MADE.spec)
+        prepare.labelled(course.data._replace(steps=steps), course.teacher, MADE.spec)

@@ -5,6 +5,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from rekindle.agents.rainbow import rainbow
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.types import EnvSpec, Guidance, Transitions
+from rekindle.networks.target import follow
 
 SPEC = EnvSpec("test/flat", 1, {"x": Box((3,), -1, 1)}, Discrete(3))
 SMALL = {"width": 8, "batch": 6, "capacity": 64, "target_period": 3}
@@ -71,6 +73,29 @@ def test_a_guide_adds_its_loss_takes_the_agents_away_and_sets_the_step(valued):
     assert float(learn().metrics.guide_loss) == pytest.approx(float(jnp.mean(jnp.sum(q**2, axis=-1))), rel=1e-4)
     still = learn(own=0.0, weight=0.0)
     assert float(still.metrics.grad_norm) == 0.0
+    whole, half = (learn(own=0.0, weight=weight).metrics.grad_norm for weight in (1.0, 0.5))
+    assert float(half) == pytest.approx(0.5 * float(whole), rel=1e-4)
+
+
+def test_losses_are_means_over_the_batch(valued):
+    """U1: the same samples twice are learnt from as once."""
+    state, once = valued.init(small(valued), jax.random.key(0), SPEC), batch()
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), once)
+    guide = Guidance(lambda q, b: jnp.sum(q**2, axis=-1), 3.0, 1.0, 1e-3)
+    a, b = (valued.update(small(valued), jax.random.key(1), state, data, guide=guide).metrics for data in (once, twice))
+    np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+def test_what_is_logged_of_values_is_of_values(valued):
+    """Not of their places, and over the actions of each observation."""
+    state, data = valued.init(small(valued), jax.random.key(0), SPEC), batch()
+    metrics = valued.update(small(valued), jax.random.key(1), state, data).metrics._asdict()
+    start = jnp.ones(6, bool)
+    q = np.asarray(valued.act(small(valued), jax.random.key(2), state, (), data.obs, start, explore=False).extras.q)
+    best = np.sort(q, axis=1)
+    wanted = {"q_mean": q.mean(), "q_max": q.max(), "action_gap": (best[:, -1] - best[:, -2]).mean()}
+    for name in wanted.keys() & metrics.keys():
+        assert float(metrics[name]) == pytest.approx(float(wanted[name]), rel=1e-4, abs=1e-6)
 
 
 def test_the_target_follows_after_its_period(valued):
@@ -80,6 +105,31 @@ def test_the_target_follows_after_its_period(valued):
         before, state = state, learn(state, jax.random.key(number))
         assert moved(before.target, state.target) == (number % 3 == 0)
         assert moved(state.target, state.net) == (number % 3 != 0)
+
+
+def test_published_periods_make_the_published_number_of_copies(valued):
+    """U7: 500 in a million updates, 312 in those of 2.5 million steps."""
+
+    class Number(eqx.Module):
+        value: jax.Array
+
+    config = valued.Config(**valued.ATARI)
+    target, net = Number(jnp.zeros(())), Number(jnp.ones(()))
+    for updates, copies in ((1_000_000, 500), (2_500_000 // config.update_period, 312)):
+        count = jnp.arange(1, updates + 1)
+        followed = jax.jit(jax.vmap(lambda n: follow(target, net, n, config.target_period).value))(count)
+        assert int(followed.sum()) == copies
+
+
+def test_a_policy_that_goes_on_learning_explores_no_more(valued):
+    config = valued.Config(**SMALL, epsilon=0.0)
+    agent = valued.make(config)
+    policy = agent.policy(agent.init(jax.random.key(0), SPEC))
+    state = valued.adopt(config, jax.random.key(1), SPEC, policy)
+    assert not moved(state.net, policy.net) and not moved(state.target, policy.net)
+    obs, start = {"x": jax.random.uniform(jax.random.key(2), (200, 3))}, jnp.ones(200, bool)
+    explores, is_best = (agent.act(jax.random.key(3), state, (), obs, start, explore=e).action for e in (True, False))
+    np.testing.assert_array_equal(explores, is_best)
 
 
 def test_a_phase_begins_with_its_target_and_perhaps_a_new_optimiser(valued):

@@ -8,6 +8,7 @@ import tyro
 from rekindle.answer import tell
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
+from rekindle.cli.reincarnate import Trust, Valued
 from rekindle.cli.train import assigned
 from rekindle.core.budget import parse_budget, quoted
 from rekindle.core.errors import BudgetExceeded, ConfigError, ImpossibleGoal
@@ -53,6 +54,8 @@ class Options:
     source: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
     """Reuse only this prior: an id in the library; for words also a folder with a policy; for a return also a teacher
     from elsewhere, a zip of Stable-Baselines3, an ONNX file or a function as module:name."""
+    trust: Trust = False
+    valued: Valued = False
     no_reuse: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Use nothing from the library: learn from scratch."""
     seed: int = 0
@@ -80,6 +83,8 @@ def run(argv: list[str]) -> int:
         budget=budget,
         target=options.target,
         source=options.source,
+        trust=options.trust,
+        valued=options.valued,
         reuse=not options.no_reuse,
         log=options.log,
         env=options.env,

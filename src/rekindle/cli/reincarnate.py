@@ -16,6 +16,11 @@ from rekindle.library.library import Library
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.train import session
 
+Trust = Annotated[bool, tyro.conf.arg(help="Load a zip of Stable-Baselines3 by its own loader, which executes what is "
+                                           "in it; needed for unusual networks.")]  # fmt: skip
+Valued = Annotated[bool, tyro.conf.arg(help="The numbers of an ONNX file or a function are action values; else they "
+                                            "are logits.")]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Options:
@@ -51,10 +56,8 @@ class Options:
     """Seconds between checkpoints."""
     log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
     """Send the curves to a tracker, too: tensorboard, wandb or mlflow; repeat the option for more."""
-    trust: bool = False
-    """Load a zip of Stable-Baselines3 by its own loader, which executes what is in it; needed for unusual networks."""
-    valued: bool = False
-    """The numbers of an ONNX file or a function are action values; else they are logits."""
+    trust: Trust = False
+    valued: Valued = False
     json: bool = False
     """Print one JSON object as the last line of standard output."""
 

@@ -78,7 +78,7 @@ def _reincarnate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
             yield from (option, f"{name}={_value(value)}")
     if config.get("data") is not None:
         yield from ("--data", config["data"])
-    yield from (f"--{flag}" for flag in ("trust", "valued") if config.get(flag))
+    yield from _reading(config)
 
 
 def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
@@ -96,10 +96,16 @@ def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
     yield from ("--budget", config["budget"], "--seed", seed or 0)
     if config["source"] is not None:
         yield from ("--from", config["source"])
+    yield from _reading(config)
     if not config["reuse"]:
         yield "--no-reuse"
     for tracker in config.get("log", ()):
         yield from ("--log", tracker)
+
+
+def _reading(config: Mapping[str, Any]) -> Iterator[str]:
+    """How a teacher from elsewhere is read."""
+    return (f"--{flag}" for flag in ("trust", "valued") if config.get(flag))
 
 
 def _evaluate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:

@@ -1,6 +1,7 @@
-"""From a teacher to a student: what is prepared, and the phases of a method, one after the other.
+"""From a teacher to a student: the phases of a method, one after the other.
 
 Agarwal et al. 2022 (2206.01626). A method (reincarnation/methods) says what its phases add; `off_policy` runs each.
+What a student is given before it begins is in `prepare.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,45 +12,30 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
+from jaxtyping import Array, Float, Int32, Key, PyTree
 
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Discrete, newest_of
+from rekindle.core.spaces import Discrete
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.tree import own
-from rekindle.core.types import Agent, EnvSpec, Obs, Policy
+from rekindle.core.types import Agent, Policy
 from rekindle.envs.host.worlds import HostWorlds
-from rekindle.evaluate.policies import RandomPolicy, Wandering
-from rekindle.evaluate.returns import Episodes, episodes, host_episodes, play
+from rekindle.evaluate.policies import Wandering
+from rekindle.evaluate.returns import play
 from rekindle.library.run import Run, reached
 from rekindle.reincarnation.methods.registry import Method
-from rekindle.reincarnation.phases import Phase, Scale, Told, says
+from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
-from rekindle.replay.ring import Ring, Step
+from rekindle.replay.ring import Ring
 from rekindle.train.loop import FIRST, Before, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import Given, LoopState, Worlds, act_on, begin, read_on, ticks_before
+from rekindle.train.prepare import EVALUATED_AT, Marks, played_in
 from rekindle.train.replay_engine import OffPolicy, Reference
 
-EVALUATED_AT = 0.001
-"""Share of random actions in evaluations."""
 CHUNK = 500
 """Ticks in one jitted call, at most."""
-
-
-class Marks(NamedTuple):
-    """What returns are normalised by: 0 is `random`, 1 is `teacher`."""
-
-    random: float
-    teacher: float
-    random_sd: float = 0.0
-    """Standard deviation of single returns of acting at random."""
-    teacher_sd: float = 0.0
-    episodes: int = 0
-    """That each was measured in."""
-    env_steps: int = 0
-    """That finding out took."""
 
 
 @dataclass(frozen=True)
@@ -311,115 +297,3 @@ def examine(course: Course, policy: Any, key: Key[Array, ""]) -> tuple[Interval,
     """Mean undiscounted return of whole episodes, greedy but for one action in a thousand; and the steps they took."""
     played = played_in(course.worlds, course.source, wandering(course, policy), key, course.episodes)
     return bootstrap(played.returns[None]), played.env_steps
-
-
-def played_in(worlds: Worlds | HostWorlds, source: PyTree, policy: Any, key: Key[Array, ""], number: int) -> Episodes:
-    """Whole episodes in worlds of either kind."""
-    if isinstance(worlds, HostWorlds):  # a second set, so that those of training stand where they stood
-        return host_episodes(worlds.beside(), policy, key, number=number)
-    return episodes(worlds.env, policy, worlds.draw, source, key, number=number)
-
-
-def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, number: int = 256
-          ) -> Marks:  # fmt: skip
-    """What acting at random and the teacher come to.
-
-    Raises:
-        ConfigError: the teacher is no better than random.
-    """
-    action = worlds.spec.action
-    assert isinstance(action, Discrete)
-    random_key, teacher_key = jax.random.split(key)
-    chance = played_in(worlds, source, RandomPolicy(action.n), random_key, number)
-    taught = played_in(worlds, source, Wandering(teacher, EVALUATED_AT, action.n), teacher_key, number)
-    means, spreads = ([float(of(played.returns)) for played in (chance, taught)] for of in (np.mean, np.std))
-    found = Marks(*means, *spreads, episodes=len(taught.returns), env_steps=chance.env_steps + taught.env_steps)
-    normalised(0.0, random=found.random, teacher=found.teacher)
-    return found
-
-
-def roll_out(
-    worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01
-) -> Ring:
-    """The teacher's own steps, where it has left none: so many, a share of them random."""
-    action = worlds.spec.action
-    assert isinstance(action, Discrete)
-    policy, count = Wandering(teacher, stray, action.n), -(-steps // worlds.rows)
-    if isinstance(worlds, HostWorlds):
-        return host_roll_out(worlds.beside(), policy, key, count)
-
-    def run(teacher: Any, source: PyTree, key: Key[Array, ""]) -> Step:
-        del teacher
-        reset_key, run_key = jax.random.split(key)
-        state, obs = worlds.reset(reset_key, source)
-
-        def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, Step]:
-            state, obs, carry, start = now
-            act_key, env_key = jax.random.split(key)
-            out = policy.act(act_key, carry, obs, start, explore=True)
-            state, ts = worlds.step(env_key, state, out.action, source)
-            kept = Step(obs, out.action.astype(action.dtype), ts.reward, ts.terminated, ts.truncated)
-            return (state, ts.obs, out.carry, ts.terminated | ts.truncated), kept
-
-        begin = (state, obs, policy.init_carry(worlds.rows), jnp.ones(worlds.rows, bool))
-        return jax.lax.scan(step, begin, jax.random.split(run_key, count))[1]
-
-    kept = jax.jit(run)(teacher, source, key)
-    return Ring(kept, jnp.int32(kept.reward.shape[0]))
-
-
-def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int) -> Ring:
-    """So many steps of every world that is not compiled."""
-    seed_key, act_key = jax.random.split(key)
-    obs = worlds.reset(int(jax.random.randint(seed_key, (), 0, 2**31 - 1)))
-    carry, start, steps = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), []
-    decide = jax.jit(lambda policy, *rest: policy.act(*rest, explore=True)._replace(extras=()))
-    for time in range(count):
-        out = decide(policy, jax.random.fold_in(act_key, time), carry, obs, start)
-        action, carry = np.asarray(out.action), out.carry
-        step = worlds.step(action)
-        seen = rings.newest({name: jnp.asarray(x) for name, x in obs.items()}, worlds.spec.stack)
-        steps.append(Step(seen, *map(jnp.asarray, (action, *step[1:]))))
-        obs, start = step.obs, step.terminated | step.truncated
-    return Ring(jax.tree.map(lambda *x: jnp.stack(x), *steps), jnp.int32(count))
-
-
-def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
-    """The same steps, each with what the teacher says of its observation.
-
-    Raises:
-        ConfigError: the data show something else than the environment.
-    """
-    for name, space in spec.obs.items():
-        there = data.steps.obs.get(name)
-        if there is None or tuple(there.shape[2:]) != tuple(getattr(newest_of(space, spec.stack), "shape", ())):
-            shown = "nothing" if there is None else list(there.shape[2:])
-            raise ConfigError(f"the teacher's data have {shown} for observation {name!r}; {spec.id} shows {space!r}.")
-    if not bool(jnp.all(jnp.isfinite(data.steps.reward))):
-        raise ConfigError("the teacher's data have rewards that are no finite numbers; take another replay.")
-
-    def run(teacher: Any, steps: Step) -> Array:
-        over = steps.terminated | steps.truncated
-        start = jnp.concatenate([jnp.ones_like(over[:1]), over[:-1]])
-
-        def step(memory: tuple[PyTree, list[Obs]], now: tuple[Obs, Bool[Array, " B"]]
-                 ) -> tuple[tuple[PyTree, list[Obs]], Float[Array, "B A"]]:  # fmt: skip
-            carry, before = memory
-            before = jax.tree.map(lambda x: jnp.where(now[1].reshape(-1, *(1,) * (x.ndim - 1)), 0, x), before)
-            seen = rings.joined([*before, now[0]])
-            out = teacher.act(jax.random.key(0), carry, seen, now[1], explore=False)
-            return (out.carry, [*before, now[0]][1:]), says(out.extras)
-
-        none = [jax.tree.map(lambda x: jnp.zeros_like(x[0]), steps.obs)] * (spec.stack - 1)
-        return jax.lax.scan(step, (teacher.init_carry(data.rows), none), (steps.obs, start))[1]
-
-    steps = rings.unrolled(data)
-    return Ring(steps._replace(labels=jax.jit(run)(teacher, steps)), jnp.int32(steps.reward.shape[0]))
-
-
-def told_by(teacher: Policy, spec: EnvSpec, key: Key[Array, ""]) -> Told:
-    """Whether a teacher says action values."""
-    obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in spec.obs.items()}  # pyright: ignore
-    carry = teacher.init_carry(1)
-    extras = jax.eval_shape(lambda: teacher.act(key, carry, obs, jnp.ones(1, bool), explore=False).extras)
-    return Told(extras.q is not None)

@@ -35,7 +35,7 @@ from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
-from rekindle.train import off_policy, reincarnate
+from rekindle.train import off_policy, prepare, reincarnate
 from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.on_policy import OnPolicy
@@ -308,11 +308,12 @@ def reincarnated(
             "student, or another method."
         )
     episodes = episodes_of(made)
-    marks = reincarnate.marks(worlds, source, teacher, keys[0], number=4 * episodes)
+    marks = prepare.marks(worlds, source, teacher, keys[0], number=4 * episodes)
     run.update(scores=scored(marks))
-    data = kept or reincarnate.roll_out(worlds, source, teacher, keys[1], steps=steps)
-    data = reincarnate.labelled(data, teacher, made.spec)
-    told = reincarnate.told_by(teacher, made.spec, keys[2])
+    prepare.refuse_luck(marks)
+    data = kept or prepare.roll_out(worlds, source, teacher, keys[1], steps=steps)
+    data = prepare.labelled(data, teacher, made.spec)
+    told = prepare.told_by(teacher, made.spec, keys[2])
     prepared = marks.env_steps + (0 if kept else data.slots * data.rows)
     course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, episodes, prepared)
     state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
@@ -329,7 +330,7 @@ def reincarnated(
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
 
 
-def scored(marks: reincarnate.Marks) -> list[dict[str, Any]]:
+def scored(marks: prepare.Marks) -> list[dict[str, Any]]:
     """What acting at random and the teacher come to, as a manifest has it."""
     measured = {OF_RANDOM: (marks.random, marks.random_sd), OF_TEACHER: (marks.teacher, marks.teacher_sd)}
     return [{"name": name, "value": mean, "sd": sd, "episodes": marks.episodes}

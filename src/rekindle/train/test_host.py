@@ -22,7 +22,7 @@ from rekindle.evaluate.returns import host_episodes
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale
 from rekindle.replay import ring as rings
-from rekindle.train import reincarnate
+from rekindle.train import prepare, reincarnate
 from rekindle.train.off_policy import Given, ticks_before
 from rekindle.train.replay_engine import OffPolicy
 
@@ -110,13 +110,13 @@ def test_every_row_plays_equally_many_episodes():
 
 def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames():
     worlds = corridor()
-    marks = reincarnate.marks(worlds, (), Rightwards(), jax.random.key(0), number=32)
+    marks = prepare.marks(worlds, (), Rightwards(), jax.random.key(0), number=32)
     assert marks.teacher > 0.95 and 0.2 < marks.random < 0.8
-    data = reincarnate.roll_out(worlds, (), Rightwards(), jax.random.key(1), steps=400, stray=0.1)
-    data = reincarnate.labelled(data, Rightwards(), SPEC)
+    data = prepare.roll_out(worlds, (), Rightwards(), jax.random.key(1), steps=400, stray=0.1)
+    data = prepare.labelled(data, Rightwards(), SPEC)
     assert data.steps.obs["obs"].shape == (100, 4, 1, 7, 1)
     assert (np.asarray(data.steps.labels[..., 1]) == 1.0).all()
-    told = reincarnate.told_by(Rightwards(), SPEC, jax.random.key(2))
+    told = prepare.told_by(Rightwards(), SPEC, jax.random.key(2))
     course = reincarnate.Course(AGENTS["dqn"], worlds, (), Rightwards(), data, marks, told, episodes=16)
     scale = Scale(100, 400, 2, 1e-2, 1e-3, 1e-3)
     before = worlds.save()

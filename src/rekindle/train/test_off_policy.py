@@ -21,10 +21,10 @@ from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import METHODS, make_method
 from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.replay import ring as rings
-from rekindle.train import reincarnate
+from rekindle.train import prepare, reincarnate
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Worlds, draw, learn, pace, refuse_replay, rehearse, ticks_before
-from rekindle.train.replay_engine import OffPolicy
+from rekindle.train.replay_engine import OffPolicy, compare
 
 MADE = registry.make("probe/chain-v1")
 SOURCE = jax.tree.map(jnp.asarray, MADE.pool())
@@ -107,6 +107,31 @@ def test_a_phase_offline_reads_its_data_and_acts_nothing():
         np.testing.assert_array_equal(array, before[name])  # U12: none of it is the student's
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_returns_of_the_teachers_data_are_as_long_as_the_students(n):
+    agent = dqn.make(dqn.Config(**SMALL, n_step=n))
+    phase = Phase("offline", 5, 1e-3, offline=True, adds=lambda q, batch: batch.reward, weight=1.0)
+    engine = OffPolicy(agent, WORLDS, Given(SOURCE, (), _data(reward=1.0)), phase)
+    metrics = engine.chunk(engine.begin(jax.random.key(0), None), 5, 0.0)[1]
+    assert float(metrics.guide_loss) == pytest.approx(sum(0.99**i for i in range(n)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("valued", "tau"), [(True, 0.5), (True, 5.0), (False, 0.5)])
+def test_a_student_is_compared_with_what_its_teacher_says(valued, tau):
+    """Three quarters of the labels agree with a student that always goes left."""
+    data, says = _data(0.0), jnp.log(jnp.array([0.9, 0.1]))
+    labels = jnp.where((jnp.arange(4) < 3)[None, :, None], says, says[::-1])
+    data = data._replace(steps=data.steps._replace(labels=jnp.broadcast_to(labels, (64, 4, 2))))
+    loop = OffPolicy(AGENT, WORLDS, Given(SOURCE)).begin(jax.random.key(0), None)
+    left = AGENT._replace(act=lambda key, state, carry, obs, start, *, explore:
+                          Fixed(0).act(key, carry, obs, start, explore=explore))  # fmt: skip
+    found = compare(left, Told(valued), tau, loop, data)
+    assert float(found.agreement) == pytest.approx(0.75, abs=0.1)
+    assert float(found.teacher_spread) == pytest.approx(np.log(9) / 2, rel=1e-5)
+    p = 1 / (1 + 9 ** (1 / tau)) if valued else 0.1
+    assert float(found.teacher_entropy) == pytest.approx(-p * np.log(p) - (1 - p) * np.log(1 - p), rel=1e-4)
+
+
 def _data(reward):
     """Steps that nobody would take by himself: rewards tell them apart."""
     shape = (64, 4)
@@ -160,9 +185,9 @@ def test_a_training_that_was_stopped_resumes_exactly(tmp_path):
 def taught(agent, data=None):
     """A course in the chain, whose teacher always goes right."""
     teacher = Fixed(1)
-    marks = reincarnate.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
-    data = data or reincarnate.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
-    data = reincarnate.labelled(data, teacher, MADE.spec)
+    marks = prepare.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
+    data = data or prepare.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
+    data = prepare.labelled(data, teacher, MADE.spec)
     return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Told(True), episodes=20)
 
 
@@ -184,6 +209,8 @@ def test_every_method_is_carried_out_as_its_phases_say(name):
     assert done.status == "done" and done.env_steps == 80
     updates = 20 * (len(phases) - 1) + (80 // 4 if name == "fine-tuning" else 80 // 4 - ticks_before(AGENT.needs))
     assert int(done.state.updates) == updates
+    begun = 0 if state is None else int(state.clock)
+    assert int(done.state.clock) == begun + 20 * (len(phases) - 1) + 80
     added = int(done.replay.added)
     assert added == 80 // 4 + (50 if name == "fine-tuning" else 0)
 
@@ -218,7 +245,7 @@ def test_a_replay_that_is_kept_ends_before_the_students_own_begins():
 
 
 def test_data_that_are_too_short_are_refused():
-    short = reincarnate.roll_out(WORLDS, SOURCE, Fixed(1), jax.random.key(2), steps=8)
+    short = prepare.roll_out(WORLDS, SOURCE, Fixed(1), jax.random.key(2), steps=8)
     with pytest.raises(ConfigError, match=r"are 2 steps of 4 worlds; returns of 1 steps take more than 2"):
         reincarnate.reincarnate(taught(AGENT, short), make_method("qdagger"), TINY, jax.random.key(0))
 
@@ -234,6 +261,22 @@ def test_one_student_of_many_does_as_it_does_alone():
     assert many.scores.shape == many.multipliers.shape == (2, len(alone.curve))
     with pytest.raises(ConfigError, match="one student at a time"):
         reincarnate.reincarnate_many(course, make_method("fine-tuning"), TINY, keys)
+
+
+class Torn(Fixed):
+    """Goes the other way when it explores."""
+
+    def act(self, key, carry, obs, start, *, explore):
+        return Fixed(1 - self.action if explore else self.action).act(key, carry, obs, start, explore=explore)
+
+
+def test_student_and_teacher_are_measured_alike():
+    """Greedy but for one action in a thousand, so that who plays as the teacher does scores as it does."""
+    course = taught(AGENT)
+    marks = prepare.marks(WORLDS, SOURCE, Torn(1), jax.random.key(3), number=50)
+    score, env_steps = reincarnate.examine(course, Torn(1), jax.random.key(4))
+    assert env_steps == 20 * 10 and marks.random < 3
+    assert marks.teacher == pytest.approx(6.0, abs=0.2) and score.value == pytest.approx(6.0, abs=0.4)
 
 
 class Idle(Fixed):

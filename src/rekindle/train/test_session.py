@@ -1,14 +1,17 @@
 """What a student may learn from: steps of its own world, or of one that shows and takes the same."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.exploration import epsilon
 from rekindle.envs import registry
 from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.train import session
+from rekindle.reincarnation.phases import scaled
+from rekindle.train import prepare, session
 
 ENV = "gymnax/Catch-bsuite"
 HOST = {"id": "gymnasium/Catch-v0", "version": 0, "kind": "host"}
@@ -79,3 +82,24 @@ def test_data_that_were_replaced_and_runs_without_any(library, made):
         session.kept_steps(library.find(which), order(which), made, run)
     with pytest.raises(CheckpointError, match="holds no dataset"):
         session.begin(order(run.id), library, name="student", seed=0)
+
+
+def test_a_teacher_that_beats_chance_by_luck_is_refused(library, monkeypatch):
+    """Two standard errors of 256 episodes are 0.177 here: a smaller difference would make noise of every score."""
+    lucky = prepare.Marks(-0.6, -0.45, random_sd=1.0, teacher_sd=1.0, episodes=256)
+    prepare.refuse_luck(lucky._replace(teacher=-0.4))
+    monkeypatch.setattr(session, "taught_by", lambda *given: (None, None, None))
+    monkeypatch.setattr(prepare, "marks", lambda *given, number: lucky)
+    run = session.begin(session.Order("dqn", {}, ENV, "9000steps", teacher="a.zip"), library, name="s", seed=0)
+    with pytest.raises(ConfigError, match=r"no better than that of acting at random, -0\.6, but by luck; take another"):
+        session.carry_out(run, library)
+
+
+def test_sizes_and_exploration_are_in_the_published_proportions():
+    """U8: 1e6 updates offline, silence after 1.5e6 of 2.5e6 steps, and exploration that is over when they begin."""
+    scale = scaled(2_500_000, scratch=6.25e-5)
+    assert (scale.offline_updates, scale.online_steps, scale.cut_steps) == (1_000_000, 2_500_000, 1_500_000)
+    chosen = session.exploration(2_500_000)
+    shares = [float(epsilon(jnp.int32(clock), last=0.01, steps=chosen["epsilon_steps"],
+                            warmup=chosen["epsilon_warmup"])) for clock in (0, 25_000, 50_000, 1_000_000)]  # fmt: skip
+    np.testing.assert_allclose(shares, [1.0, 0.505, 0.01, 0.01], rtol=1e-5)

@@ -24,7 +24,7 @@ from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
 from rekindle.strategies.returns.costs import Costs, costs
 from rekindle.train import session
-from rekindle.train.reincarnate import EVALUATED_AT
+from rekindle.train.prepare import EVALUATED_AT
 
 STUDENT = "dqn"
 """What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step."""
@@ -61,7 +61,10 @@ class Returned:
     found: Costs | None = None
 
     @classmethod
-    def of(cls, env: str, pool: Mapping[str, Any], target: float, *, seed: int, source: str | None) -> "Returned":
+    def of(
+        cls, env: str, pool: Mapping[str, Any], target: float, *, seed: int, source: str | None, trust: bool = False,
+        valued: bool = False,
+    ) -> "Returned":  # fmt: skip
         """From what a person typed.
 
         Raises:
@@ -71,14 +74,14 @@ class Returned:
         id = registry.resolve(env, registry.ids())
         settings = config_to_json(config_from_json(STUDENT, {}))
         order = session.Order(STUDENT, settings, id, str(Budget(env_steps=1)), pool=dict(pool),
-                              checkpoint_seconds=CHECKPOINT_SECONDS)  # fmt: skip
+                              checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
         made = registry.host(id, **pool) if registry.is_hosted(id) else registry.make(id, **pool)
         if not isinstance(made.spec.action, Discrete):
             raise ConfigError(f"a return can be reached where actions are discrete; {id} has {made.spec.action!r}.")
         session.rows_of(order, made, make_agent(STUDENT, config_from_json(STUDENT, settings)))  # refuses worlds for two
         foreign = None
         if source is not None and teachers.is_foreign(source):
-            foreign = (source, teachers.load(source, made.spec))
+            foreign = (source, teachers.load(source, made.spec, trust=trust, valued=valued))
         return cls(order, made, target, seed, foreign)
 
     @property
