@@ -155,6 +155,8 @@ class Convolutional(eqx.Module):
             raise ConfigError(f"no torso {name!r}; {did_you_mean(name, list(TORSOS))}")
         if len(shape) != 3:
             raise ConfigError(f"a convolutional torso takes pictures [H, W, C]; got the shape {list(shape)}.")
+        if min(shape[:2]) < 3:
+            raise ConfigError(f"a convolutional torso takes pictures of 3 x 3 pixels at least; got {list(shape)}.")
         channels = shape[-1]
         *keys, dense_key = jax.random.split(key, 4)
         if name == "nature":

@@ -44,6 +44,8 @@ def test_what_is_no_picture_or_no_torso_is_refused():
         Convolutional(jax.random.key(0), "natur", ATARI, 8)
     with pytest.raises(ConfigError, match="takes pictures"):
         Convolutional(jax.random.key(0), "nature", (84,), 8)
+    with pytest.raises(ConfigError, match="3 x 3 pixels at least"):
+        Convolutional(jax.random.key(0), "minatar", (1, 7, 2), 8)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])

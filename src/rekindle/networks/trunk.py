@@ -13,8 +13,8 @@ from rekindle.networks.encoders import Encoder, make_encoder
 TRUNKS = ("auto", "dense", *TORSOS)
 """`dense`: an encoder of numbers and one layer. `auto`: `nature` for large pictures, `minatar` for small planes, else
 `dense`."""
-LARGE = 36
-"""Pixels of the side from which on a picture is large."""
+LARGE, SMALL = 36, 3
+"""Pixels of the shorter side from which on a picture is large, and from which on it is one."""
 
 
 class Flat(eqx.Module):
@@ -50,7 +50,8 @@ def make_trunk(key: Key[Array, ""], spec: EnvSpec, name: str, width: int) -> Fla
     pictures = [(which, s) for which, s in spec.obs.items() if isinstance(s, Box | Image) and len(s.shape) == 3]
     only = pictures[0] if len(spec.obs) == len(pictures) == 1 else None
     if name == "auto":
-        name = "dense" if only is None else "nature" if min(only[1].shape[:2]) >= LARGE else "minatar"
+        side = 0 if only is None else min(only[1].shape[:2])
+        name = "dense" if side < SMALL else "nature" if side >= LARGE else "minatar"
     if name == "dense":
         keys = jax.random.split(key)
         return Flat(make_encoder(keys[0], spec, width), Dense(keys[1], width, width))
