@@ -89,10 +89,12 @@ class _Step(eqx.Module):
 @eqx.filter_jit
 def _play(
     env: Trials, seats: tuple[Policy, ...], task: Task, key: Key[Array, ""], steps: int, explore: bool
-) -> tuple[Scene, _Step]:
+) -> tuple[Scene, _Step | None]:
     shown = replace(env, env=_Shown(env.env))
     reset_key, run_key = jax.random.split(key)
     state, first = shown.reset(reset_key, task)
+    if steps == 0:
+        return state.inner.scene, None
 
     def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, _Step]:
         state, obs, start, carries = now
