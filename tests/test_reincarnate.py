@@ -76,7 +76,10 @@ def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher, 
     logged = {name for row in curve for name in row if name.startswith(("phase/", "score/", "replay/"))}
     table = Path("docs/reincarnation.md").read_text("utf-8")
     assert logged == {name for name in re.findall(r"^\| `([a-z_/]+)` \|", table, re.MULTILINE) if "/" in name}
-    assert "the student scores" in (Run.open(Library.open(home), told["run"]).path / "report.html").read_text("utf-8")
+    page = (Run.open(Library.open(home), told["run"]).path / "report.html").read_text("utf-8")
+    assert "the student scores" in page and 'src="data:video/mp4' in page
+    shown = re.search(r"the teacher reaches (-?1) in 9 steps; the student reaches (-?1) in 9 steps", page)
+    assert shown is not None and len(page) < 500_000
 
 
 def test_a_teacher_is_given_away_with_its_replay_and_teaches_elsewhere_to_the_same_weights(

@@ -1,7 +1,8 @@
-"""`rekindle render`: a task as a picture, or an episode of it as a video."""
+"""`rekindle render`: a task as a picture, or an episode of it as a video, in any world that can be drawn."""
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,15 +18,16 @@ from rekindle.core.errors import ConfigError, within
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import Policy
 from rekindle.envs import registry
+from rekindle.envs.base import Env
+from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import NOOP, Task
-from rekindle.envs.xland.render import Moment, frames_of_episode
 from rekindle.envs.xland.text import parse_task, players_in
 from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.library import files
-from rekindle.report.episode import record_episode
-from rekindle.report.video import SUFFIXES, write_video
+from rekindle.report.film import shots
+from rekindle.report.video import SUFFIXES, Frame, write_video
 
 STILLS = (".png", ".jpg", ".webp")
 
@@ -35,17 +37,18 @@ class Options:
     """Draw a task as a picture, or an episode of it as a video."""
 
     task: tyro.conf.Positional[str]
-    """A file with a task as text (docs/xland.md), or an environment id such as xland/f0, of which one task is drawn."""
+    """A file with a task as text (docs/xland.md), or an environment id such as xland/f0, of which one task is drawn,
+    minatar/breakout or ALE/Pong-v5."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("episode.mp4")
     """Where to: .png, .jpg or .webp for its first moment, .mp4 or .gif for an episode."""
     policy: Literal["random", "noop"] = "random"
-    """What acts."""
+    """What acts; noop is action 0 where the world is not XLand."""
     trials: int | None = None
-    """Trials of the episode; by default the task's own."""
+    """Trials of the episode, in XLand; by default the task's own."""
     seed: int = 0
     """Of the task that is drawn, the starts and the actions."""
     cell: int = 48
-    """Pixels per cell."""
+    """Pixels per cell, where a world has cells."""
     fps: float = 8.0
     """Frames per second."""
     json: bool = False
@@ -77,24 +80,34 @@ def draw(options: Options) -> dict[str, Any]:
     if not options.fps > 0:
         raise ConfigError(f"--fps must be above 0; got {options.fps!r}.")
     task_key, play_key = jax.random.split(jax.random.key(options.seed))
-    env, task = find_task(options.task, task_key, options.seed)
+    world, task = find_world(options.task, task_key, options.seed)
     if options.trials is not None:
+        if not isinstance(task, Task):
+            raise ConfigError(f"--trials is for worlds of xland; {options.task!r} is another one.")
         task = task._replace(trials=np.int16(options.trials))
-    if suffix in STILLS:
-        state, _ = jax.jit(env.env.reset)(play_key, task)
-        moments = [Moment(jax.device_get(state.scene), task, 0, 0, 0.0)]
-        files.write_bytes(options.out, _still(next(frames_of_episode(moments, cell=options.cell)), suffix))
+    policies = [_policy(options.policy, world)] * world.spec.players
+    still = suffix in STILLS
+    episode = shots(world, policies if len(policies) > 1 else policies[0], task, play_key, most=0 if still else None,
+                    cell=options.cell)  # fmt: skip
+    rewards: dict[int, list[float]] = {}
+
+    def frames() -> Iterator[Frame]:
+        for shot in episode:
+            rewards.setdefault(shot.trial, []).append(shot.reward)
+            yield shot.picture
+
+    if still:
+        (frame,) = frames()
+        files.write_bytes(options.out, _still(frame, suffix))
     else:
-        moments = record_episode(env, [_policy(options.policy, env)] * env.spec.players, task, play_key)
-        write_video(frames_of_episode(moments, cell=options.cell), options.out, options.fps)
-    rewards = np.zeros(int(task.trials))
-    for moment in moments:
-        rewards[moment.trial] += moment.reward
-    return {"path": str(options.out), "frames": len(moments), "rewards": rewards.tolist()}
+        write_video(frames(), options.out, options.fps)
+    count = sum(map(len, rewards.values()))
+    trials = max(int(task.trials), len(rewards)) if isinstance(task, Task) else 1
+    return {"path": str(options.out), "frames": count, "rewards": [sum(rewards.get(k, [])) for k in range(trials)]}
 
 
-def find_task(name: str, key: Any, seed: int) -> tuple[Trials, Task]:
-    """The task in a text file, or one drawn from the held-out tasks of an environment, and what to play it in."""
+def find_world(name: str, key: Any, seed: int) -> tuple[Env | HostWorlds, Any]:
+    """What to play in, and the task: that in a text file, or one drawn from the held-out tasks of an environment."""
     path = Path(name)
     if os.path.isfile(path):
         text = path.read_text("utf-8")
@@ -105,17 +118,19 @@ def find_task(name: str, key: Any, seed: int) -> tuple[Trials, Task]:
         return Trials(XLand(max_rules=rules, relations=tuple(sorted(used)), players=players)), task
     if path.suffix in (".txt", ".task"):
         raise ConfigError(f"there is no file {name!r}; give a task as text, or an environment id such as xland/f0.")
+    if registry.is_hosted(name):
+        return registry.host(name).open(1, seen=True), ()
     made = registry.make(name)
-    if not (isinstance(made.env, Trials) and isinstance(made.env.env, XLand)):
-        raise ConfigError(f"render draws worlds of xland; {name!r} is another one.")
     one = jax.jit(partial(made.draw, min_trials=made.trials, max_trials=made.trials))
     return made.env, one(key, made.pool(split="test", seed=seed))
 
 
-def _policy(name: str, env: Trials) -> Policy:
-    action = env.spec.action
-    assert isinstance(action, Discrete)
-    return RandomPolicy(action.n) if name == "random" else ConstantPolicy(NOOP)
+def _policy(name: str, world: Env | HostWorlds) -> Policy:
+    action = world.spec.action
+    if not isinstance(action, Discrete):
+        raise ConfigError(f"render draws worlds with discrete actions; {world.spec.id} has {action!r}.")
+    is_xland = isinstance(world, Trials) and isinstance(world.env, XLand)
+    return RandomPolicy(action.n) if name == "random" else ConstantPolicy(NOOP if is_xland else 0)
 
 
 def _still(frame: np.ndarray, suffix: str) -> bytes:

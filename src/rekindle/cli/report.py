@@ -39,11 +39,8 @@ def run(argv: list[str]) -> int:
         raise ConfigError("which run? Give one to tell of, or several to compare; `rekindle library ls` lists them.")
     ids = list(dict.fromkeys(id for which in options.runs for id in named(library, which)))
     students = {id: reincarnation.read(Run.open(library, id)) for id in ids}
-    if len(ids) == 1 and options.output is None:
-        told = {"path": str(reincarnation.tell(Run.open(library, ids[0]), library))}
-    elif len(ids) == 1:
-        told = {"path": str(options.output)}
-        write_page(Path(told["path"]), reincarnation.page(students[ids[0]]))
+    if len(ids) == 1:
+        told = {"path": str(reincarnation.tell(Run.open(library, ids[0]), library, options.output))}
     else:
         found = comparison.compare(students.values())
         path = options.output or Path("comparison.html")

@@ -48,9 +48,18 @@ def test_the_same_seed_draws_the_same_picture_of_an_environment(tmp_path):
     assert a == b != c
 
 
+def test_boards_of_zeros_and_ones_are_drawn_too(tmp_path):
+    film = draw(Options("gymnax/Catch-bsuite", tmp_path / "a.gif", policy="noop", cell=4))
+    assert film["frames"] == 10 and [abs(reward) for reward in film["rewards"]] == [1.0]
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert picture.size == (20, 40)
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
+        ({"task": "gymnax/CartPole-v1"}, ConfigError, "gymnax/CartPole-v1 cannot be drawn"),
+        ({"task": "gymnax/Catch-bsuite", "trials": 2}, ConfigError, "--trials is for worlds of xland"),
         ({"out": "a.bmp"}, ConfigError, "a.bmp"),
         ({"trials": 0}, ConfigError, "got 0"),
         ({"cell": 4}, ConfigError, "got 4"),

@@ -11,6 +11,7 @@ from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.report import comparison, reincarnation
+from rekindle.report.video import encode_video
 from rekindle.train.session import OF_RANDOM, OF_TEACHER
 
 ORDER = {"agent": "dqn", "settings": {"network": "auto", "n_step": 3}, "budget": "1000steps", "method_settings": {}}
@@ -106,6 +107,19 @@ def test_unequal_runs_are_refused_in_one_sentence(library, other, message):
         compared(a_student(library, "qdagger"), a_student(library, "jsrl", **other))
 
 
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [({"teacher": "no_such_module:act"}, "no_such_module:act is code, which is executed only where a student is made"),
+     ({"teacher": "a.zip", "trust": True}, "a.zip is code"),
+     ({"teacher": "no.onnx"}, "no teacher &#39;no.onnx&#39;"),
+     ({"env": "gymnax/CartPole-v1", "sha256": "c" * 64, "status": "interrupted"}, "the student is interrupted")],
+)  # fmt: skip
+def test_a_page_says_in_a_sentence_why_it_has_no_video(library, tmp_path, order, message):
+    reincarnation.tell(a_student(library, "qdagger", **order), library, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert message in text and "<video" not in text
+
+
 def test_the_command_line_writes_pages_and_json(library, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("REKINDLE_HOME", str(library.folder))
     one, _ = a_student(library, "qdagger", end=1.2), a_student(library, "qdagger", seed=1)
@@ -118,5 +132,10 @@ def test_the_command_line_writes_pages_and_json(library, tmp_path, monkeypatch, 
     assert main(["report", one.id]) == 0
     text = Path(one.path / "report.html").read_text("utf-8")
     assert all(word in text for word in ("student scores 1.20", "How it was weaned", "Beside its teacher", "a" * 64))
-    assert "650" in text and "400 of them offline" in text
+    assert "650" in text and "400 of them offline" in text and "There is no video: the library in" in text
+    (one.path / "film.mp4").write_bytes(encode_video([np.zeros((16, 16, 3), np.uint8)]))
+    (one.path / "film.txt").write_text("One & episode.")
+    assert main(["report", one.id, "-o", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert 'src="data:video/mp4;base64,' in text and "One &amp; episode." in text and "no video" not in text
     assert main(["report"]) == 2 and main(["report", "no-such-run"]) == 2

@@ -167,7 +167,7 @@ def tell(run: Run, library: Library, trained: Trained, live: Live, *, json: bool
     if run.manifest.status == "done" and run.manifest.config.get("teacher"):
         from rekindle.report import reincarnation  # plots take a second to import
 
-        live.stage("report", str(reincarnation.tell(run, library)))
+        live.stage("report", str(reincarnation.tell(run, library, executes=True)))
     live.stage(run.manifest.status, f"{trained.env_steps:,} steps in {trained.wall_s:.0f} s: {run.location}")
     if json:
         last = run.metrics()[-1] if run.metrics() else {}

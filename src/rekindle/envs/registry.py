@@ -43,8 +43,8 @@ class Hosted(NamedTuple):
     """An environment that a process steps."""
 
     spec: EnvSpec
-    open: Callable[[int], Any]
-    """So many worlds of it side by side, as `envs.host.worlds.HostWorlds`."""
+    open: Callable[..., Any]
+    """`open(rows, seen=False) -> HostWorlds`: so many worlds of it side by side; with `seen`, such as have pictures."""
 
 
 def make(id: str, **options: Any) -> Made:

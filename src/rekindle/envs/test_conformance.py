@@ -23,7 +23,8 @@ SAME = {f"xland/doors-{n}-v1" for n in range(3, 9)} | {
     f"xland/{name}-v1" for name in ("f0", "f0-visible", "f0-diluted", "f1", "c2-f1")
 } | {f"minigrid/x-{name}-v1" for name in ("trivial", "high")}  # fmt: skip
 SAME |= {id for id in registry.ids() if id.startswith("xland/probe-")}
-"""Other worlds and games for the programs of doors-2, f0t, c2, x-small and x-medium; left out to save time."""
+SAME |= {f"probe/{name}-v1" for name in ("delay", "wages", "choice")}
+"""Other worlds and games for the programs of doors-2, f0t, c2, x-small, x-medium and chain; left out to save time."""
 
 
 @pytest.mark.parametrize("id", sorted(registry.ids().keys() - SAME))

@@ -91,7 +91,7 @@ def host_episodes(
     total, length = np.zeros(worlds.rows), np.zeros(worlds.rows, int)
     share = -(-number // worlds.rows)
     while min(map(len, ended)) < share:
-        action, carry = _decided(policy, jax.random.fold_in(act_key, time), carry, obs, start, explore)
+        action, carry = decided(policy, jax.random.fold_in(act_key, time), carry, obs, start, explore)
         step = worlds.step(np.asarray(action))
         total, length, time = total + step.reward, length + 1, time + 1
         start = step.terminated | step.truncated
@@ -103,7 +103,8 @@ def host_episodes(
 
 
 @eqx.filter_jit
-def _decided(policy: Any, key: Key[Array, ""], carry: PyTree, obs: Any, start: Any, explore: bool
-             ) -> tuple[Array, PyTree]:  # fmt: skip
+def decided(policy: Any, key: Key[Array, ""], carry: PyTree, obs: Any, start: Any, explore: bool
+            ) -> tuple[Array, PyTree]:  # fmt: skip
+    """Actions of rows that are not compiled, and the policy's memory after them."""
     out = policy.act(key, carry, obs, start, explore=explore)
     return out.action, out.carry

@@ -21,8 +21,9 @@ from rekindle.evaluate.rollout import act_in_seats, take_seats
 
 
 def record_episode(
-    env: Trials, policy: Policy | Sequence[Policy], task: Task, key: Key[Array, ""], *, explore: bool = True
-) -> list[Moment]:
+    env: Trials, policy: Policy | Sequence[Policy], task: Task, key: Key[Array, ""], *, explore: bool = True,
+    most: int | None = None,
+) -> list[Moment]:  # fmt: skip
     """Play one episode of `task.trials` trials; each trial has its opening and then one moment per step.
 
     Args:
@@ -31,8 +32,10 @@ def record_episode(
         task: the one to play.
         key: of the starts and the actions.
         explore: sample actions, else the greedy ones.
+        most: steps after which it is left.
     """
-    steps = int(task.trials) * int(task.trial_length)
+    whole = int(task.trials) * int(task.trial_length)
+    steps = whole if most is None else min(most, whole)
     seats = take_seats(env, policy)
     opening, played = jax.device_get(_play(env, seats, jax.tree.map(jnp.asarray, task), key, steps, explore))
     task = jax.tree.map(np.asarray, task)
@@ -86,10 +89,12 @@ class _Step(eqx.Module):
 @eqx.filter_jit
 def _play(
     env: Trials, seats: tuple[Policy, ...], task: Task, key: Key[Array, ""], steps: int, explore: bool
-) -> tuple[Scene, _Step]:
+) -> tuple[Scene, _Step | None]:
     shown = replace(env, env=_Shown(env.env))
     reset_key, run_key = jax.random.split(key)
     state, first = shown.reset(reset_key, task)
+    if steps == 0:
+        return state.inner.scene, None
 
     def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, _Step]:
         state, obs, start, carries = now

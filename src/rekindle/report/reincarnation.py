@@ -8,20 +8,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from rekindle.core.errors import ConfigError
+from rekindle.agents.registry import load
+from rekindle.core.errors import ConfigError, RekindleError
+from rekindle.core.spaces import Discrete
+from rekindle.envs.registry import Hosted
+from rekindle.evaluate.policies import Wandering
+from rekindle.evaluate.rollout import evaluation_key
+from rekindle.library import files
 from rekindle.library.library import Library
 from rekindle.library.manifest import Manifest, first_problem
 from rekindle.library.run import Run
 from rekindle.library.verify import OFFLINE
+from rekindle.reincarnation.teachers import load as teachers
+from rekindle.report.film import Tally, shots, side_by_side
 from rekindle.report.html import Ancestor, Picture, ancestor, duration, number, score
 from rekindle.report.page import Fact, Page, write_page
 from rekindle.report.plots import Curve, Panel, joined_plot
+from rekindle.train import session
+from rekindle.train.off_policy import Worlds
+from rekindle.train.reincarnate import EVALUATED_AT
 from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order
 
-FILE = "report.html"
+FILE, VIDEO, CAPTION = "report.html", "film.mp4", "film.txt"
+TITLE = "Teacher and student at play"
+FILMED = 450
+"""Steps of an episode that are shown, at most: half a minute."""
 POINTS = 400
 """Of a curve that is drawn, at most."""
 Rows = Sequence[Mapping[str, Any]]
@@ -117,27 +132,97 @@ def read(run: Run) -> Student:
     return Student(run.manifest, order, run.metrics())
 
 
-def tell(run: Run, library: Library) -> Path:
-    """Write `report.html` into the run's folder; its path.
+def tell(run: Run, library: Library, path: Path | None = None, *, executes: bool = False) -> Path:
+    """Write the page, by default as `report.html` into the run's folder; its path.
+
+    Args:
+        run: of the student.
+        library: where its teacher is.
+        path: of the page.
+        executes: whether a teacher may be asked whose loading executes code.
 
     Raises:
         ConfigError: as `read`.
     """
-    path = run.path / FILE
-    write_page(path, page(read(run), map(ancestor, library.lineage(run.id).parents)))
+    student = read(run)
+    try:
+        filmed: Picture | str = film(run, student, library, executes=executes)
+    except RekindleError as error:
+        filmed = f"There is no video: {error}"
+    path = run.path / FILE if path is None else path
+    write_page(path, page(student, map(ancestor, library.lineage(run.id).parents), filmed))
     run.push()
     return path
 
 
-def page(student: Student, parents: Iterable[Ancestor] = ()) -> Page:
-    """What is written."""
+def film(run: Run, student: Student, library: Library, *, executes: bool) -> Picture:
+    """Teacher and student at play, side by side; kept in the run's folder, since teachers from elsewhere may go away.
+
+    Raises:
+        RekindleError: why there is none.
+    """
+    video, caption = run.path / VIDEO, run.path / CAPTION
+    if not (video.is_file() and caption.is_file()):
+        if student.manifest.status != "done":
+            raise ConfigError(f"the student is {student.manifest.status}.")
+        if not executes:
+            refuse_code(student.order)
+        data, ended = play(run, student, library)
+        files.write_bytes(video, data)
+        files.write_text(caption, described(ended))
+    return Picture(video.read_bytes(), caption.read_text("utf-8"))
+
+
+def refuse_code(order: Order) -> None:
+    """ConfigError where loading a teacher executes code: a report that is written again only reads."""
+    which = str(order.teacher)
+    if teachers.is_foreign(which) and teachers.executes(which, trust=order.trust):
+        raise ConfigError(f"the teacher {which} is code, which is executed only where a student is made.")
+
+
+def play(run: Run, student: Student, library: Library) -> tuple[bytes, dict[str, Tally]]:
+    """An episode of each from the same start, acting as they are evaluated; and how both ended."""
+    order, key = student.order, evaluation_key(student.manifest.seed or 0)
+    made = session.made_for(order)
+    teacher, _, _ = session.teacher_of(order, made, library, run)
+    learnt = load(library.find(run.id).fetch("policy"), env_spec=made.spec)
+    task_key, play_key = jax.random.split(key)
+    if isinstance(made, Hosted):
+        task, worlds = (), [made.open(1, seen=True) for _ in range(2)]
+    else:
+        rows, source = session.rows_of(order, made, learnt.agent)
+        assert isinstance(rows, Worlds)
+        task, worlds = rows.draw(task_key, source), [made.env] * 2
+    action, players = made.spec.action, {"teacher": teacher, "student": learnt.policy}
+    assert isinstance(action, Discrete)
+    return side_by_side({
+        name: shots(world, Wandering(policy, EVALUATED_AT, action.n), task, play_key, most=FILMED)
+        for world, (name, policy) in zip(worlds, players.items(), strict=True)
+    })  # fmt: skip
+
+
+def described(ended: Mapping[str, Tally]) -> str:
+    """How both episodes went, in words."""
+    words = [
+        f"the {name} reaches {tally.returned:.4g} in {tally.steps} steps" + ("" if tally.shot.over else ", and goes on")
+        for name, tally in ended.items()
+    ]
+    return (
+        f"One episode each, from the same start and seed, greedy but for one action in a thousand: {'; '.join(words)}. "
+        f"At most {FILMED} steps are shown; above each is the return so far."
+    )
+
+
+def page(student: Student, parents: Iterable[Ancestor], filmed: Picture | str) -> Page:
+    """What is written; in place of the video perhaps a sentence why there is none."""
     manifest, order = student.manifest, student.order
     called, sha256 = student.teacher
     return Page(
         title=f"{order.env}: {student.name} from {Path(called).name} by {order.method}",
         lead=lead(student),
         facts=facts(student),
-        figures=figures(student),
+        figures=({TITLE: filmed} if isinstance(filmed, Picture) else {}) | figures(student),
+        notes=() if isinstance(filmed, Picture) else (filmed,),
         lineage=Ancestor(manifest.id, "this run", manifest.name, tuple(parents)),
         code=next_line(student),
         provenance={

@@ -343,21 +343,31 @@ def taught_by(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[
     Raises:
         ConfigError, CheckpointError: it was made for another environment, or cannot be read.
     """
-    assert order.teacher is not None
     given = None if order.data is None else kept_steps(library.find(order.data), order, made, run)
+    policy, loaded, record = teacher_of(order, made, library, run)
+    if given is None and record is not None and (record.path / FOLDER).is_dir():
+        given = kept_steps(record, order, made, run)
+    return policy, given, loaded
+
+
+def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[Any, Loaded | None, Record | None]:
+    """The teacher; what it is in the library, and where, if it is from there.
+
+    Raises:
+        ConfigError, CheckpointError: it was made for another environment, or cannot be read.
+    """
+    assert order.teacher is not None
     if teachers.is_foreign(order.teacher):
         if order.teacher_sha256 not in (None, hash_of(order.teacher)):
             raise ConfigError(f"the teacher {order.teacher} is another file than when this began; begin anew.")
         policy = teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
-        return policy, given, None
+        return policy, None, None
     record = library.find(order.teacher)
     refuse_mere_data(record)
     refuse_replaced(run, "teacher", record.id, record.row.weights)
     loaded = load(record.fetch("policy"), env_spec=made.spec)
     refuse_other_world(loaded.spec, record.manifest.config.get("pool", {}), order, made, "the teacher")
-    if given is None and (record.path / FOLDER).is_dir():
-        given = kept_steps(record, order, made, run)
-    return loaded.policy, given, loaded
+    return loaded.policy, loaded, record
 
 
 def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:

@@ -18,10 +18,12 @@ from rekindle.core.checks import SHARE, checked, one_of, whole
 from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.core.spaces import Box, Discrete, Space
 from rekindle.core.types import EnvSpec
-from rekindle.envs.host.worlds import HostObs, HostWorlds
+from rekindle.envs.host.worlds import HostObs, HostWorlds, Vector
 from rekindle.envs.registry import Hosted
 
 SIZE, STACK, SKIP = 84, 4, 4
+SCREEN = {"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1}
+"""What the console showed."""
 LONGEST_FRAMES = 108_000
 DEFAULTS = {"sticky": 0.25, "life_loss": 0, "full_actions": 0, "longest": LONGEST_FRAMES // SKIP}
 OPTIONS = {"sticky": SHARE, "life_loss": one_of(0, 1), "full_actions": one_of(0, 1),
@@ -40,19 +42,59 @@ def make(id: str, **options: Any) -> Hosted:
     chosen = DEFAULTS | options
     game = _game(id)
 
-    def opened(rows: int) -> ale_py.AtariVectorEnv:
+    def games(rows: int, **shown: Any) -> ale_py.AtariVectorEnv:
         return ale_py.AtariVectorEnv(
             game, rows, repeat_action_probability=float(chosen["sticky"]),
             full_action_space=bool(chosen["full_actions"]), episodic_life=bool(chosen["life_loss"]),
-            max_num_frames_per_episode=SKIP * int(chosen["longest"]), frameskip=SKIP, maxpool=True, img_height=SIZE,
-            img_width=SIZE, grayscale=True, stack_num=STACK, noop_max=0, use_fire_reset=False, reward_clipping=False,
-            autoreset_mode=AutoresetMode.NEXT_STEP, num_threads=min(rows, os.cpu_count() or 1),
+            max_num_frames_per_episode=SKIP * int(chosen["longest"]), frameskip=SKIP, maxpool=True, noop_max=0,
+            use_fire_reset=False, reward_clipping=False, autoreset_mode=AutoresetMode.NEXT_STEP,
+            num_threads=min(rows, os.cpu_count() or 1), **shown,
         )  # fmt: skip
 
-    actions = int(opened(1).single_action_space.n)
+    def played(rows: int) -> ale_py.AtariVectorEnv:
+        return games(rows, img_height=SIZE, img_width=SIZE, grayscale=True, stack_num=STACK)
+
+    def opened(rows: int, *, seen: bool = False) -> HostWorlds:
+        def vector() -> Vector:
+            return Seen(played(rows), games(rows, **SCREEN)) if seen else played(rows)
+
+        return HostWorlds(vector, spec, _named, partial_seeds=True)
+
+    actions = int(played(1).single_action_space.n)
     shown: dict[str, Space] = {"obs": Box((SIZE, SIZE, STACK), 0, 255, "uint8")}
     spec = EnvSpec(id, 5, shown, Discrete(actions), kind="host", stack=STACK)
-    return Hosted(spec, lambda rows: HostWorlds(lambda: opened(rows), spec, _named, partial_seeds=True))
+    return Hosted(spec, opened)
+
+
+class Seen:
+    """Games with others beside them that show their screens: from the same seeds and actions they are the same games.
+
+    The emulator's own picture is not to be had of games that are stepped side by side.
+    """
+
+    def __init__(self, games: ale_py.AtariVectorEnv, screens: ale_py.AtariVectorEnv):
+        """Take both, not yet begun."""
+        self.num_envs, self._games, self._screens = games.num_envs, games, screens
+        self._pictures = np.zeros((games.num_envs, 1, 1, 3), np.uint8)
+
+    def reset(self, *, seed: Any, options: Any) -> tuple[Any, Any]:
+        """Begin in both."""
+        self._pictures = self._screens.reset(seed=seed, options=options)[0][:, 0]
+        return self._games.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """One step in both."""
+        self._pictures = self._screens.step(actions)[0][:, 0]
+        return self._games.step(actions)
+
+    def render(self) -> np.ndarray:
+        """The screens."""
+        return self._pictures
+
+    def close(self, **kwargs: Any) -> None:
+        """Close both."""
+        self._screens.close(**kwargs)
+        self._games.close(**kwargs)
 
 
 def _game(id: str) -> str:

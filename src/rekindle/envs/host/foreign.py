@@ -17,6 +17,8 @@ from rekindle.envs.registry import Hosted
 
 NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
 """Numbers are stored and learnt from with 32 bits."""
+PICTURES = "rgb_array"
+"""Gymnasium's name for what `render` gives."""
 
 
 def make(id: str, **options: Any) -> Hosted:
@@ -26,10 +28,16 @@ def make(id: str, **options: Any) -> Hosted:
         ConfigError: there is none of that name, or it shows or takes what our spaces cannot say.
     """
     own = id.removeprefix("gymnasium/")
-    spec = spec_of(id, _opened(own, 1, options))
-    return Hosted(
-        spec, lambda rows: HostWorlds(lambda: _opened(own, rows, options), spec, lambda obs: _named(obs, spec))
-    )
+    first = _opened(own, 1, options)
+    spec, modes = spec_of(id, first), first.metadata.get("render_modes", [])
+
+    def opened(rows: int, *, seen: bool = False) -> HostWorlds:
+        if seen and PICTURES not in modes:
+            raise ConfigError(f"{id} cannot be drawn: it has no pictures of its own.")
+        chosen = options | ({"render_mode": PICTURES} if seen else {})
+        return HostWorlds(lambda: _opened(own, rows, chosen), spec, lambda obs: _named(obs, spec))
+
+    return Hosted(spec, opened)
 
 
 def spec_of(id: str, env: gymnasium.vector.VectorEnv) -> EnvSpec:

@@ -1,9 +1,14 @@
 """Worlds of other libraries: ends kept apart, rows that do not meddle, and a way back to where they stood."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("gymnasium")
+
+import gymnasium
 
 from rekindle.core.errors import ConfigError
 from rekindle.envs import registry
@@ -147,3 +152,69 @@ def test_actions_that_are_no_choice_are_refused():
 def test_what_needs_compiled_worlds_says_so():
     with pytest.raises(ConfigError, match="not written in JAX"):
         registry.make("ALE/Breakout-v5")
+
+
+def test_the_screen_beside_an_atari_game_is_of_that_game():
+    """Over ends of episodes and new seeds: what the agent sees is the screen, small and grey."""
+    made = registry.host("ALE/Breakout-v5", longest=30)
+    seen, alone = made.open(2, seen=True), made.open(2)
+    for worlds in (seen, alone):
+        worlds._reseed = 40
+        worlds.reset(3)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        action = rng.integers(4, size=2)
+        assert_same([seen.step(action)], [step := alone.step(action)])
+        for picture, obs in zip(seen.pictures(), step.obs["obs"], strict=True):
+            small = Image.fromarray(picture).convert("L").resize((84, 84), Image.Resampling.BOX)
+            assert np.abs(np.asarray(small).astype(int) - obs[..., -1]).mean() < 4
+
+
+class Lamp(gymnasium.Env):
+    """Draws itself in the brightness of its last action; without power it cannot."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
+    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    def __init__(self, render_mode=None, power=True):
+        self.render_mode, self.power, self.light = render_mode, power, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.light = 0
+        return 0, {}
+
+    def step(self, action):
+        self.light = int(action)
+        return self.light, 0.0, False, False, {}
+
+    def render(self):
+        if not self.power:
+            raise RuntimeError("no power")
+        return np.full((8, 6, 3), 200 * self.light, np.uint8)
+
+
+class Dark(Lamp):
+    metadata: ClassVar = {"render_modes": []}
+
+
+@pytest.fixture
+def lamps():
+    for name, kind in (("Lamp-v0", Lamp), ("Dark-v0", Dark)):
+        gymnasium.register(name, kind)
+    yield
+    for name in ("Lamp-v0", "Dark-v0"):
+        del gymnasium.registry[name]
+
+
+def test_gymnasium_draws_its_own_worlds_or_says_why_not(lamps):
+    worlds = registry.host("gymnasium/Lamp-v0").open(2, seen=True)
+    worlds.reset(0)
+    worlds.step(np.array([0, 1]))
+    assert [(picture.shape, picture.mean()) for picture in worlds.pictures()] == [((8, 6, 3), 0), ((8, 6, 3), 200)]
+    with pytest.raises(ConfigError, match="Lamp-v0 cannot be drawn here: RuntimeError: no power"):
+        worlds = registry.host("gymnasium/Lamp-v0", power=False).open(1, seen=True)
+        worlds.reset(0)
+        worlds.pictures()
+    with pytest.raises(ConfigError, match="Dark-v0 cannot be drawn: it has no pictures of its own"):
+        registry.host("gymnasium/Dark-v0").open(1, seen=True)

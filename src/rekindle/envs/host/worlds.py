@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Discrete
@@ -57,6 +57,10 @@ class Vector(Protocol):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any]:
         """One step of all."""
+        ...
+
+    def render(self) -> Any:
+        """A picture of every world, if it was made so."""
         ...
 
     def close(self, **kwargs: Any) -> Any:
@@ -122,6 +126,17 @@ class HostWorlds:
         if not self._stand_at(state):
             self._replay(state)
         return self._obs
+
+    def pictures(self) -> list[UInt8[np.ndarray, "H W 3"]]:
+        """What a person would see of every world.
+
+        Raises:
+            ConfigError: it cannot be drawn here.
+        """
+        try:
+            return [np.array(picture, np.uint8) for picture in self._vector.render()]
+        except Exception as error:  # whatever an environment raises without a display, or what it draws with
+            raise ConfigError(f"{self.spec.id} cannot be drawn here: {type(error).__name__}: {error}.") from error
 
     def close(self) -> None:
         """Let go of threads and files."""

@@ -1,10 +1,12 @@
-"""Five probe MDPs, an identity task, a chain, and a bandit that pays only who explores for the sake of later trials.
+"""Probe MDPs, an identity task, a chain, and a bandit that pays only who explores for the sake of later trials.
 
 If `constant` fails, the value loss or the optimiser is wrong; `observation`: what the network sees; `discount`: the
 returns; `action`: the policy loss; `both`: advantages that go to the wrong row; `identity`: the same at every step of
-an episode; `chain`: values of states that are far from the reward. `bandit-trials` fails if returns are cut at trial
+an episode; `chain`: values of states that are far from the reward. `delay` is `discount` where the cue is the step, so
+that values need no clock; `wages` fails if a return goes on through an end, `limit` if it ends at a time limit,
+`choice` if a value is continued by another action than the best. `bandit-trials` fails if returns are cut at trial
 borders or if memory does not live through them.
-The five are those of Rejax's tests; the identity task is that of Stable-Baselines3's.
+The first five are those of Rejax's tests; the identity task is that of Stable-Baselines3's.
 """
 
 from collections.abc import Callable
@@ -61,6 +63,8 @@ class Problem(NamedTuple):
     actions: int = 2
     length: int = 1
     trials: int = 1
+    limit: bool = False
+    """Whether a time limit ends it, which the agent cannot see coming: it is truncated then, and no trial."""
 
 
 def _at_last(now: Moment, action: Array, task: Task) -> Array:
@@ -69,6 +73,10 @@ def _at_last(now: Moment, action: Array, task: Task) -> Array:
 
 def _bandit(now: Moment, action: Array, task: Task) -> Array:
     return jnp.where(action == 0, SAFE, jnp.asarray(task.secret).astype(jnp.float32))
+
+
+def _on(now: Moment, action: Array) -> Array:
+    return now.time + 1
 
 
 def _walk(now: Moment, action: Array) -> Array:
@@ -85,16 +93,21 @@ PROBLEMS: dict[str, Problem] = {
     "probe/chain-v1": Problem(
         lambda now, action, task: (now.cue == CHAIN - 1) & (action == 1), moves=_walk, cues=CHAIN, length=2 * CHAIN
     ),
+    "probe/delay-v1": Problem(_at_last, moves=_on, cues=3, length=3),
+    "probe/wages-v1": Problem(lambda now, action, task: jnp.float32(1), moves=_on, cues=4, length=4),
+    "probe/choice-v1": Problem(lambda now, action, task: now.cue * (2 * action - 1), moves=_on, cues=2, length=2),
+    "probe/limit-v1": Problem(lambda now, action, task: jnp.float32(1), length=4, limit=True),
     "probe/bandit-trials-v1": Problem(_bandit, trials=4),
 }
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One trial of a probe, ended by time-out.
+    """One trial of a probe, after whose steps nothing follows, or, by a time limit, nothing is seen any more.
 
-    Observation: `cue`, an integer drawn uniformly at every step, or where one is in the chain. Action: an integer.
-    Reward: the problem's; in `discount` it is 1 at the last step only. State: the cue and the clock. Params: a `Task`.
+    Observation: `cue`, an integer drawn uniformly at every step, or where one is. Action: an integer. Reward: the
+    problem's; in `discount` it is 1 at the last step only. Ends: `terminated`, in `limit` `truncated`. State: the cue
+    and the clock. Params: a `Task`.
     """
 
     id: str
@@ -121,10 +134,12 @@ class Probe:
         """Pay, and show the next cue."""
         reward = jnp.asarray(self.problem.pays(state, action, params)).astype(jnp.float32)
         moves = self.problem.moves
-        now = Moment(self._cue(key) if moves is None else moves(state, action), state.time + 1)
+        cue = self._cue(key) if moves is None else jnp.minimum(moves(state, action), self.problem.cues - 1)
+        now = Moment(cue, state.time + 1)
         over = now.time >= jnp.asarray(params.trial_length).astype(jnp.int32)
         no, obs = jnp.zeros((), bool), {"cue": now.cue}
-        return now, TimeStep(obs, reward, no, over, over, obs, {})
+        ends = (no, over) if self.problem.limit else (over, no)
+        return now, TimeStep(obs, reward, *ends, over, obs, {})
 
     def _cue(self, key: Key[Array, ""]) -> Int32[Array, ""]:
         return jax.random.randint(key, (), 0, self.problem.cues)
@@ -140,7 +155,8 @@ def make(id: str) -> Made:
         del split, seed
         return Task(np.asarray(problem.trials, np.int16), np.asarray(problem.length, np.int16), np.asarray(False))
 
-    return Made(Trials(Probe(id)), pool, partial(draw, min_trials=1, max_trials=problem.trials), problem.trials)
+    env = Probe(id) if problem.limit else Trials(Probe(id))
+    return Made(env, pool, partial(draw, min_trials=1, max_trials=problem.trials), problem.trials)
 
 
 def draw(key: Key[Array, ""], pool: Task, *, min_trials: int, max_trials: int) -> Task:

@@ -19,6 +19,11 @@ def is_foreign(which: str) -> bool:
     return which.endswith((".zip", ".onnx")) or PLACE.fullmatch(which) is not None
 
 
+def executes(which: str, *, trust: bool) -> bool:
+    """Whether loading a foreign teacher executes what its maker wrote."""
+    return not which.endswith(".onnx") and (trust or not which.endswith(".zip"))
+
+
 def load(which: str, spec: EnvSpec, *, trust: bool = False, valued: bool = False) -> Any:
     """The teacher, as a policy for an environment.
 
