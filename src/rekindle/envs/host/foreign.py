@@ -29,13 +29,16 @@ def make(id: str, **options: Any) -> Hosted:
     """
     own = id.removeprefix("gymnasium/")
     first = _opened(own, 1, options)
+    bounds = first.single_action_space
     spec, modes = spec_of(id, first), first.metadata.get("render_modes", [])
 
     def opened(rows: int, *, seen: bool = False) -> HostWorlds:
         if seen and PICTURES not in modes:
             raise ConfigError(f"{id} cannot be drawn: it has no pictures of its own.")
         chosen = options | ({"render_mode": PICTURES} if seen else {})
-        return HostWorlds(lambda: _opened(own, rows, chosen), spec, lambda obs: _named(obs, spec))
+        return HostWorlds(
+            lambda: _opened(own, rows, chosen), spec, lambda obs: _named(obs, spec), taken=lambda a: _bounded(a, bounds)
+        )
 
     return Hosted(spec, opened)
 
@@ -49,9 +52,25 @@ def spec_of(id: str, env: gymnasium.vector.VectorEnv) -> EnvSpec:
         id,
         int(version) if name and version.isdigit() else 0,
         {key: _narrow(from_space(space, id)) for key, space in shown.items()},
-        _narrow(from_space(env.single_action_space, id)),
+        _action(env.single_action_space, id),
         kind="host",
     )
+
+
+def _action(space: spaces.Space[Any], id: str) -> Space:
+    """Ours; vectors are in [-1, 1] here, whatever their bounds."""
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        return _narrow(from_space(space, id))
+    if not space.is_bounded():
+        raise ConfigError(f"{id} takes actions without bounds, {space!r}; Gymnasium's ClipAction gives it some.")
+    return Box(space.shape, -1.0, 1.0)
+
+
+def _bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
+    """Theirs of ours: vectors in [-1, 1] become vectors within the space's bounds."""
+    if not isinstance(space, spaces.Box):
+        return action
+    return (space.low + (action.astype(space.dtype) + 1) / 2 * (space.high - space.low)).astype(space.dtype)
 
 
 def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.VectorEnv:

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,11 +12,13 @@ pytest.importorskip("gymnasium")
 import gymnasium
 
 from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Box, Discrete
 from rekindle.envs import registry
 from rekindle.envs.gymnasium import from_gymnasium
 from rekindle.envs.host import worlds as host
+from rekindle.envs.host.worlds import HostState
 
-GAMES = ("gymnasium/CartPole-v1", "gymnasium/Taxi-v4", "ALE/Breakout-v5")
+GAMES = ("gymnasium/CartPole-v1", "gymnasium/Taxi-v4", "gymnasium/Pendulum-v1", "ALE/Breakout-v5")
 
 
 def opened(id, rows=3, reseed=40, **options):
@@ -28,16 +31,16 @@ def opened(id, rows=3, reseed=40, **options):
 
 def play(worlds, steps, seed=0):
     """What random actions show."""
-    rng = np.random.default_rng(seed)
-    return [worlds.step(rng.integers(worlds.spec.action.n, size=worlds.rows)) for _ in range(steps)]
+    rng, action = np.random.default_rng(seed), worlds.spec.action
+    drawn = rng.uniform(-1, 1, (steps, worlds.rows, *action.shape)).astype(np.float32)
+    if isinstance(action, Discrete):
+        drawn = rng.integers(action.n, size=(steps, worlds.rows))
+    return [worlds.step(actions) for actions in drawn]
 
 
 def assert_same(ours, theirs):
     for mine, other in zip(ours, theirs, strict=True):
-        for name in mine.obs:
-            np.testing.assert_array_equal(mine.obs[name], other.obs[name])
-        for mine_, other_ in zip(mine[1:], other[1:], strict=True):
-            np.testing.assert_array_equal(mine_, other_)
+        jax.tree.map(np.testing.assert_array_equal, mine, other)
 
 
 @pytest.mark.parametrize("id", GAMES)
@@ -76,7 +79,8 @@ def test_every_world_has_a_fate_of_its_own(id):
     worlds, seen = opened(id), []
     for seed in (0, 1):
         worlds.reset(seed)
-        seen += [np.stack([worlds.step(np.full(3, t % 2)).obs["obs"] for t in range(25)])]
+        like = np.zeros((3, *worlds.spec.action.shape), worlds.spec.action.dtype)
+        seen += [np.stack([worlds.step(np.full_like(like, t % 2)).obs["obs"] for t in range(25)])]
     assert all((seen[0][:, 0] != seen[0][:, row]).any() for row in (1, 2)) and (seen[0] != seen[1]).any()
 
 
@@ -144,9 +148,46 @@ def test_what_cannot_be_made_is_said(id, options, message):
         registry.host(id, **options)
 
 
-def test_actions_that_are_no_choice_are_refused():
-    with pytest.raises(ConfigError, match="take discrete actions; gymnasium/Pendulum-v1 has Box"):
-        from_gymnasium("Pendulum-v1")
+def test_vectors_of_actions_are_scaled_to_the_worlds_bounds():
+    """Pendulum takes torques in [-2, 2] and shows no action; what it pays is -(... + 0.001 torque^2)."""
+    ours, theirs = from_gymnasium("Pendulum-v1"), gymnasium.make("Pendulum-v1")
+    assert ours.spec.action == Box((1,), -1.0, 1.0)
+    ours.reset(0)
+    seed = int(ours.save().seeds[0])
+    for share in (-1.0, 0.25, 1.0):
+        ours.restore(HostState(np.array([seed]), np.array([0]), np.zeros_like(ours.save().actions)))
+        theirs.reset(seed=seed)
+        step = ours.step(np.array([[share]], np.float32))
+        obs, reward, *_ = theirs.step(np.array([2 * share], np.float32))
+        np.testing.assert_allclose(step.obs["obs"][0], obs, atol=1e-6)
+        np.testing.assert_allclose(step.reward[0], reward, rtol=1e-5)
+
+
+def test_the_last_observation_of_an_episode_is_shown_beside_the_first_of_the_next():
+    worlds = from_gymnasium("Pendulum-v1", 2, max_episode_steps=3)
+    worlds.reset(0)
+    steps = play(worlds, 4)
+    for step in (*steps[:2], steps[3]):
+        np.testing.assert_array_equal(step.final_obs["obs"], step.obs["obs"])
+    assert steps[2].truncated.all() and (steps[2].final_obs["obs"] != steps[2].obs["obs"]).any()
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (gymnasium.spaces.MultiDiscrete([2, 3]), "take numbered actions or one vector"),
+        (gymnasium.spaces.Box(-1, 1, (2, 2)), "take numbered actions or one vector"),
+        (gymnasium.spaces.Box(-np.inf, np.inf, (2,)), "actions without bounds.*ClipAction"),
+    ],
+)
+def test_actions_of_other_kinds_are_refused(space, message, monkeypatch):
+    monkeypatch.setattr(Lamp, "action_space", space)
+    gymnasium.register("Odd-v0", Lamp)
+    try:
+        with pytest.raises(ConfigError, match=message):
+            from_gymnasium("Odd-v0")
+    finally:
+        gymnasium.registry.pop("Odd-v0")
 
 
 def test_what_needs_compiled_worlds_says_so():

@@ -11,27 +11,29 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Discrete
+from rekindle.core.spaces import Box, Discrete, Space
 from rekindle.core.types import EnvSpec
 
 RESEED = 2_000
 """Steps of a world after which its next episode begins from a seed of its own."""
 LONGEST = 2**16
-"""Steps from one seed at most: an episode that goes on is then cut, as by a time limit."""
+"""Steps from one seed at most: an episode that goes on is then cut, as by a time limit. A quarter of it, where actions
+are several numbers, as all of them are kept."""
 
 HostObs = dict[str, np.ndarray]
 
 
 class HostStep(NamedTuple):
-    """What a step of B worlds shows; where an episode ended, `obs` begins the next."""
+    """What a step of B worlds shows; where an episode ended, `obs` begins the next, and `final_obs` is its last."""
 
     obs: HostObs
     reward: Float[np.ndarray, " B"]
     terminated: Bool[np.ndarray, " B"]
     truncated: Bool[np.ndarray, " B"]
+    final_obs: HostObs
 
 
 class HostState(NamedTuple):
@@ -41,7 +43,7 @@ class HostState(NamedTuple):
     """That they last began from."""
     since: Int[np.ndarray, " B"]
     """Steps since then."""
-    actions: Int[np.ndarray, "B L"]
+    actions: Shaped[np.ndarray, "B L *A"]
     """What was done in them."""
 
 
@@ -69,31 +71,38 @@ class Vector(Protocol):
 
 
 class HostWorlds:
-    """B worlds with discrete actions, each in an episode that follows the last."""
+    """B worlds, each in an episode that follows the last. Actions are numbers, or vectors in [-1, 1]."""
 
     def __init__(self, opened: Callable[[], Vector], spec: EnvSpec, named: Callable[[Any], HostObs], *,
-                 partial_seeds: bool = False, reseed: int = RESEED):  # fmt: skip
+                 taken: Callable[[np.ndarray], np.ndarray] = np.asarray, partial_seeds: bool = False,
+                 reseed: int = RESEED):  # fmt: skip
         """Wrap a vector environment.
 
         Args:
             opened: makes it; it must not begin episodes by itself before they are asked for.
             spec: what it shows and takes, one world of it.
             named: from its observations to ours, `[B, ...]` each, copies.
+            taken: from our actions to its.
             partial_seeds: whether it takes seeds only for the worlds that begin, instead of one for each.
             reseed: steps after which a world takes a new seed.
 
         Raises:
-            ConfigError: its actions are not discrete.
+            ConfigError: its actions are neither numbered nor vectors in [-1, 1].
         """
-        if not isinstance(spec.action, Discrete):
-            raise ConfigError(f"outside of JAX worlds take discrete actions; {spec.id} has {spec.action!r}.")
+        if not isinstance(spec.action, Discrete) and not is_scaled(spec.action):
+            raise ConfigError(
+                f"worlds that are not written in JAX take numbered actions or one vector; {spec.id} takes "
+                f"{spec.action!r}. Gymnasium has wrappers that flatten actions."
+            )
         self.spec, self._opened, self._vector = spec, opened, opened()
-        self._named, self._partial, self._reseed = named, partial_seeds, reseed
+        self._named, self._taken, self._partial, self._reseed = named, taken, partial_seeds, reseed
         self.rows = self._vector.num_envs
+        numbered = isinstance(spec.action, Discrete)
+        self._longest = LONGEST if numbered else LONGEST // 4
         self._state = HostState(
             np.zeros(self.rows, np.int32),
             np.zeros(self.rows, np.int32),
-            np.zeros((self.rows, LONGEST), np.int32),
+            np.zeros((self.rows, self._longest, *spec.action.shape), np.int32 if numbered else np.float32),
         )
         self._obs: HostObs = {}
 
@@ -103,18 +112,17 @@ class HostWorlds:
         self._state.seeds[:] = seed
         return self._begin(everywhere, fresh=everywhere)
 
-    def step(self, actions: Int[np.ndarray, " B"]) -> HostStep:
+    def step(self, actions: Shaped[np.ndarray, "B *A"]) -> HostStep:
         """One step of every world."""
         rows, since = np.arange(self.rows), self._state.since
         self._state.actions[rows, since] = actions
-        obs, reward, terminated, truncated, _ = self._vector.step(np.asarray(actions))
+        obs, reward, terminated, truncated, _ = self._vector.step(self._taken(np.asarray(actions)))
         since += 1
-        truncated = (np.asarray(truncated, bool) | (since >= LONGEST)) & ~np.asarray(terminated, bool)
-        over = terminated | truncated
-        self._obs = (
-            self._begin(over, fresh=over & (since >= min(self._reseed, LONGEST))) if over.any() else self._named(obs)
-        )
-        return HostStep(self._obs, np.asarray(reward, np.float32), np.asarray(terminated, bool), truncated)
+        truncated = (np.asarray(truncated, bool) | (since >= self._longest)) & ~np.asarray(terminated, bool)
+        over, final = terminated | truncated, self._named(obs)
+        fresh = over & (since >= min(self._reseed, self._longest))
+        self._obs = self._begin(over, fresh=fresh) if over.any() else final
+        return HostStep(self._obs, np.asarray(reward, np.float32), np.asarray(terminated, bool), truncated, final)
 
     def save(self) -> HostState:
         """Where they stand."""
@@ -122,7 +130,7 @@ class HostWorlds:
 
     def restore(self, state: HostState) -> HostObs:
         """Bring them to where they stood, if they stand elsewhere; what they show there."""
-        state = HostState(*(np.array(x, np.int32) for x in state))
+        state = HostState(*(np.array(x, like.dtype) for x, like in zip(state, self._state, strict=True)))
         if not self._stand_at(state):
             self._replay(state)
         return self._obs
@@ -148,7 +156,8 @@ class HostWorlds:
 
     @cached_property
     def _others(self) -> "HostWorlds":
-        return HostWorlds(self._opened, self.spec, self._named, partial_seeds=self._partial, reseed=self._reseed)
+        return HostWorlds(self._opened, self.spec, self._named, taken=self._taken, partial_seeds=self._partial,
+                          reseed=self._reseed)  # fmt: skip
 
     def _stand_at(self, state: HostState) -> bool:
         same = (self._state.seeds == state.seeds).all() and (self._state.since == state.since).all()
@@ -167,7 +176,8 @@ class HostWorlds:
                 self._state.since[begins] = 0
             if left:
                 at = np.maximum(state.since - left, 0)
-                obs, _, terminated, truncated, _ = self._vector.step(state.actions[np.arange(self.rows), at])
+                actions = self._taken(state.actions[np.arange(self.rows), at])
+                obs, _, terminated, truncated, _ = self._vector.step(actions)
                 over = np.asarray(terminated | truncated, bool)
                 self._obs = self._resets(over, None) if over.any() else self._named(obs)
         self._state = HostState(*(x.copy() for x in state))
@@ -188,6 +198,11 @@ class HostWorlds:
             told = seeds[which] if self._partial else [int(s) if w else None for s, w in zip(seeds, which, strict=True)]
         options = None if which.all() else {"reset_mask": which.copy()}
         return self._named(self._vector.reset(seed=told, options=options)[0])
+
+
+def is_scaled(space: Space) -> bool:
+    """Whether it is a vector of numbers in [-1, 1], as continuous actions are here."""
+    return isinstance(space, Box) and len(space.shape) == 1 and (space.low, space.high) == (-1.0, 1.0)
 
 
 def _after(seed: int, row: int) -> int:
