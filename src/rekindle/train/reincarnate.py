@@ -3,9 +3,10 @@
 Agarwal et al. 2022 (2206.01626). A method (reincarnation/methods) says what its phases add; `off_policy` runs each.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from rekindle.reincarnation.methods.registry import Method
 from rekindle.reincarnation.phases import Phase, Scale, Told, says
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
+from rekindle.replay.mapped import Mapped, gathered, on_host
 from rekindle.replay.ring import Ring, Step
 from rekindle.train.loop import FIRST, Before, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import Given, LoopState, Worlds, act_on, begin, read_on, ticks_before
@@ -34,6 +36,8 @@ from rekindle.train.replay_engine import OffPolicy, Reference
 
 EVALUATED_AT = 0.001
 """Share of random actions in evaluations."""
+BLOCK = 2_048
+"""Observations on the host of which a teacher is asked at once."""
 CHUNK = 500
 """Ticks in one jitted call, at most."""
 
@@ -68,6 +72,8 @@ class Course:
     """Of an evaluation."""
     prepared: int = 0
     """Environment steps that marks and data took."""
+    folder: Path | None = None
+    """Where worlds that are not compiled keep the student's replay; without one, in a temporary folder."""
 
 
 class Point(NamedTuple):
@@ -91,8 +97,10 @@ class Taught(NamedTuple):
     curve: list[Point]
     status: str
     env_steps: int
-    replay: Any
-    """The student's."""
+    engine: OffPolicy
+    """Of the last phase."""
+    loop: LoopState
+    """Where that stands."""
 
 
 def reincarnate(
@@ -127,27 +135,29 @@ def reincarnate(
     saved = None if run is None else run.latest_checkpoint()
     stopped_in = 0 if saved is None else [tag_of(i, phase) for i, phase in enumerate(phases)].index(saved[2]["tag"])
     curve = [] if saved is None else recorded(run, phases, upto=saved[0])
-    before, trained = FIRST, None
+    before, trained, engine = FIRST, None, None
     for number, phase in enumerate(phases):
+        engine = engine_of(course, phase)
         if number >= stopped_in:
             if number > 0 and state is not None:
                 state = course.agent.restart(state, optimiser=phase.fresh_optimiser)
-            trained, points = carry_out(course, phase, number, before, jax.random.fold_in(key, number), run, state,
-                                        show, checkpoint_seconds, stop)  # fmt: skip
+            stream = jax.random.fold_in(key, number)
+            trained, points = carry_out(course, engine, phase, number, before, stream, run, state, show,
+                                        checkpoint_seconds, stop)  # fmt: skip
             state = trained.state
             known = {(point.phase, point.steps) for point in curve}
             curve += [point for point in points if (point.phase, point.steps) not in known]
             if trained.status != "done":
                 break
-        before = after(before, course, phase)
-    assert trained is not None
+        before = after(before, engine, phase)
+    assert trained is not None and engine is not None
     acted = trained.env_steps if trained.status != "done" else 0
-    return Taught(state, curve, trained.status, before.env_steps + acted, trained.loop.replay)
+    return Taught(state, curve, trained.status, before.env_steps + acted, engine, trained.loop)
 
 
-def after(before: Before, course: Course, phase: Phase) -> Before:
+def after(before: Before, engine: OffPolicy, phase: Phase) -> Before:
     """What a phase and those before it took."""
-    steps = iteration_of(phase, engine_of(course, phase)) * phase.iterations
+    steps = iteration_of(phase, engine) * phase.iterations
     env_steps, updates = before
     return Before(env_steps, updates + steps) if phase.offline else Before(env_steps + steps, updates)
 
@@ -158,11 +168,10 @@ def tag_of(number: int, phase: Phase) -> str:
 
 
 def carry_out(
-    course: Course, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None, state: Any,
-    show: Callable[[str, Progress], None] | None, checkpoint_seconds: float, stop: Stop | None,
+    course: Course, engine: OffPolicy, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None,
+    state: Any, show: Callable[[str, Progress], None] | None, checkpoint_seconds: float, stop: Stop | None,
 ) -> tuple[Trained, list[Point]]:  # fmt: skip
     """One phase, evaluated after every iteration."""
-    engine = engine_of(course, phase)
     points: list[Point] = []
 
     def evaluate(policy: Policy, steps: int, stream: Key[Array, ""]) -> Mapping[str, float]:
@@ -213,7 +222,7 @@ def engine_of(course: Course, phase: Phase) -> OffPolicy:
     data = course.data if asks else rings.unlabelled(course.data)
     teacher = course.teacher if asks and not phase.offline else ()
     given, reference = Given(course.source, teacher, data), Reference(course.told, course.data)
-    return OffPolicy(course.agent, course.worlds, given, phase, reference)
+    return OffPolicy(course.agent, course.worlds, given, phase, reference, folder=course.folder)
 
 
 def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:
@@ -339,14 +348,18 @@ def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Ar
 
 
 def roll_out(
-    worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01
-) -> Ring:
-    """The teacher's own steps, where it has left none: so many, a share of them random."""
+    worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01,
+    folder: Path | None = None,
+) -> Ring:  # fmt: skip
+    """The teacher's own steps, where it has left none: so many, a share of them random.
+
+    Those of worlds that are not compiled go to files in `folder`, or in a temporary one.
+    """
     action = worlds.spec.action
     assert isinstance(action, Discrete)
     policy, count = Wandering(teacher, stray, action.n), -(-steps // worlds.rows)
     if isinstance(worlds, HostWorlds):
-        return host_roll_out(worlds.beside(), policy, key, count)
+        return host_roll_out(worlds.beside(), policy, key, count, folder)
 
     def run(teacher: Any, source: PyTree, key: Key[Array, ""]) -> Step:
         del teacher
@@ -368,24 +381,28 @@ def roll_out(
     return Ring(kept, jnp.int32(kept.reward.shape[0]))
 
 
-def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int) -> Ring:
+def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int, folder: Path | None) -> Ring:
     """So many steps of every world that is not compiled."""
     seed_key, act_key = jax.random.split(key)
     obs = worlds.reset(int(jax.random.randint(seed_key, (), 0, 2**31 - 1)))
-    carry, start, steps = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), []
+    carry, start, steps = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), Mapped(folder, count)
     decide = jax.jit(lambda policy, *rest: policy.act(*rest, explore=True)._replace(extras=()))
     for time in range(count):
         out = decide(policy, jax.random.fold_in(act_key, time), carry, obs, start)
         action, carry = np.asarray(out.action), out.carry
         step = worlds.step(action)
-        seen = rings.newest({name: jnp.asarray(x) for name, x in obs.items()}, worlds.spec.stack)
-        steps.append(Step(seen, *map(jnp.asarray, (action, *step[1:]))))
+        kept = on_host(rings.newest(obs, worlds.spec.stack), action, *step[1:])
+        if time == 0:
+            steps.stand_at(0, kept)
+        steps.write(kept)
         obs, start = step.obs, step.terminated | step.truncated
-    return Ring(jax.tree.map(lambda *x: jnp.stack(x), *steps), jnp.int32(count))
+    return steps.ring()
 
 
-def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
+def labelled(data: Ring, teacher: Any, spec: EnvSpec, *, path: Path | None = None) -> Ring:
     """The same steps, each with what the teacher says of its observation.
+
+    Where the steps are on the host they stay there: what is said is asked for in blocks, and goes to the file `path`.
 
     Raises:
         ConfigError: the data show something else than the environment.
@@ -398,10 +415,7 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
     if not bool(jnp.all(jnp.isfinite(data.steps.reward))):
         raise ConfigError("the teacher's data have rewards that are no finite numbers; take another replay.")
 
-    def run(teacher: Any, steps: Step) -> Array:
-        over = steps.terminated | steps.truncated
-        start = jnp.concatenate([jnp.ones_like(over[:1]), over[:-1]])
-
+    def run(teacher: Any, memory: Any, start: Bool[Array, "T B"], obs: Obs) -> tuple[Any, Float[Array, "T B A"]]:
         def step(memory: tuple[PyTree, list[Obs]], now: tuple[Obs, Bool[Array, " B"]]
                  ) -> tuple[tuple[PyTree, list[Obs]], Float[Array, "B A"]]:  # fmt: skip
             carry, before = memory
@@ -410,11 +424,26 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
             out = teacher.act(jax.random.key(0), carry, seen, now[1], explore=False)
             return (out.carry, [*before, now[0]][1:]), says(out.extras)
 
-        none = [jax.tree.map(lambda x: jnp.zeros_like(x[0]), steps.obs)] * (spec.stack - 1)
-        return jax.lax.scan(step, (teacher.init_carry(data.rows), none), (steps.obs, start))[1]
+        return jax.lax.scan(step, memory, (obs, start))
 
-    steps = rings.unrolled(data)
-    return Ring(steps._replace(labels=jax.jit(run)(teacher, steps)), jnp.int32(steps.reward.shape[0]))
+    is_here = isinstance(data.steps.reward, np.ndarray)
+    steps = data.steps if is_here else rings.unrolled(data)
+    count, ask = len(steps.reward), jax.jit(run)
+    size = max(BLOCK // data.rows, 1) if is_here else count
+    over = np.asarray(steps.terminated) | np.asarray(steps.truncated)
+    start = np.concatenate([np.ones_like(over[:1]), over[:-1]])
+    none = [{name: jnp.zeros(x.shape[1:], x.dtype) for name, x in steps.obs.items()}] * (spec.stack - 1)
+
+    def said() -> Iterator[Float[Array, "T B A"]]:
+        memory = (teacher.init_carry(data.rows), none)
+        for first in range(0, count, size):
+            block = {name: x[first : first + size] for name, x in steps.obs.items()}
+            memory, labels = ask(teacher, memory, start[first : first + size], block)
+            yield labels
+
+    if not is_here:
+        return Ring(steps._replace(labels=next(said())), jnp.int32(count))
+    return data._replace(steps=steps._replace(labels=gathered(path, (count, data.rows), said())))
 
 
 def told_by(teacher: Policy, spec: EnvSpec, key: Key[Array, ""]) -> Told:
