@@ -12,6 +12,7 @@ pytest.importorskip("gymnasium")
 
 from rekindle.agents.dqn import dqn
 from rekindle.agents.rainbow import rainbow
+from rekindle.core.budget import Budget
 from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
@@ -19,10 +20,16 @@ from rekindle.core.types import ActOutput, EnvSpec, Extras
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.evaluate.returns import host_episodes
+from rekindle.library.dataset import read_dataset, save_dataset
+from rekindle.library.files import sha256
+from rekindle.library.library import Library
+from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.reincarnation.phases import Scale
+from rekindle.reincarnation.phases import Scale, Told
 from rekindle.replay import mapped
+from rekindle.replay import ring as rings
 from rekindle.train import reincarnate
+from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, ticks_before
 from rekindle.train.replay_engine import OffPolicy
 
@@ -137,6 +144,59 @@ def test_a_run_that_was_killed_goes_on_exactly_over_a_replay_that_went_round(nam
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"obs\.obs\.npy is damaged or cut off"):
         (lambda fresh, loop: fresh.chunk(loop, 1, 0.0))(*resumed())
+
+
+def test_checkpoints_come_before_the_files_are_used_up_and_a_crash_costs_nothing(tmp_path, monkeypatch):
+    """None is due by the clock; 40 slices after the last one the next is written, so that the run can go on from it."""
+    monkeypatch.setattr(mapped, "LEAST", 40)
+    agent = dqn.make(dqn.Config(**SMALL | {"capacity": 256}))
+    library = Library.open(tmp_path / "home")
+    run = Run.create(library, "train", name="test", config={}, seed=0)
+    plan = Plan(Budget(env_steps=640), chunk_updates=10, checkpoint_seconds=1e9)
+
+    def trained(run, **how):
+        folder = tmp_path / "whole" if run is None else run.path / "checkpoints" / "replay"
+        return train(OffPolicy(agent, corridor(), Given(()), folder=folder), jax.random.key(1), plan, run=run, **how)
+
+    def crash(now):
+        if now.env_steps >= 600:
+            raise MemoryError
+
+    whole = trained(None)
+    assert trained(run, stop=lambda values: True).env_steps == 40
+    with pytest.raises(MemoryError):
+        trained(Run.open(library, run.id), show=crash)
+    saved = Run.open(library, run.id).latest_checkpoint()
+    assert saved is not None and saved[0] == 520
+    rest = trained(Run.open(library, run.id))
+    for name, leaf in flatten_arrays(whole.loop).items():
+        np.testing.assert_array_equal(leaf, flatten_arrays(rest.loop)[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["fine-tuning", "rehearsal"])
+def test_a_students_replay_begins_with_the_teachers_where_that_lies(name, tmp_path):
+    """Capacity is for 128 slices: of the teacher's 100 and the student's own the oldest leave."""
+    agent, worlds = AGENTS["dqn"], corridor()
+    data = reincarnate.roll_out(worlds, (), Rightwards(), jax.random.key(1), steps=400, folder=tmp_path / "taught")
+    (tmp_path / "data").mkdir()
+    save_dataset(tmp_path / "data" / "replay", spec=SPEC.to_json(), arrays=rings.to_arrays(data))
+    stored = read_dataset(tmp_path / "data").arrays
+    data = rings.in_place(stored)
+    told, marks = Told(True), reincarnate.Marks(0.0, 1.0)
+    course = reincarnate.Course(agent, worlds, (), Rightwards(), data, marks, told, 4, folder=tmp_path / "replay")
+    state = agent.init(jax.random.key(5), SPEC)
+    hashed = sha256(tmp_path / "data" / "replay" / "steps.safetensors")
+    done = reincarnate.reincarnate(course, make_method(name), Scale(8, 240, 2, 1e-3, 1e-4, 1e-3), jax.random.key(0),
+                                   state=state if name == "fine-tuning" else None)  # fmt: skip
+    assert done.status == "done" and done.env_steps == 240
+    given = done.engine.given.data
+    assert np.shares_memory(given.steps.obs["obs"], stored["obs.obs"])
+    with done.engine.unrolled(done.loop) as steps:
+        kept = 128 - 60 if name == "fine-tuning" else 0
+        assert steps["reward"].shape == (kept + 60, 4)
+        np.testing.assert_array_equal(steps["obs.obs"][:kept], stored["obs.obs"][100 - kept :])
+        assert not kept or (steps["truncated"] | steps["terminated"])[kept - 1].all()
+    assert sha256(tmp_path / "data" / "replay" / "steps.safetensors") == hashed
 
 
 def test_every_row_plays_equally_many_episodes():
