@@ -164,10 +164,10 @@ class HostLoop:
 
     def stand_at(self, loop: LoopState) -> None:
         """Bring the files of the replay to where a loop left them."""
-        rows = self.worlds.rows
+        rows, decide = self.worlds.rows, self._programs.decide
 
         def like(loop: LoopState, given: Given) -> Step:
-            decision = self._programs.decide(loop, given, np.int32(0))
+            decision = decide(loop, given, np.int32(0))
             obs, none = ring.newest(loop.obs, self.worlds.spec.stack), jnp.zeros(rows, bool)
             return Step(obs, decision.action, jnp.zeros(rows), none, none, decision.labels)
 

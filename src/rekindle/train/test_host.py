@@ -181,7 +181,7 @@ def test_a_students_replay_begins_with_the_teachers_where_that_lies(name, tmp_pa
     (tmp_path / "data").mkdir()
     save_dataset(tmp_path / "data" / "replay", spec=SPEC.to_json(), arrays=rings.to_arrays(data))
     stored = read_dataset(tmp_path / "data").arrays
-    data = rings.in_place(stored)
+    data = reincarnate.labelled(rings.in_place(stored), Rightwards(), SPEC)
     told, marks = Told(True), reincarnate.Marks(0.0, 1.0)
     course = reincarnate.Course(agent, worlds, (), Rightwards(), data, marks, told, 4, folder=tmp_path / "replay")
     state = agent.init(jax.random.key(5), SPEC)
