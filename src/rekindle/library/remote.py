@@ -117,9 +117,9 @@ class Remote:
                 raise FileExistsError(errno.EEXIST, "the run exists", self.location(id))
         self._send(id, folder, new=True)
 
-    def push(self, id: str) -> None:
+    def push(self, id: str, part: str = "") -> None:
         """What changed since the last time, in the order that readers need."""
-        self._send(id, self.folder / "work" / id, new=False)
+        self._send(id, self.folder / "work" / id, new=False, part=part)
 
     def contents(self, id: str) -> dict[str, int]:
         """Names and sizes."""
@@ -241,11 +241,11 @@ class Remote:
         there = _whole(self._listing(f"{RUNS}/{id}"))
         return {name: mark for name, mark in there.items() if _is_below(name, part)}
 
-    def _send(self, id: str, folder: Path, *, new: bool) -> None:
+    def _send(self, id: str, folder: Path, *, new: bool, part: str = "") -> None:
         top = f"{self._root}/{RUNS}/{id}"
         book, now = _read_book(self._book(folder)), inventory(folder)
-        changed = [name for name in now if name not in book or book[name][:2] != now[name]]
-        gone = book.keys() - now.keys()
+        changed = [name for name in now if _is_below(name, part) and (name not in book or book[name][:2] != now[name])]
+        gone = {name for name in book.keys() - now.keys() if _is_below(name, part)}
         if not changed and not gone:
             return
         try:
@@ -304,7 +304,8 @@ def _whole(there: Mapping[str, str]) -> dict[str, str]:
 
     def is_spoken_of(name: str) -> bool:
         folder = name.rpartition("/")[0]
-        facts = "meta.json" if folder.startswith("checkpoints/") else "dataset.json" if folder == "replay" else None
+        is_checkpoint = re.fullmatch(r"checkpoints/[0-9]+", folder) is not None
+        facts = "meta.json" if is_checkpoint else "dataset.json" if folder == "replay" else None
         return facts is None or f"{folder}/{facts}" in there
 
     return {name: mark for name, mark in there.items() if is_spoken_of(name)}

@@ -179,10 +179,10 @@ class Run:
         """Where it is kept, for people: a folder or a URL."""
         return str(self._path) if self._place is None else self._place.location(self.id)
 
-    def push(self) -> None:
-        """Send what was written in the folder, if the library is elsewhere."""
+    def push(self, part: str = "") -> None:
+        """Send what was written in the folder, or in a part of it, if the library is elsewhere."""
         if self._place is not None:
-            self._place.push(self.id)
+            self._place.push(self.id, part)
             self._sent = time.monotonic()
 
     @property
@@ -216,7 +216,7 @@ class Run:
         self._sinks.log(int(env_steps), values)
         if time.monotonic() - self._sent >= SEND_SECONDS:
             with contextlib.suppress(LibraryError):  # the network may be back the next time; checkpoints insist
-                self.push()
+                self.push(METRICS)
             self._sent = time.monotonic()
 
     def metrics(self) -> list[dict[str, Any]]:

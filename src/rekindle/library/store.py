@@ -61,8 +61,8 @@ class Store(Protocol):
         """A folder to fill, which becomes the run `id` when the block ends well; FileExistsError if there is one."""
         ...
 
-    def push(self, id: str) -> None:
-        """Send what was written in `writable`."""
+    def push(self, id: str, part: str = "") -> None:
+        """Send what was written in `writable`, or a part of it (a file or a folder)."""
         ...
 
     def contents(self, id: str) -> dict[str, int]:
@@ -193,7 +193,7 @@ class Local:
         """Written beside, renamed when it is whole."""
         return files.new_folder(self._runs / id)
 
-    def push(self, id: str) -> None:
+    def push(self, id: str, part: str = "") -> None:
         """It is there already."""
 
     def contents(self, id: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int32, Key
 from rekindle.core.types import Transitions
 from rekindle.replay import ring as rings
 from rekindle.replay import sum_tree
-from rekindle.replay.ring import Ring, Step
+from rekindle.replay.ring import Outline, Ring, Step
 from rekindle.replay.sum_tree import SumTree
 
 BETA = 0.5
@@ -21,24 +21,34 @@ BETA = 0.5
 class Prioritised(NamedTuple):
     """A ring, the priority of its every place, and the highest there was."""
 
-    ring: Ring
+    ring: Ring | Outline
     tree: SumTree
     highest: Float[Array, ""]
 
 
 def empty(like: Step, slots: int) -> Prioritised:
     """For steps of this form."""
-    made = rings.empty(like, slots)
-    return Prioritised(made, sum_tree.empty(made.slots * made.rows), jnp.ones(()))
+    return over(rings.empty(like, slots))
+
+
+def over(ring: Ring | Outline) -> Prioritised:
+    """Of a ring that is empty."""
+    return Prioritised(ring, sum_tree.empty(ring.slots * ring.rows), jnp.ones(()))
 
 
 def add(replay: Prioritised, step: Step, *, n: int) -> Prioritised:
     """One more slice; the slice n before it can be drawn from now on."""
+    assert isinstance(replay.ring, Ring)
     ring = rings.add(replay.ring, step)
+    return grown(replay, ring, ring.steps.truncated[(ring.added - 1 - n) % ring.slots], n=n)
+
+
+def grown(replay: Prioritised, ring: Ring | Outline, truncated: Bool[Array, " B"], *, n: int) -> Prioritised:
+    """The same once the slice is in the ring; `truncated` is of the slice n before it."""
     rows = jnp.arange(ring.rows, dtype=jnp.int32)
     newest = (ring.added - 1) % ring.slots
     ready = (ring.added - 1 - n) % ring.slots
-    there = (ring.added > n) & ~ring.steps.truncated[ready]
+    there = (ring.added > n) & ~truncated
     index = jnp.concatenate([newest * ring.rows + rows, ready * ring.rows + rows])
     priority = jnp.concatenate([jnp.zeros(ring.rows), jnp.where(there, replay.highest, 0.0)])
     return Prioritised(ring, sum_tree.put(replay.tree, index, priority), replay.highest)
@@ -48,9 +58,16 @@ def sample(
     key: Key[Array, ""], replay: Prioritised, batch: int, *, n: int, gamma: float, clip: float = 0.0, stack: int = 1
 ) -> Transitions:
     """A batch with importance weights."""
-    index, probability = sum_tree.sample(key, replay.tree, batch)
+    assert isinstance(replay.ring, Ring)
+    index, weight = places(key, replay, batch)
     drawn = rings.gather(replay.ring, index, n=n, gamma=gamma, clip=clip, stack=stack)
-    return drawn._replace(weight=drawn.weight * sum_tree.importance(probability, BETA))
+    return drawn._replace(weight=drawn.weight * weight)
+
+
+def places(key: Key[Array, ""], replay: Prioritised, batch: int) -> tuple[Int32[Array, " b"], Float[Array, " b"]]:
+    """Where the steps of a sample lie, and their importance weights."""
+    index, probability = sum_tree.sample(key, replay.tree, batch)
+    return index, sum_tree.importance(probability, BETA)
 
 
 def revise(

@@ -1,4 +1,4 @@
-"""A replay on the device: a ring of time slices of rows that step together. n-step returns are made at sampling.
+"""A replay: a ring of time slices of rows that step together. n-step returns are made at sampling.
 
 Only what was acted on is stored, once: the observation after a step is that of the next slice. What follows a time
 limit is therefore unknown, and an n-step return that meets one ends before it, with the value of the last observation
@@ -11,6 +11,7 @@ the slices before, and none (zeros) from before the episode.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +55,27 @@ class Ring(NamedTuple):
         return jnp.minimum(self.added, self.slots)
 
 
+class Outline(eqx.Module):
+    """What the device knows of a ring whose slices lie on the host (`mapped.py`)."""
+
+    added: Int32[Array, ""]
+    slots: int = eqx.field(static=True)
+    rows: int = eqx.field(static=True)
+
+    @property
+    def filled(self) -> Int32[Array, ""]:
+        """Slices that are there."""
+        return jnp.minimum(self.added, self.slots)
+
+
+class Window(NamedTuple):
+    """The slices around some steps: row j of the ring holds those around step j, which has slot `stack - 1`."""
+
+    ring: Ring
+    age: Int32[Array, " b"]
+    """Slices before each step that are still there; what the window has beyond them is of no meaning."""
+
+
 def empty(like: Step, slots: int) -> Ring:
     """A ring for steps of this form (arrays or shapes of them)."""
     steps = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), like)
@@ -67,10 +89,10 @@ def add(ring: Ring, step: Step) -> Ring:
     return Ring(steps, ring.added + 1)
 
 
-def newest(obs: Obs, stack: int) -> Obs:
+def newest(obs: Mapping[str, Any], stack: int) -> dict[str, Any]:
     """What is stored of an observation: of its pictures `[..., H, W, C]` the newest frame of `stack`."""
     if stack == 1:
-        return obs
+        return dict(obs)
     return {name: x[..., -(x.shape[-1] // stack) :] if x.ndim >= 4 else x for name, x in obs.items()}
 
 
@@ -79,11 +101,10 @@ def stack_of(shown: Obs, kept: Obs) -> int:
     return max([x.shape[-1] // kept[name].shape[-1] for name, x in shown.items() if x.ndim == 4], default=1)
 
 
-def seen(ring: Ring, slot: Int32[Array, " b"], row: Int32[Array, " b"], stack: int
+def seen(ring: Ring, slot: Int32[Array, " b"], row: Int32[Array, " b"], age: Int32[Array, " b"], stack: int
          ) -> tuple[Obs, Bool[Array, " b"]]:  # fmt: skip
     """Observations with their earlier frames, and whether all of those are still there."""
     obs = jax.tree.map(lambda x: x[slot, row], ring.steps.obs)
-    age = (slot - jnp.where(ring.added > ring.slots, ring.added, 0)) % ring.slots
     same, whole, frames = jnp.ones(slot.shape, bool), jnp.ones(slot.shape, bool), [obs]
     for back in range(1, stack):
         at = (slot - back) % ring.slots
@@ -127,19 +148,32 @@ def unrolled(ring: Ring) -> Step:
 
 def to_arrays(ring: Ring) -> dict[str, Any]:
     """Its steps, the oldest first, as `library.dataset` keeps them."""
-    steps = unrolled(ring)
-    arrays = {f"obs.{name}": x for name, x in steps.obs.items()}
-    arrays |= {name: getattr(steps, name) for name in ("action", "reward", "terminated", "truncated")}
-    arrays |= {} if isinstance(steps.labels, tuple) else {"labels": steps.labels}
-    return {name: np.asarray(x) for name, x in arrays.items()}
+    return {name: np.asarray(x) for name, x in named(unrolled(ring)).items()}
 
 
 def from_arrays(arrays: Mapping[str, Any]) -> Ring:
-    """A full ring of the steps of a dataset."""
-    obs = {name.removeprefix("obs."): jnp.asarray(x) for name, x in arrays.items() if name.startswith("obs.")}
-    rest = {name: jnp.asarray(arrays[name]) for name in ("action", "reward", "terminated", "truncated")}
-    labels = jnp.asarray(arrays["labels"]) if "labels" in arrays else ()
-    return Ring(Step(obs=obs, labels=labels, **rest), jnp.int32(arrays["reward"].shape[0]))
+    """A full ring of the steps of a dataset, on the device."""
+    return jax.tree.map(jnp.asarray, in_place(arrays))
+
+
+def in_place(arrays: Mapping[str, Any]) -> Ring:
+    """The same of the very arrays, wherever they are: nothing is copied."""
+    added: Any = np.int32(arrays["reward"].shape[0])
+    return Ring(unnamed(arrays), added)
+
+
+def named(steps: Step) -> dict[str, Any]:
+    """The arrays of steps by the names that a dataset has for them."""
+    arrays = {f"obs.{name}": x for name, x in steps.obs.items()}
+    arrays |= {name: getattr(steps, name) for name in ("action", "reward", "terminated", "truncated")}
+    return arrays | ({} if isinstance(steps.labels, tuple) else {"labels": steps.labels})
+
+
+def unnamed(arrays: Mapping[str, Any]) -> Step:
+    """Inverts `named`."""
+    obs = {name.removeprefix("obs."): x for name, x in arrays.items() if name.startswith("obs.")}
+    rest = {name: arrays[name] for name in ("action", "reward", "terminated", "truncated")}
+    return Step(obs=obs, labels=arrays.get("labels", ()), **rest)
 
 
 def sample(
@@ -149,17 +183,34 @@ def sample(
 
     The ring has to hold more than n slices. Rewards are cut off at +-clip, if that is not 0.
     """
+    return gather(ring, places(key, ring, batch, n=n), n=n, gamma=gamma, clip=clip, stack=stack)
+
+
+def places(key: Key[Array, ""], ring: Ring | Outline, batch: int, *, n: int) -> Int32[Array, " b"]:
+    """Where the steps of a sample lie: `slot * B + row`."""
     slice_key, row_key = jax.random.split(key)
     number = ring.added - ring.filled + jax.random.randint(slice_key, (batch,), 0, ring.filled - n)
     row = jax.random.randint(row_key, (batch,), 0, ring.rows)
-    return gather(ring, (number % ring.slots) * ring.rows + row, n=n, gamma=gamma, clip=clip, stack=stack)
+    return (number % ring.slots) * ring.rows + row
+
+
+def made_of(window: Window, *, n: int, gamma: float, clip: float = 0.0, stack: int = 1) -> Transitions:
+    """The transitions that begin at the steps of a window."""
+    rows = window.ring.rows
+    index = (stack - 1) * rows + jnp.arange(rows, dtype=jnp.int32)
+    return gather(window.ring, index, n=n, gamma=gamma, clip=clip, stack=stack, age=window.age)
 
 
 def gather(
-    ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float, clip: float = 0.0, stack: int = 1
-) -> Transitions:
-    """The transitions that begin at places `slot * B + row`; n steps have to follow each."""
+    ring: Ring, index: Int32[Array, " b"], *, n: int, gamma: float, clip: float = 0.0, stack: int = 1,
+    age: Int32[Array, " b"] | None = None,
+) -> Transitions:  # fmt: skip
+    """The transitions that begin at places `slot * B + row`; n steps have to follow each.
+
+    `age` says how many slices before each are there, where the ring itself does not.
+    """
     slot, row = index // ring.rows, index % ring.rows
+    age = (slot - jnp.where(ring.added > ring.slots, ring.added, 0)) % ring.slots if age is None else age
     total, discount = jnp.zeros(index.shape), jnp.ones(index.shape)
     going, after = jnp.ones(index.shape, bool), slot
     for i in range(n):
@@ -174,7 +225,8 @@ def gather(
         discount = jnp.where(going, jnp.where(ended, 0.0, discount * gamma), discount)
         after = jnp.where(going, (at + 1) % ring.slots, after)
         going = going & ~ended
-    (obs, whole), (following, _) = (seen(ring, at, row, stack) for at in (slot, after))
+    obs, whole = seen(ring, slot, row, age, stack)
+    following, _ = seen(ring, after, row, age + (after - slot) % ring.slots, stack)
     weight = jnp.where(ring.steps.truncated[slot, row] | ~whole, 0.0, 1.0)
     labels = jax.tree.map(lambda x: x[slot, row], ring.steps.labels)
     return Transitions(obs, ring.steps.action[slot, row], total, discount, following, labels, weight, index)

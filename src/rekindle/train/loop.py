@@ -98,7 +98,10 @@ class Trained(NamedTuple):
 
 @runtime_checkable
 class Engine(Protocol):
-    """What is looped: acting and learning in chunks, on policy or off. Pure but for what it compiles."""
+    """What is looped: acting and learning in chunks, on policy or off.
+
+    Pure but for what it compiles, and for worlds and files that are brought to where a loop's state says they stood.
+    """
 
     @property
     def agent(self) -> Agent:
@@ -133,6 +136,14 @@ class Engine(Protocol):
 
     def drain(self, loop: Any) -> tuple[Any, dict[str, float]]:
         """Read what was counted since the last time, and count anew."""
+        ...
+
+    def room(self, loop: Any) -> int | None:
+        """Updates until a checkpoint has to be written, since more would change what the last one needs; or None."""
+        ...
+
+    def secure(self, loop: Any) -> None:
+        """Make durable what a checkpoint does not hold, before it is written."""
         ...
 
     def trouble(self, loop: Any) -> str:
@@ -177,6 +188,7 @@ def train(
         while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
             began = time.monotonic()
             updates = plan.updates_from(steps, evaluations if evaluate else None, engine)
+            updates = updates if (room := engine.room(loop)) is None else min(updates, room)
             loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
             rate = updates * engine.steps_per_update / (time.monotonic() - began)
@@ -199,7 +211,9 @@ def train(
             finished = stop is not None and stop(values)
             status = "interrupted" if asked() else "stopped" if finished else "done"
             over = status != "done" or share >= 1.0
-            if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds)):
+            short = (room := engine.room(loop)) is not None and room < plan.chunk_updates
+            if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds) or short):
+                engine.secure(loop)
                 meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": acted, "tag": tag, **note()}
                 run.save_checkpoint(sum(now), flatten_arrays(loop), meta, offline_updates=now.offline_updates)
             if over:

@@ -23,7 +23,7 @@ from rekindle.envs.wrappers import AutoReset
 from rekindle.reincarnation.phases import Dials, Phase, says
 from rekindle.replay import prioritised, ring
 from rekindle.replay.prioritised import Prioritised
-from rekindle.replay.ring import Ring, Step
+from rekindle.replay.ring import Outline, Ring, Step, Window
 
 NO_TICK = 2**31 - 1
 """Number of a random stream that no tick has."""
@@ -73,7 +73,7 @@ class Given(NamedTuple):
     teacher: Any = ()
     """A policy, which labels what is seen."""
     data: Any = ()
-    """A ring of its steps, with labels."""
+    """A ring of its steps, with labels; of arrays on the host where worlds are not compiled."""
 
 
 class LoopState(NamedTuple):
@@ -89,7 +89,8 @@ class LoopState(NamedTuple):
     beside: PyTree
     """The teacher's memory."""
     counts: EpisodeCounts
-    replay: Ring | Prioritised
+    replay: Ring | Outline | Prioritised
+    """An outline where worlds are not compiled: the steps are on the host."""
     progress: Any
     """How far the phase has come; () without one."""
     ticks: Int32[Array, ""]
@@ -147,12 +148,17 @@ def begin_at(
         labels = ask(given.teacher, unused[1], beside, obs, ones)[1]
         return Step(ring.newest(obs, spec.stack), action, jnp.zeros(rows), ones, ones, labels)
 
-    empty = prioritised.empty if agent.needs.prioritised else ring.empty
-    slots = agent.needs.capacity // rows
-    replay = empty(jax.eval_shape(like), 1 if phase is not None and phase.offline else slots)
-    if phase is not None and phase.keeps_replay:
+    slots, keeps = agent.needs.capacity // rows, phase is not None and phase.keeps_replay
+    if keeps:
         refuse_replay(agent.needs, given.data)
+    if spec.kind == "host":
+        outline = Outline(jnp.int32(min(given.data.slots, slots) if keeps else 0), slots, rows)
+        replay = prioritised.over(outline) if agent.needs.prioritised else outline
+    elif keeps:
         replay = ring.adopted(given.data, slots)
+    else:
+        empty = prioritised.empty if agent.needs.prioritised else ring.empty
+        replay = empty(jax.eval_shape(like), 1 if phase is not None and phase.offline else slots)
     counts = EpisodeCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zero, zero, zero)
     progress = () if phase is None else phase.begin()
     return LoopState(fresh, inside, obs, ones, carry, jnp.zeros(rows, jnp.int32), beside, counts, replay, progress,
@@ -228,14 +234,18 @@ def decide(agent: Agent, given: Given, dials: Dials | None, keys: Sequence[Key[A
 
 
 def record(agent: Agent, stack: int, loop: LoopState, decision: Decision, shown: Shown) -> LoopState:
-    """The state after a step of all worlds."""
+    """The state after a step of all worlds, which is stored."""
     seen = ring.newest(loop.obs, stack)
     step = Step(seen, decision.action, shown.reward, shown.terminated, shown.truncated, decision.labels)
+    return went_on(agent, loop, decision, shown)._replace(replay=store(agent.needs, loop.replay, step))
+
+
+def went_on(agent: Agent, loop: LoopState, decision: Decision, shown: Shown) -> LoopState:
+    """All of the state after a step of all worlds but the replay."""
     ended = shown.terminated | shown.truncated
     return loop._replace(
         agent=agent.lived(loop.agent, ended.shape[0]), obs=shown.obs, start=ended, carry=decision.carry,
         roll_in=decision.roll_in, beside=decision.beside, counts=count(loop.counts, shown.reward, ended),
-        replay=store(agent.needs, loop.replay, step),
     )  # fmt: skip
 
 
@@ -252,28 +262,59 @@ def count(counts: EpisodeCounts, reward: Float[Array, " B"], ended: Bool[Array, 
     )
 
 
-def store(needs: Data, replay: Ring | Prioritised, step: Step) -> Ring | Prioritised:
+def store(needs: Data, replay: Ring | Outline | Prioritised, step: Step) -> Ring | Prioritised:
     """One more slice."""
-    return prioritised.add(replay, step, n=needs.n_step) if isinstance(replay, Prioritised) else ring.add(replay, step)
-
-
-def draw(needs: Data, key: Key[Array, ""], replay: Ring | Prioritised, shown: Obs) -> Transitions:
-    """A batch as the agent needs it: returns of n steps, and observations such as are shown."""
-    n, gamma, clip = needs.n_step, needs.gamma, needs.reward_clip
     if isinstance(replay, Prioritised):
-        stack = ring.stack_of(shown, replay.ring.steps.obs)
-        return prioritised.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip, stack=stack)
-    stack = ring.stack_of(shown, replay.steps.obs)
-    return ring.sample(key, replay, needs.batch, n=n, gamma=gamma, clip=clip, stack=stack)
+        return prioritised.add(replay, step, n=needs.n_step)
+    assert isinstance(replay, Ring)
+    return ring.add(replay, step)
+
+
+def outgrown(needs: Data, replay: Ring | Outline | Prioritised, truncated: Bool[Array, " B"]) -> Outline | Prioritised:
+    """The same where the slice is stored on the host; `truncated` is of the slice n before it."""
+    old = replay.ring if isinstance(replay, Prioritised) else replay
+    assert isinstance(old, Outline)
+    new = Outline(old.added + 1, old.slots, old.rows)
+    return prioritised.grown(replay, new, truncated, n=needs.n_step) if isinstance(replay, Prioritised) else new
+
+
+class Drawn(NamedTuple):
+    """Which steps a batch is made of."""
+
+    place: Int32[Array, " B"]
+    """`slot * B + row`."""
+    weight: Float[Array, " B"]
+    """Of importance."""
+
+
+def choose(needs: Data, key: Key[Array, ""], replay: Ring | Outline | Prioritised) -> Drawn:
+    """Steps for a batch, uniformly or in proportion to priorities."""
+    if isinstance(replay, Prioritised):
+        return Drawn(*prioritised.places(key, replay, needs.batch))
+    return Drawn(ring.places(key, replay, needs.batch, n=needs.n_step), jnp.ones(needs.batch))
+
+
+def draw(needs: Data, key: Key[Array, ""], replay: Ring | Outline | Prioritised, shown: Obs) -> Transitions:
+    """A batch as the agent needs it: returns of n steps, and observations such as are shown."""
+    drawn, kept = choose(needs, key, replay), replay.ring if isinstance(replay, Prioritised) else replay
+    assert isinstance(kept, Ring)
+    stack = ring.stack_of(shown, kept.steps.obs)
+    batch = ring.gather(kept, drawn.place, n=needs.n_step, gamma=needs.gamma, clip=needs.reward_clip, stack=stack)
+    return batch._replace(weight=batch.weight * drawn.weight)
+
+
+def made_of(needs: Data, drawn: Drawn, window: Window, shown: Obs) -> Transitions:
+    """The same of steps whose slices come from the host."""
+    stack = ring.stack_of(shown, window.ring.steps.obs)
+    batch = ring.made_of(window, n=needs.n_step, gamma=needs.gamma, clip=needs.reward_clip, stack=stack)
+    return batch._replace(weight=batch.weight * drawn.weight, place=drawn.place)
 
 
 def rehearse(
-    needs: Data, key: Key[Array, ""], batch: Transitions, data: Ring, share: Float[Array, ""]
+    key: Key[Array, ""], batch: Transitions, other: Transitions, share: Float[Array, ""]
 ) -> tuple[Transitions, Bool[Array, " B"]]:
-    """The batch with every sample replaced by one of the data, of weight 1, with this probability; and which were."""
-    coin_key, draw_key = jax.random.split(key)
-    other = draw(needs, draw_key, data, batch.obs)
-    swap = jax.random.bernoulli(coin_key, share, batch.reward.shape)
+    """The batch with every sample replaced by one of the other, of weight 1, with this probability; and which were."""
+    swap = jax.random.bernoulli(key, share, batch.reward.shape)
 
     def pick(theirs: Array, mine: Array) -> Array:
         return jnp.where(swap.reshape(-1, *(1,) * (mine.ndim - 1)), theirs, mine)
@@ -281,21 +322,45 @@ def rehearse(
     return jax.tree.map(pick, other._replace(labels=batch.labels, place=batch.place), batch), swap
 
 
+class LearnKeys(NamedTuple):
+    """Of the random choices in an update."""
+
+    draw: Key[Array, ""]
+    update: Key[Array, ""]
+    coin: Key[Array, ""]
+    other: Key[Array, ""]
+
+
+def learn_keys(key: Key[Array, ""]) -> LearnKeys:
+    """From that of the update."""
+    draw_key, update_key, other_key = jax.random.split(key, 3)
+    return LearnKeys(draw_key, update_key, *jax.random.split(other_key))
+
+
 def learn(
     agent: Agent, phase: Phase | None, given: Given, dials: Dials | None, key: Key[Array, ""], loop: LoopState
 ) -> tuple[LoopState, Any]:
     """One update on a batch of the replay, or of the data that exists."""
-    draw_key, update_key, other_key = jax.random.split(key, 3)
-    offline = phase is not None and phase.offline
-    batch = draw(agent.needs, draw_key, given.data if offline else loop.replay, loop.obs)
+    keys, other = learn_keys(key), None
+    batch = draw(agent.needs, keys.draw, given.data if phase is not None and phase.offline else loop.replay, loop.obs)
+    if phase is not None and phase.rehearse:
+        other = draw(agent.needs, keys.other, given.data, loop.obs)
+    return improve(agent, phase, dials, keys, loop, batch, other)
+
+
+def improve(
+    agent: Agent, phase: Phase | None, dials: Dials | None, keys: LearnKeys, loop: LoopState, batch: Transitions,
+    other: Transitions | None,
+) -> tuple[LoopState, Any]:  # fmt: skip
+    """One update on a batch, some of whose samples are replaced by those of the other, if there is one."""
     guide, swapped = None, jnp.zeros(agent.needs.batch, bool)
     if phase is not None and dials is not None:
-        if phase.rehearse:
-            batch, swapped = rehearse(agent.needs, other_key, batch, given.data, dials.rehearse)
+        if other is not None:
+            batch, swapped = rehearse(keys.coin, batch, other, dials.rehearse)
         guide = Guidance(phase.adds or _nothing, dials.weight, dials.own, dials.learning_rate)
-    result = agent.update(update_key, loop.agent, batch, guide=guide)
+    result = agent.update(keys.update, loop.agent, batch, guide=guide)
     replay = loop.replay
-    if isinstance(replay, Prioritised) and not offline:
+    if isinstance(replay, Prioritised) and not (phase is not None and phase.offline):
         assert result.priorities is not None
         replay = prioritised.revise(replay, batch.place, result.priorities, ~swapped)
     return loop._replace(agent=result.state, replay=replay), result.metrics
@@ -363,5 +428,5 @@ def ticks_before(needs: Data) -> int:
     return -(-max(-(-needs.warmup // needs.rows), needs.n_step + 2) // pace(needs).steps)
 
 
-Chunk = Callable[[LoopState, Given, int], tuple[LoopState, Any]]
+Chunk = Callable[[LoopState, int], tuple[LoopState, Any]]
 """Carries out so many ticks; the loop's memory is taken over."""

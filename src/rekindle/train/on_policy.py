@@ -202,6 +202,15 @@ class OnPolicy:
         stats = self._stats(loop.curriculum)
         return loop, values | {f"curriculum/{name}": float(value) for name, value in stats.items()}
 
+    def room(self, loop: LoopState) -> int | None:
+        """Any number."""
+        del loop
+        return None
+
+    def secure(self, loop: LoopState) -> None:
+        """Checkpoints hold all."""
+        del loop
+
     def trouble(self, loop: LoopState) -> str:
         """The curriculum's."""
         return self.curriculum.trouble(loop.curriculum)

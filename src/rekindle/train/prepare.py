@@ -1,5 +1,7 @@
 """What a student is given before it begins: two marks, its teacher's steps, and what the teacher says of them."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +18,14 @@ from rekindle.evaluate.returns import Episodes, episodes, host_episodes
 from rekindle.reincarnation.phases import Told, says
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
+from rekindle.replay.mapped import Mapped, gathered, on_host
 from rekindle.replay.ring import Ring, Step
 from rekindle.train.off_policy import Worlds
 
 EVALUATED_AT = 0.001
 """Share of random actions in evaluations."""
+BLOCK = 2_048
+"""Observations on the host of which a teacher is asked at once."""
 
 
 class Marks(NamedTuple):
@@ -76,14 +81,18 @@ def refuse_luck(marks: Marks) -> None:
 
 
 def roll_out(
-    worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01
-) -> Ring:
-    """The teacher's own steps, where it has left none: so many, a share of them random."""
+    worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01,
+    folder: Path | None = None,
+) -> Ring:  # fmt: skip
+    """The teacher's own steps, where it has left none: so many, a share of them random.
+
+    Those of worlds that are not compiled go to files in `folder`, or in a temporary one.
+    """
     action = worlds.spec.action
     assert isinstance(action, Discrete)
     policy, count = Wandering(teacher, stray, action.n), -(-steps // worlds.rows)
     if isinstance(worlds, HostWorlds):
-        return host_roll_out(worlds.beside(), policy, key, count)
+        return host_roll_out(worlds.beside(), policy, key, count, folder)
 
     def run(teacher: Any, source: PyTree, key: Key[Array, ""]) -> Step:
         del teacher
@@ -105,24 +114,28 @@ def roll_out(
     return Ring(kept, jnp.int32(kept.reward.shape[0]))
 
 
-def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int) -> Ring:
+def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int, folder: Path | None) -> Ring:
     """So many steps of every world that is not compiled."""
     seed_key, act_key = jax.random.split(key)
     obs = worlds.reset(int(jax.random.randint(seed_key, (), 0, 2**31 - 1)))
-    carry, start, steps = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), []
+    carry, start, steps = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), Mapped(folder, count)
     decide = jax.jit(lambda policy, *rest: policy.act(*rest, explore=True)._replace(extras=()))
     for time in range(count):
         out = decide(policy, jax.random.fold_in(act_key, time), carry, obs, start)
         action, carry = np.asarray(out.action), out.carry
         step = worlds.step(action)
-        seen = rings.newest({name: jnp.asarray(x) for name, x in obs.items()}, worlds.spec.stack)
-        steps.append(Step(seen, *map(jnp.asarray, (action, *step[1:]))))
+        kept = on_host(rings.newest(obs, worlds.spec.stack), action, *step[1:4])
+        if time == 0:
+            steps.stand_at(0, kept)
+        steps.write(kept)
         obs, start = step.obs, step.terminated | step.truncated
-    return Ring(jax.tree.map(lambda *x: jnp.stack(x), *steps), jnp.int32(count))
+    return steps.ring()
 
 
-def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
+def labelled(data: Ring, teacher: Any, spec: EnvSpec, *, path: Path | None = None) -> Ring:
     """The same steps, each with what the teacher says of its observation.
+
+    Where the steps are on the host they stay there: what is said is asked for in blocks, and goes to the file `path`.
 
     Raises:
         ConfigError: the data show something else than the environment.
@@ -135,10 +148,7 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
     if not bool(jnp.all(jnp.isfinite(data.steps.reward))):
         raise ConfigError("the teacher's data have rewards that are no finite numbers; take another replay.")
 
-    def run(teacher: Any, steps: Step) -> Array:
-        over = steps.terminated | steps.truncated
-        start = jnp.concatenate([jnp.ones_like(over[:1]), over[:-1]])
-
+    def run(teacher: Any, memory: Any, start: Bool[Array, "T B"], obs: Obs) -> tuple[Any, Float[Array, "T B A"]]:
         def step(memory: tuple[PyTree, list[Obs]], now: tuple[Obs, Bool[Array, " B"]]
                  ) -> tuple[tuple[PyTree, list[Obs]], Float[Array, "B A"]]:  # fmt: skip
             carry, before = memory
@@ -147,11 +157,26 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec) -> Ring:
             out = teacher.act(jax.random.key(0), carry, seen, now[1], explore=False)
             return (out.carry, [*before, now[0]][1:]), says(out.extras)
 
-        none = [jax.tree.map(lambda x: jnp.zeros_like(x[0]), steps.obs)] * (spec.stack - 1)
-        return jax.lax.scan(step, (teacher.init_carry(data.rows), none), (steps.obs, start))[1]
+        return jax.lax.scan(step, memory, (obs, start))
 
-    steps = rings.unrolled(data)
-    return Ring(steps._replace(labels=jax.jit(run)(teacher, steps)), jnp.int32(steps.reward.shape[0]))
+    is_here = isinstance(data.steps.reward, np.ndarray)
+    steps = data.steps if is_here else rings.unrolled(data)
+    count, ask = len(steps.reward), jax.jit(run)
+    size = max(BLOCK // data.rows, 1) if is_here else count
+    over = np.asarray(steps.terminated) | np.asarray(steps.truncated)
+    start = np.concatenate([np.ones_like(over[:1]), over[:-1]])
+    none = [{name: jnp.zeros(x.shape[1:], x.dtype) for name, x in steps.obs.items()}] * (spec.stack - 1)
+
+    def said() -> Iterator[Float[Array, "T B A"]]:
+        memory = (teacher.init_carry(data.rows), none)
+        for first in range(0, count, size):
+            block = {name: x[first : first + size] for name, x in steps.obs.items()}
+            memory, labels = ask(teacher, memory, start[first : first + size], block)
+            yield labels
+
+    if not is_here:
+        return Ring(steps._replace(labels=next(said())), jnp.int32(count))
+    return data._replace(steps=steps._replace(labels=gathered(path, (count, data.rows), said())))
 
 
 def told_by(teacher: Policy, spec: EnvSpec, key: Key[Array, ""]) -> Told:

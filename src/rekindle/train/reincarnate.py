@@ -7,6 +7,7 @@ What a student is given before it begins is in `prepare.py`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,8 @@ class Course:
     """Of an evaluation."""
     prepared: int = 0
     """Environment steps that marks and data took."""
+    folder: Path | None = None
+    """Where worlds that are not compiled keep the student's replay; without one, in a temporary folder."""
 
 
 class Point(NamedTuple):
@@ -77,8 +80,10 @@ class Taught(NamedTuple):
     curve: list[Point]
     status: str
     env_steps: int
-    replay: Any
-    """The student's."""
+    engine: OffPolicy
+    """Of the last phase."""
+    loop: LoopState
+    """Where that stands."""
 
 
 def reincarnate(
@@ -113,27 +118,29 @@ def reincarnate(
     saved = None if run is None else run.latest_checkpoint()
     stopped_in = 0 if saved is None else [tag_of(i, phase) for i, phase in enumerate(phases)].index(saved[2]["tag"])
     curve = [] if saved is None else recorded(run, phases, upto=saved[0])
-    before, trained = FIRST, None
+    before, trained, engine = FIRST, None, None
     for number, phase in enumerate(phases):
+        engine = engine_of(course, phase)
         if number >= stopped_in:
             if number > 0 and state is not None:
                 state = course.agent.restart(state, optimiser=phase.fresh_optimiser)
-            trained, points = carry_out(course, phase, number, before, jax.random.fold_in(key, number), run, state,
-                                        show, checkpoint_seconds, stop)  # fmt: skip
+            stream = jax.random.fold_in(key, number)
+            trained, points = carry_out(course, engine, phase, number, before, stream, run, state, show,
+                                        checkpoint_seconds, stop)  # fmt: skip
             state = trained.state
             known = {(point.phase, point.steps) for point in curve}
             curve += [point for point in points if (point.phase, point.steps) not in known]
             if trained.status != "done":
                 break
-        before = after(before, course, phase)
-    assert trained is not None
+        before = after(before, engine, phase)
+    assert trained is not None and engine is not None
     acted = trained.env_steps if trained.status != "done" else 0
-    return Taught(state, curve, trained.status, before.env_steps + acted, trained.loop.replay)
+    return Taught(state, curve, trained.status, before.env_steps + acted, engine, trained.loop)
 
 
-def after(before: Before, course: Course, phase: Phase) -> Before:
+def after(before: Before, engine: OffPolicy, phase: Phase) -> Before:
     """What a phase and those before it took."""
-    steps = iteration_of(phase, engine_of(course, phase)) * phase.iterations
+    steps = iteration_of(phase, engine) * phase.iterations
     env_steps, updates = before
     return Before(env_steps, updates + steps) if phase.offline else Before(env_steps + steps, updates)
 
@@ -144,11 +151,10 @@ def tag_of(number: int, phase: Phase) -> str:
 
 
 def carry_out(
-    course: Course, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None, state: Any,
-    show: Callable[[str, Progress], None] | None, checkpoint_seconds: float, stop: Stop | None,
+    course: Course, engine: OffPolicy, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None,
+    state: Any, show: Callable[[str, Progress], None] | None, checkpoint_seconds: float, stop: Stop | None,
 ) -> tuple[Trained, list[Point]]:  # fmt: skip
     """One phase, evaluated after every iteration."""
-    engine = engine_of(course, phase)
     points: list[Point] = []
 
     def evaluate(policy: Policy, steps: int, stream: Key[Array, ""]) -> Mapping[str, float]:
@@ -199,7 +205,7 @@ def engine_of(course: Course, phase: Phase) -> OffPolicy:
     data = course.data if asks else rings.unlabelled(course.data)
     teacher = course.teacher if asks and not phase.offline else ()
     given, reference = Given(course.source, teacher, data), Reference(course.told, course.data)
-    return OffPolicy(course.agent, course.worlds, given, phase, reference)
+    return OffPolicy(course.agent, course.worlds, given, phase, reference, folder=course.folder)
 
 
 def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:

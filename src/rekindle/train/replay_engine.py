@@ -3,23 +3,27 @@
 What a tick is made of is in `off_policy.py`; where worlds are not compiled, how it is carried out is in `host.py`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from rekindle.core.tree import own
-from rekindle.core.types import Agent
+from rekindle.core.types import Agent, Obs, Transitions
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.reincarnation.phases import Dials, Phase, Told
 from rekindle.replay import ring
+from rekindle.replay.mapped import Mapped
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
-from rekindle.train import host
+from rekindle.train.host import HostLoop
 from rekindle.train.off_policy import (
     NO_TICK,
     Chunk,
@@ -30,6 +34,7 @@ from rekindle.train.off_policy import (
     Worlds,
     act_on,
     begin,
+    draw,
     pace,
     read_on,
     ticks_before,
@@ -58,11 +63,9 @@ class Agreement(NamedTuple):
     """Standard deviation of what the teacher says, over actions: for value teachers, the scale of a temperature."""
 
 
-def compare(agent: Agent, told: Told, tau: float, loop: LoopState, replay: Ring) -> Agreement:
-    """The student's greedy actions beside the labels."""
+def compare(agent: Agent, told: Told, tau: float, loop: LoopState, batch: Transitions) -> Agreement:
+    """The student's greedy actions beside the labels of so many observations."""
     key = jax.random.fold_in(loop.key, NO_TICK)
-    batch = ring.sample(key, replay, COMPARED, n=agent.needs.n_step, gamma=agent.needs.gamma,
-                        stack=ring.stack_of(loop.obs, replay.steps.obs))  # fmt: skip
     start = jnp.ones(COMPARED, bool)
     out = agent.act(key, loop.agent, agent.init_carry(loop.agent, COMPARED), batch.obs, start, explore=False)
     same = jnp.argmax(batch.labels, axis=-1) == out.action
@@ -80,6 +83,8 @@ class OffPolicy:
     phase: Phase | None = None
     reference: Reference | None = None
     any_size: bool = True
+    folder: Path | None = None
+    """Where worlds that are not compiled keep their replay; without one, in a temporary folder."""
 
     @property
     def offline(self) -> bool:
@@ -95,7 +100,7 @@ class OffPolicy:
         """See Engine."""
         worlds = self.worlds
         if isinstance(worlds, HostWorlds):
-            return host.begin(self.agent, worlds, self.phase, self.given, key, state)
+            return self._host.begin(key, state)
         start = jax.jit(lambda key, state, given: begin(self.agent, worlds, self.phase, given, key, state=state))
         return own(start(key, state, self.given))
 
@@ -105,9 +110,9 @@ class OffPolicy:
         before = 0 if self.offline else min(max(ticks_before(self.agent.needs) - self._lived(loop), 0), updates)
         metrics: Any = Nothing()
         if before:
-            loop, _ = self._compiled(False)(loop, self.given, before)
+            loop, _ = self._compiled(False)(loop, before)
         if updates > before:
-            loop, metrics = self._compiled(True)(loop, self.given, updates - before)
+            loop, metrics = self._compiled(True)(loop, updates - before)
         return loop, metrics
 
     def steps(self, loop: LoopState) -> int:
@@ -134,10 +139,32 @@ class OffPolicy:
                 **self._dials(loop.progress)._asdict(),
             }
             if self.reference is not None:
-                labelled = jax.tree.leaves(replay.steps.labels)
-                found |= self._compare(loop, replay if labelled else self.reference.data)._asdict()
+                found |= self._compare(loop, self._shown(loop))._asdict()
             values |= {f"phase/{name}": float(value) for name, value in found.items()}
         return loop._replace(counts=counts), values
+
+    def room(self, loop: LoopState) -> int | None:
+        """As far as the files of worlds that are not compiled reach."""
+        del loop
+        slices = self._host.replay.room() if isinstance(self.worlds, HostWorlds) else None
+        return None if slices is None else slices // pace(self.agent.needs).steps
+
+    def secure(self, loop: LoopState) -> None:
+        """Those files."""
+        del loop
+        if isinstance(self.worlds, HostWorlds):
+            self._host.replay.save()
+
+    @contextmanager
+    def unrolled(self, loop: LoopState) -> Iterator[dict[str, np.ndarray]]:
+        """The steps of the replay as `library.dataset` keeps them; nothing where it is empty."""
+        if isinstance(self.worlds, HostWorlds):
+            with self._host.unrolled(loop) as arrays:
+                yield arrays
+            return
+        kept = loop.replay.ring if isinstance(loop.replay, Prioritised) else loop.replay
+        assert isinstance(kept, Ring)
+        yield ring.to_arrays(ring.unlabelled(kept)) if int(kept.filled) else {}
 
     def trouble(self, loop: LoopState) -> str:
         """None that it knows of."""
@@ -166,18 +193,43 @@ class OffPolicy:
         assert self.phase is not None
         return jax.jit(self.phase.dials)
 
+    def _shown(self, loop: LoopState) -> Transitions:
+        """Steps with labels: of what is learnt from, or else of the teacher's data."""
+        assert self.reference is not None
+        key = jax.random.fold_in(loop.key, NO_TICK)
+        if isinstance(self.worlds, HostWorlds):
+            acted = not self.offline and self.given.teacher != ()
+            source = self._host.replay if acted else Mapped(None, self.reference.data.slots, self.reference.data)
+            return self._host.sample(loop, source, key, COMPARED)
+        own = self.given.data if self.offline else loop.replay
+        own = own.ring if isinstance(own, Prioritised) else own
+        labelled = isinstance(own, Ring) and jax.tree.leaves(own.steps.labels)
+        return self._sampled(key, own if labelled and isinstance(own, Ring) else self.reference.data, loop.obs)
+
     @cached_property
-    def _compare(self) -> Callable[[LoopState, Ring], Agreement]:
+    def _sampled(self) -> Callable[[Key[Array, ""], Ring, Obs], Transitions]:
+        needs = replace(self.agent.needs, batch=COMPARED)
+        return jax.jit(partial(draw, needs))
+
+    @cached_property
+    def _host(self) -> HostLoop:
+        assert isinstance(self.worlds, HostWorlds)
+        return HostLoop(self.agent, self.worlds, self.phase, self.given, self.folder)
+
+    @cached_property
+    def _compare(self) -> Callable[[LoopState, Transitions], Agreement]:
         assert self.phase is not None and self.reference is not None
         return jax.jit(partial(compare, self.agent, self.reference.told, self.phase.tau))
 
     @cached_property
     def _compiled(self) -> Callable[[bool], Chunk]:
         def compiled(learning: bool) -> Chunk:
-            if self.phase is not None and self.phase.offline:
-                return jax.jit(partial(read_on, self.agent, self.phase), donate_argnums=0)
             if isinstance(self.worlds, HostWorlds):
-                return host.act(self.agent, self.worlds, self.phase, learning)
-            return jax.jit(partial(act_on, self.agent, self.worlds, self.phase, learning), donate_argnums=0)
+                return self._host.read if self.offline else partial(self._host.act, learning=learning)
+            if self.phase is not None and self.phase.offline:
+                read = jax.jit(partial(read_on, self.agent, self.phase), donate_argnums=0)
+                return lambda loop, ticks: read(loop, self.given, ticks)
+            act = jax.jit(partial(act_on, self.agent, self.worlds, self.phase, learning), donate_argnums=0)
+            return lambda loop, ticks: act(loop, self.given, ticks)
 
         return cache(compiled)

@@ -23,6 +23,7 @@ from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.seats import seat_spec
 from rekindle.library import files
 from rekindle.library.artefact import save_policy
+from rekindle.library.checkpoint import FOLDER as CHECKPOINTS
 from rekindle.library.dataset import FOLDER, read_dataset, read_meta, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
@@ -33,7 +34,6 @@ from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
-from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
 from rekindle.train import off_policy, prepare, reincarnate
 from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
@@ -46,6 +46,9 @@ EPISODES, HOST_EPISODES = 64, 8
 """Of an evaluation of a student; its marks take four times as many. Worlds that are not compiled are slow."""
 OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
 """Names of the scores by which a student's are normalised."""
+HOST_REPLAY, HOST_TAUGHT, HOST_LABELS = (f"{CHECKPOINTS}/{name}" for name in ("replay", "taught", "labels.npy"))
+"""Where a run keeps, beside its checkpoints, what worlds that are not written in JAX have on the disk: the student's
+replay, steps that a teacher was asked to play, and what it says of those that it learns from."""
 CHUNK_STEPS = 2_000
 """Environment steps in one jitted call of an agent that learns from a replay."""
 EXPLORES = 50
@@ -197,7 +200,7 @@ def _carry_out(
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
     if agent.needs.kind == "transition":
-        engine: Engine = from_replay(order, made, agent)
+        engine: Engine = from_replay(order, made, agent, run.path / HOST_REPLAY)
         updates = max(CHUNK_STEPS // engine.steps_per_update, 1)
     else:
         if isinstance(made, registry.Hosted):
@@ -213,20 +216,20 @@ def _carry_out(
                 evaluate_steps=evaluate_steps)  # fmt: skip
     engine = engine if join is None else join(engine)
     trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate, stop=stop, asked=asked)
-    keep(run, agent, trained.state, seat_spec(made.spec), getattr(trained.loop, "replay", None), order)
+    keep(run, agent, trained.state, seat_spec(made.spec), engine, trained.loop, order)
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
     return trained
 
 
-def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, replay: Ring | Prioritised | None, order: Order) -> None:
+def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, engine: Engine, loop: Any, order: Order) -> None:
     """The policy, and what it learnt from, if that is there."""
     save_policy(run.path / "policy", **export(agent, state, spec), provenance={"run": run.id})
-    if replay is not None:
-        ring = replay.ring if isinstance(replay, Prioritised) else replay
-        if int(ring.filled) > 0:
-            arrays, recipe = rings.to_arrays(rings.unlabelled(ring)), {"run": run.id, "options": order.pool}
-            save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe=recipe)
+    if isinstance(engine, OffPolicy):
+        with engine.unrolled(loop) as arrays:
+            if arrays:
+                recipe = {"run": run.id, "options": order.pool}
+                save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe=recipe)
 
 
 AnyMade = registry.Made | registry.Hosted
@@ -261,14 +264,14 @@ def from_rollouts(order: Order, made: registry.Made, agent: Agent, library: Libr
     return OnPolicy(agent, worlds, tasks, source)
 
 
-def from_replay(order: Order, made: AnyMade, agent: Agent) -> OffPolicy:
-    """For agents that learn from a replay.
+def from_replay(order: Order, made: AnyMade, agent: Agent, folder: Path | None = None) -> OffPolicy:
+    """For agents that learn from a replay; worlds that are not written in JAX keep it in `folder`.
 
     Raises:
         ConfigError: a curriculum, or worlds for two.
     """
     worlds, source = rows_of(order, made, agent)
-    return OffPolicy(agent, worlds, Given(source))
+    return OffPolicy(agent, worlds, Given(source), folder=folder)
 
 
 def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWorlds, Any]:
@@ -311,16 +314,17 @@ def reincarnated(
     marks = prepare.marks(worlds, source, teacher, keys[0], number=4 * episodes)
     run.update(scores=scored(marks))
     prepare.refuse_luck(marks)
-    data = kept or prepare.roll_out(worlds, source, teacher, keys[1], steps=steps)
-    data = prepare.labelled(data, teacher, made.spec)
+    data = kept or prepare.roll_out(worlds, source, teacher, keys[1], steps=steps, folder=run.path / HOST_TAUGHT)
+    data = prepare.labelled(data, teacher, made.spec, path=run.path / HOST_LABELS)
     told = prepare.told_by(teacher, made.spec, keys[2])
     prepared = marks.env_steps + (0 if kept else data.slots * data.rows)
-    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, episodes, prepared)
+    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, episodes, prepared,
+                                folder=run.path / HOST_REPLAY)  # fmt: skip
     state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
     done = reincarnate.reincarnate(course, method, scale, key, run=run, state=state,
                                    show=None if show is None else lambda phase, now: show(now),
                                    checkpoint_seconds=order.checkpoint_seconds, stop=stop)  # fmt: skip
-    keep(run, agent, done.state, made.spec, done.replay, order)
+    keep(run, agent, done.state, made.spec, done.engine, done.loop, order)
     status = "interrupted" if done.status == "interrupted" else "done"
     scores = scored(marks)
     if done.curve:
@@ -371,7 +375,7 @@ def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple
 
 
 def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
-    """The replay of a run, for a world.
+    """The replay of a run, for a world; one that is not written in JAX reads it in the run's own file.
 
     Raises:
         ConfigError: it is of another world, or shows or takes something else.
@@ -392,7 +396,8 @@ def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
     if there.stack != made.spec.stack:
         raise ConfigError(f"{whose} has pictures of {there.stack} frames, {made.spec.id} of {made.spec.stack}.")
     typed = {name: data.arrays[name].astype(_type(space), copy=False) for name, space in here.items()}
-    return rings.from_arrays(data.arrays | typed)
+    arrays = data.arrays | typed
+    return rings.in_place(arrays) if isinstance(made, registry.Hosted) else rings.from_arrays(arrays)
 
 
 def _form(space: Space | None) -> tuple[Any, ...]:

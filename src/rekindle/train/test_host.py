@@ -12,21 +12,37 @@ pytest.importorskip("gymnasium")
 
 from rekindle.agents.dqn import dqn
 from rekindle.agents.rainbow import rainbow
-from rekindle.core.errors import ConfigError
+from rekindle.core.budget import Budget
+from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import ActOutput, EnvSpec, Extras
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.evaluate.returns import host_episodes
+from rekindle.library.dataset import read_dataset, save_dataset
+from rekindle.library.files import sha256
+from rekindle.library.library import Library
+from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.reincarnation.phases import Scale
+from rekindle.reincarnation.phases import Scale, Told
+from rekindle.replay import mapped
 from rekindle.replay import ring as rings
 from rekindle.train import prepare, reincarnate
+from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, ticks_before
 from rekindle.train.replay_engine import OffPolicy
 
-SMALL = {"batch": 8, "width": 8, "capacity": 512, "warmup": 40, "epsilon_steps": 100, "target_period": 5, "num_envs": 4}
+SMALL = {
+    "batch": 8,
+    "width": 8,
+    "capacity": 512,
+    "warmup": 40,
+    "epsilon_steps": 100,
+    "target_period": 5,
+    "num_envs": 4,
+    "network": "dense",
+}
 AGENTS = {"dqn": dqn.make(dqn.Config(**SMALL)), "rainbow": rainbow.make(rainbow.Config(**SMALL, atoms=11))}
 
 
@@ -82,25 +98,105 @@ class Rightwards(eqx.Module):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(name):
+def test_what_is_acted_is_stored(name):
     agent = AGENTS[name]
     engine = OffPolicy(agent, corridor(), Given(()))
     loop, metrics = engine.chunk(engine.begin(jax.random.key(0), None), 90, 0.0)
     assert engine.steps(loop) == 360 and int(loop.agent.updates) == 90 - ticks_before(agent.needs)
     assert all(np.isfinite(metrics))
-    ring = loop.replay if name == "dqn" else loop.replay.ring
-    steps = rings.unrolled(ring)
-    cell, over = np.argmax(np.asarray(steps.obs["obs"])[:, :, 0, :, 0], axis=-1), np.asarray(steps.terminated)
-    moved = cell[:-1] + 2 * np.asarray(steps.action)[:-1] - 1
-    assert ((cell[1:] == moved) | (cell[1:] == cell[:-1]) | over[:-1]).all() and over.any()
-    assert steps.obs["obs"].shape == (90, 4, 1, 7, 1)
+    with engine.unrolled(loop) as steps:
+        cell, over = np.argmax(steps["obs.obs"][:, :, 0, :, 0], axis=-1), steps["terminated"]
+        moved = cell[:-1] + 2 * steps["action"][:-1] - 1
+        assert ((cell[1:] == moved) | (cell[1:] == cell[:-1]) | over[:-1]).all() and over.any()
+        assert steps["obs.obs"].shape == (90, 4, 1, 7, 1)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_run_that_was_killed_goes_on_exactly_over_a_replay_that_went_round(name, tmp_path, monkeypatch):
+    """The files hold 104 slices, 64 of which are drawn from; 40 more may be written before a checkpoint is useless."""
+    monkeypatch.setattr(mapped, "LEAST", 40)
+    agent = {"dqn": dqn, "rainbow": rainbow}[name]
+    agent = agent.make(agent.Config(**SMALL | {"capacity": 256, "n_step": 3}))
+    engine = OffPolicy(agent, corridor(), Given(()), folder=tmp_path / "replay")
+    loop = engine.chunk(engine.begin(jax.random.key(0), None), 120, 0.0)[0]
+    engine.secure(loop)
     saved = flatten_arrays(loop)
-    on = engine.chunk(loop, 30, 0.0)[0]
-    fresh = OffPolicy(agent, corridor(), Given(()))
-    again = own(unflatten_arrays(fresh.begin(jax.random.key(9), None), saved, where="the checkpoint"))
-    resumed = fresh.chunk(again, 30, 0.0)[0]
-    for (leaf, a), b in zip(flatten_arrays(on).items(), flatten_arrays(resumed).values(), strict=True):
+    assert sum(array.nbytes for key, array in saved.items() if key.startswith("replay")) < 5_000
+    assert engine.room(loop) == 40
+    on = engine.chunk(loop, 35, 0.0)[0]
+    assert engine.room(on) == 5
+
+    def resumed():
+        fresh = OffPolicy(agent, corridor(), Given(()), folder=tmp_path / "replay")
+        return fresh, own(unflatten_arrays(fresh.begin(jax.random.key(9), None), saved, where="the checkpoint"))
+
+    fresh, again = resumed()
+    again = fresh.chunk(again, 35, 0.0)[0]
+    for (leaf, a), b in zip(flatten_arrays(on).items(), flatten_arrays(again).values(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=leaf)
+    with engine.unrolled(on) as mine, fresh.unrolled(again) as theirs:
+        assert mine["reward"].shape == (64, 4)
+        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+    fresh.chunk(again, 10, 0.0)
+    with pytest.raises(CheckpointError, match=r"was written up to slice 165; the checkpoint needs slices 56 to 120"):
+        (lambda fresh, loop: fresh.chunk(loop, 1, 0.0))(*resumed())
+    path = tmp_path / "replay" / "obs.obs.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"obs\.obs\.npy is damaged or cut off"):
+        (lambda fresh, loop: fresh.chunk(loop, 1, 0.0))(*resumed())
+
+
+def test_checkpoints_come_before_the_files_are_used_up_and_a_crash_costs_nothing(tmp_path, monkeypatch):
+    """None is due by the clock; 40 slices after the last one the next is written, so that the run can go on from it."""
+    monkeypatch.setattr(mapped, "LEAST", 40)
+    agent = dqn.make(dqn.Config(**SMALL | {"capacity": 256}))
+    library = Library.open(tmp_path / "home")
+    run = Run.create(library, "train", name="test", config={}, seed=0)
+    plan = Plan(Budget(env_steps=640), chunk_updates=10, checkpoint_seconds=1e9)
+
+    def trained(run, **how):
+        folder = tmp_path / "whole" if run is None else run.path / "checkpoints" / "replay"
+        return train(OffPolicy(agent, corridor(), Given(()), folder=folder), jax.random.key(1), plan, run=run, **how)
+
+    def crash(now):
+        if now.env_steps >= 600:
+            raise MemoryError
+
+    whole = trained(None)
+    assert trained(run, stop=lambda values: True).env_steps == 40
+    with pytest.raises(MemoryError):
+        trained(Run.open(library, run.id), show=crash)
+    saved = Run.open(library, run.id).latest_checkpoint()
+    assert saved is not None and saved[0] == 520
+    rest = trained(Run.open(library, run.id))
+    for name, leaf in flatten_arrays(whole.loop).items():
+        np.testing.assert_array_equal(leaf, flatten_arrays(rest.loop)[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["fine-tuning", "rehearsal"])
+def test_a_students_replay_begins_with_the_teachers_where_that_lies(name, tmp_path):
+    """Capacity is for 128 slices: of the teacher's 100 and the student's own the oldest leave."""
+    agent, worlds = AGENTS["dqn"], corridor()
+    data = prepare.roll_out(worlds, (), Rightwards(), jax.random.key(1), steps=400, folder=tmp_path / "taught")
+    (tmp_path / "data").mkdir()
+    save_dataset(tmp_path / "data" / "replay", spec=SPEC.to_json(), arrays=rings.to_arrays(data))
+    stored = read_dataset(tmp_path / "data").arrays
+    data = prepare.labelled(rings.in_place(stored), Rightwards(), SPEC)
+    told, marks = Told(True), reincarnate.Marks(0.0, 1.0)
+    course = reincarnate.Course(agent, worlds, (), Rightwards(), data, marks, told, 4, folder=tmp_path / "replay")
+    state = agent.init(jax.random.key(5), SPEC)
+    hashed = sha256(tmp_path / "data" / "replay" / "steps.safetensors")
+    done = reincarnate.reincarnate(course, make_method(name), Scale(8, 240, 2, 1e-3, 1e-4, 1e-3), jax.random.key(0),
+                                   state=state if name == "fine-tuning" else None)  # fmt: skip
+    assert done.status == "done" and done.env_steps == 240
+    given = done.engine.given.data
+    assert np.shares_memory(given.steps.obs["obs"], stored["obs.obs"])
+    with done.engine.unrolled(done.loop) as steps:
+        kept = 128 - 60 if name == "fine-tuning" else 0
+        assert steps["reward"].shape == (kept + 60, 4)
+        np.testing.assert_array_equal(steps["obs.obs"][:kept], stored["obs.obs"][100 - kept :])
+        assert not kept or (steps["truncated"] | steps["terminated"])[kept - 1].all()
+    assert sha256(tmp_path / "data" / "replay" / "steps.safetensors") == hashed
 
 
 def test_every_row_plays_equally_many_episodes():
@@ -108,13 +204,14 @@ def test_every_row_plays_equally_many_episodes():
     assert played.returns.shape == (12,) and (played.returns == 1).all() and (played.lengths >= 2).all()
 
 
-def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames():
+def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "BLOCK", 120)  # of 30 slices: the last is shorter
     worlds = corridor()
     marks = prepare.marks(worlds, (), Rightwards(), jax.random.key(0), number=32)
     assert marks.teacher > 0.95 and 0.2 < marks.random < 0.8
     data = prepare.roll_out(worlds, (), Rightwards(), jax.random.key(1), steps=400, stray=0.1)
-    data = prepare.labelled(data, Rightwards(), SPEC)
-    assert data.steps.obs["obs"].shape == (100, 4, 1, 7, 1)
+    data = prepare.labelled(data, Rightwards(), SPEC, path=tmp_path / "labels.npy")
+    assert isinstance(data.steps.labels, np.memmap) and data.steps.obs["obs"].shape == (100, 4, 1, 7, 1)
     assert (np.asarray(data.steps.labels[..., 1]) == 1.0).all()
     told = prepare.told_by(Rightwards(), SPEC, jax.random.key(2))
     course = reincarnate.Course(AGENTS["dqn"], worlds, (), Rightwards(), data, marks, told, episodes=16)
@@ -130,7 +227,7 @@ def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames():
 
 @pytest.mark.parametrize("id", ["gymnasium/CartPole-v1", "ALE/Pong-v5"])
 def test_it_runs_in_real_worlds(id):
-    small = partial(dqn.Config, **SMALL | {"num_envs": 2, "warmup": 8, "capacity": 64})
+    small = partial(dqn.Config, **SMALL | {"num_envs": 2, "warmup": 8, "capacity": 64, "network": "auto"})
     engine = OffPolicy(dqn.make(small()), registry.host(id).open(2), Given(()))
     loop, metrics = engine.chunk(engine.begin(jax.random.key(0), None), 12, 0.0)
     assert engine.steps(loop) == 48 and all(np.isfinite(metrics))

@@ -147,7 +147,8 @@ def test_rehearsal_mixes_the_teachers_samples_in(share):
     needs = dqn.make(dqn.Config(**{**SMALL, "batch": 4000})).needs
     mine, theirs = _data(0.0), _data(1.0)
     batch = draw(needs, jax.random.key(0), mine, jax.tree.map(lambda x: x[0], mine.steps.obs))
-    mixed, swapped = rehearse(needs, jax.random.key(1), batch, theirs, jnp.float32(share))
+    other = draw(needs, jax.random.key(2), theirs, batch.obs)
+    mixed, swapped = rehearse(jax.random.key(1), batch, other, jnp.float32(share))
     np.testing.assert_array_equal(np.asarray(mixed.reward) > 0.5, np.asarray(swapped))
     assert abs(float(jnp.mean(mixed.reward > 0.5)) - share) <= 3 * (share * (1 - share) / 4000) ** 0.5
 
@@ -211,14 +212,14 @@ def test_every_method_is_carried_out_as_its_phases_say(name):
     assert int(done.state.updates) == updates
     begun = 0 if state is None else int(state.clock)
     assert int(done.state.clock) == begun + 20 * (len(phases) - 1) + 80
-    added = int(done.replay.added)
+    added = int(done.loop.replay.added)
     assert added == 80 // 4 + (50 if name == "fine-tuning" else 0)
 
 
 def test_students_with_priorities_keep_them_to_themselves():
     course = taught(RAINBOW)
     done = reincarnate.reincarnate(course, make_method("qdagger", student="rainbow"), TINY, jax.random.key(0))
-    assert done.env_steps == 80 and np.isfinite(np.asarray(done.replay.tree.nodes)).all()
+    assert done.env_steps == 80 and np.isfinite(np.asarray(done.loop.replay.tree.nodes)).all()
 
 
 def test_samples_of_the_teacher_change_no_priority():

@@ -82,8 +82,8 @@ class Together:
         try:
             for updates in {one.updates for one in self._asked.values()}:
                 alike = {number: one for number, one in self._asked.items() if one.updates == updates}
-                loops, sources = (stacked([getattr(one, name) for one in alike.values()]) for name in ("loop", "source"))
-                found = self._compiled(updates)(loops, sources)
+                loops, sources, _ = zip(*alike.values(), strict=True)
+                found = self._compiled(updates)(stacked(loops), stacked(sources))
                 self._found |= dict(zip(alike, apart(found, len(alike)), strict=True))
         except Exception as error:
             self._trouble = error

@@ -97,12 +97,12 @@ class HostWorlds:
         self.spec, self._opened, self._vector = spec, opened, opened()
         self._named, self._taken, self._partial, self._reseed = named, taken, partial_seeds, reseed
         self.rows = self._vector.num_envs
-        numbered = isinstance(spec.action, Discrete)
-        self._longest = LONGEST if numbered else LONGEST // 4
+        vector = spec.action.shape if isinstance(spec.action, Box) else ()
+        self._longest = LONGEST // 4 if vector else LONGEST
         self._state = HostState(
             np.zeros(self.rows, np.int32),
             np.zeros(self.rows, np.int32),
-            np.zeros((self.rows, self._longest, *spec.action.shape), np.int32 if numbered else np.float32),
+            np.zeros((self.rows, self._longest, *vector), np.float32 if vector else np.int32),
         )
         self._obs: HostObs = {}
 
