@@ -122,7 +122,7 @@ def _on_host(worlds: HostWorlds, policy: Policy, key: Key[Array, ""], most: int 
         yield Shot(picture)
         for time in itertools.count() if most is None else range(most):
             action, carry = decided(policy, jax.random.fold_in(act_key, time), carry, obs, start, True)
-            obs, reward, terminated, truncated = worlds.step(np.asarray(action))
+            obs, reward, terminated, truncated, _ = worlds.step(np.asarray(action))
             start = terminated | truncated
             if not start[0]:
                 (picture,) = worlds.pictures()
