@@ -48,7 +48,15 @@ def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) 
             kept,
             show=lambda now: say(f"{name} seed {seed}: {now.share:.0%} {now.metrics.get('trial/reward', 0):.2f}"),
         )
+    refuse_unfinished([run])
     return run.path / "policy"
+
+
+def refuse_unfinished(runs: Sequence[Run]) -> None:
+    """A training that was interrupted is not scored."""
+    for run in runs:
+        if run.manifest.status != "done":
+            raise KeyboardInterrupt(run.how_to_go_on())
 
 
 def opened(name: str, what: session.Order, seed: int, kept: Library) -> Run:
@@ -62,6 +70,7 @@ def train_together(name: str, what: session.Order, seeds: Sequence[int], kept: L
     runs = [run for run in (opened(name, what, seed, kept) for seed in seeds) if run.manifest.status != "done"]
     if runs:
         together.carry_out(runs, kept, show=lambda run, now: say(f"{name} seed {run.manifest.seed}: {now.share:.0%}"))
+        refuse_unfinished(runs)
 
 
 def scores(folder: Path, tasks: str, *, trials: list[int], count: int, repetitions: int, seed: int, kind: Any,

@@ -12,7 +12,7 @@ from rekindle.cli.main import VERBS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"^(?:\.venv/bin/)?rekindle (.+)$", re.MULTILINE)
+COMMAND = re.compile(r"(?:\.venv/bin/)?rekindle (.+)$")
 TEST = re.compile(r"`([\w./]+\.py)::(\w+)`")
 SOURCES = ROOT / "src" / "rekindle"
 """Where a path begins that is not below the repository's root."""
@@ -23,9 +23,13 @@ class Understood(BaseException):
 
 
 def commands():
-    for page in PAGES:
-        for block in re.findall(r"^```(?:sh)?\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
-            yield from (line for line in COMMAND.findall(block) if line.split()[0] in VERBS)
+    for page in (*PAGES, *sorted(SOURCES.rglob("README.md"))):
+        inside = ""
+        for line in page.read_text("utf-8").splitlines():
+            if line.startswith("```"):
+                inside = "" if inside else line.removeprefix("```") or "sh"
+            elif inside == "sh" and (found := COMMAND.match(line)):
+                yield found[1]
 
 
 @pytest.mark.parametrize("line", list(commands()))
@@ -37,6 +41,7 @@ def test_commands_are_understood(line, monkeypatch):
         raise Understood
 
     verb, *words = shlex.split(line, comments=True)
+    assert verb in VERBS
     module = import_module(VERBS[verb].module)
     for place in (io, module):
         monkeypatch.setattr(place, "parse", understood, raising=False)

@@ -1,7 +1,8 @@
 """An arm of an experiment: an order that is trained and scored once per seed, each a cell of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,18 @@ class Exam:
 
 
 def cells(study: Study, part: str, arm: str, what: Order, exam: Exam, seeds: int) -> list[dict[str, Any]]:
-    """The arm's cell of every seed: scores, steps, seconds and the learning curve.
+    """The arm's cell of every seed: scores, steps, seconds and the learning curve."""
+    name = f"{part}-{arm}"
+    return all_seeds(study, name, what, seeds, lambda seed: compute(study, name, what, exam, seed))
 
-    On an accelerator all seeds that are missing are trained in one program first.
-    """
+
+def all_seeds(study: Study, name: str, what: Order, seeds: int, computed: Callable[[int], Mapping[str, Any]]
+              ) -> list[dict[str, Any]]:  # fmt: skip
+    """A cell for every seed; on an accelerator all seeds that are missing are trained in one program first."""
     if study.preset == "gpu":
-        missing = [seed for seed in range(seeds) if not study.has(f"{part}-{arm}-seed{seed}")]
-        training.train_together(f"{part}-{arm}-{study.preset}", what, missing, training.library(), study.say)
-    return [
-        study.cell(f"{part}-{arm}-seed{seed}", lambda seed=seed: compute(study, f"{part}-{arm}", what, exam, seed))
-        for seed in range(seeds)
-    ]
+        missing = [seed for seed in range(seeds) if not study.has(f"{name}-seed{seed}")]
+        training.train_together(f"{name}-{study.preset}", what, missing, training.library(), study.say)
+    return [study.cell(f"{name}-seed{seed}", partial(computed, seed)) for seed in range(seeds)]
 
 
 def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict[str, Any]:

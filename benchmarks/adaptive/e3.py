@@ -1,5 +1,6 @@
 """E3, curricula: a pool of which one task in ten can be learnt from, at equal learnt steps."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,8 +65,8 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     arms = {}
     for name, (curriculum, budget, choice) in plans.items():
         what = training.order(env, budget, curriculum=curriculum, trials=(1, 4), pool=pool, choice=choice, **SETTINGS)
-        arms[name] = [study.cell(f"E3-{name}-seed{seed}", lambda seed=seed, what=what, name=name: compute(
-            study, f"E3-{name}", what, exam, seed)) for seed in range(size.seeds)]  # fmt: skip
+        cell = partial(compute, study, f"E3-{name}", what, exam)
+        arms[name] = arm.all_seeds(study, f"E3-{name}", what, size.seeds, cell)
     few = {f"{a}-{b}": versus(arms[a], arms[b], FEW, median) for a, b in
            (("plr", "uniform"), ("no-op", "uniform"), ("plr", "no-op"), ("plr", "uniform-all-steps"))}  # fmt: skip
     worth = {name: bootstrap(np.asarray([[cell["learnable"] for cell in arms[name]]])) for name in ("no-op", "plr")}

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks import training
-from benchmarks.adaptive.arms import EXAM_SEED, at_least_apart, bootstrap_pair
+from benchmarks.adaptive.arms import EXAM_SEED, all_seeds, at_least_apart, bootstrap_pair
 from benchmarks.common import Bar, Study, at_least
 from rekindle.agents.registry import load
 from rekindle.core.stats import Interval, bootstrap, percentile_20
@@ -48,8 +48,7 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     """Train beside a growing pool of copies; on the CPU the mean gates, the 20th percentile is reported."""
     size = PRESETS[preset]
     what = training.order(size.env, size.budget, curriculum="none", trials=(1, 4), pool={"alone": ALONE}, **SETTINGS)
-    cells = [study.cell(f"E6-seed{seed}", lambda seed=seed: compute(study, what, size, seed))
-             for seed in range(size.seeds)]  # fmt: skip
+    cells = all_seeds(study, "E6", what, size.seeds, lambda seed: compute(study, what, size, seed))
     both = {k: np.stack([[cell["scores"][f"{who}|{k}"] for cell in cells] for who in (SELF_PLAY, RANDOM_PARTNER)],
                         axis=-1) for k in TRIALS}  # fmt: skip
     means = {k: bootstrap(pair[..., 0] - pair[..., 1]) for k, pair in both.items()}

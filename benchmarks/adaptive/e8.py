@@ -1,5 +1,6 @@
 """E8, more tasks: the same steps on few and on many games of F0, scored on the same held-out ones."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -42,12 +43,7 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
         pool = {"games": games, "worlds": 256, "pairs": min(16 * games, 16_384)}
         what = training.order("xland/f0-v1", size.budget, curriculum="none", trials=(1, 5), pool=pool, **SETTINGS)
         name = f"E8-games{games}"
-        arms[str(games)] = [
-            study.cell(
-                f"{name}-seed{seed}", lambda seed=seed, what=what, name=name: compute(study, name, what, exam, seed)
-            )
-            for seed in range(size.seeds)
-        ]
+        arms[str(games)] = arm.all_seeds(study, name, what, size.seeds, partial(compute, study, name, what, exam))
     few, *_, many = arms.values()
     gaps = {arm: bootstrap(np.asarray([[cell["trained_on"] - np.mean(cell["scores"]["agent|5"])] for cell in of]))
             for arm, of in arms.items()}  # fmt: skip

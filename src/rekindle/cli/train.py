@@ -41,7 +41,7 @@ class Options:
     """The first seed."""
     together: bool = False
     """Train all seeds in one program, which an accelerator does hardly slower than one. For agents that learn from
-    rollouts; each seed is still a run of its own."""
+    rollouts; each seed is still a run of its own, which resumes and repeats alone, up to rounding."""
     curriculum: Literal["none", "doors", "foundation", "ramp", "plr", "no-op", "regret"] = "none"
     """What to practise on: the environment's own tasks as they come; a mixture that leads there (doors, foundation);
     its tasks with headings that are fixed at first (ramp); or those among them that are worth it: by prioritised level
@@ -98,6 +98,7 @@ def run(argv: list[str]) -> int:
     )
     name, seeds = f"{options.algorithm}-{env.split('/')[1]}", range(options.seed, options.seed + options.seeds)
     if options.together:
+        together.refuse(order)
         return carry_out_together([session.begin(order, library, name=name, seed=seed) for seed in seeds], library,
                                   json=options.json)  # fmt: skip
     return max(carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json)

@@ -60,7 +60,8 @@ class Mapped:
         """Where the files are."""
         if self._folder is not None:
             return self._folder
-        made = tempfile.mkdtemp()
+        with files.errors_named(Path(tempfile.gettempdir()), "write"):
+            made = tempfile.mkdtemp()
         weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
         return Path(made) / "replay"
 
@@ -100,14 +101,13 @@ class Mapped:
         """
         assert self._own is not None
         slot = (self.added - self.kept) % self._physical
+        self._written[0] = max(int(self._written[0]), self.added + 1)  # before what was there is lost
         with files.errors_named(self.folder, "write"):
             for array, whole, file in zip(rings.named(step).values(), self._leaves(), self._files, strict=True):
                 data = np.ascontiguousarray(array, whole.dtype)
                 file.seek(whole.offset + slot * data.nbytes)
-                file.write(data.data)
-                file.flush()
+                put(file, data)
         self.added += 1
-        self._written[0] = max(int(self._written[0]), self.added)
 
     def truncated(self, number: int) -> Bool[np.ndarray, " B"]:
         """Where a time limit was met in a slice that was added; nowhere, if there is none of this number."""
@@ -148,7 +148,10 @@ class Mapped:
         """What can be drawn from, the oldest first, by name: where it lies, or put in order on the disk."""
         whole = {} if self._own is None else rings.named(self._own)
         theirs = {} if self.adopted is None else rings.named(self.adopted.steps)
-        with tempfile.TemporaryDirectory(prefix=files.TEMPORARY, dir=self.folder.parent) as folder:
+        with files.errors_named(self.folder, "write"):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            ordered = tempfile.TemporaryDirectory(prefix=files.TEMPORARY, dir=self.folder.parent)
+        with ordered as folder:
             yield {name: self._ordered(name, whole.get(name), theirs.get(name), Path(folder))
                    for name in whole or theirs if name != "labels"}  # fmt: skip
 
@@ -210,7 +213,7 @@ class Mapped:
             )
         _close(self._files)
         with files.errors_named(self.folder, "open"):
-            self._files += [open(self.folder / _file(name), "r+b") for name in like]  # noqa: SIM115
+            self._files += [open(self.folder / _file(name), "r+b", buffering=0) for name in like]  # noqa: SIM115
         self._own = rings.unnamed(arrays)
 
 
@@ -221,6 +224,7 @@ def on_host(obs: Mapping[str, Any], action: Any, reward: Any, terminated: Any, t
 
 
 def _ring(steps: Any, added: Any) -> Ring:
+    """Of NumPy's arrays, where the types say JAX's."""
     return Ring(steps, added)
 
 
@@ -272,6 +276,13 @@ def opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], *, writable: boo
         there, here = (f"{np.dtype(of).name}{list(form)}" for of, form in ((found.dtype, found.shape), (dtype, shape)))
         raise CheckpointError(f"{path} holds {there}, expected {here}; it is of another run. Begin anew.")
     return found
+
+
+def put(file: Any, data: np.ndarray) -> None:
+    """All bytes of an array, to a file without a buffer, which may take fewer at once."""
+    left = data.data.cast("B")
+    while left:
+        left = left[file.write(left) :]
 
 
 def _close(opened: list[Any]) -> None:

@@ -70,7 +70,8 @@ def shots(
     if isinstance(world, Trials) and isinstance(world.env, XLand):
         moments = record_episode(world, policy, task, key, most=most)
         pictures = frames_of_episode(moments, cell=cell)
-        last = len(moments) - 1 if most is None else most + 1
+        whole = int(task.trials) * int(task.trial_length)
+        last = len(moments) - 1 if most is None or most >= whole else None
         return (Shot(picture, moment.reward, number == last, moment.trial)
                 for number, (picture, moment) in enumerate(zip(pictures, moments, strict=True)))  # fmt: skip
     if not planes.shows_planes(world.spec):

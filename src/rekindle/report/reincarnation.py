@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from rekindle.agents.registry import load
 from rekindle.core.errors import ConfigError, RekindleError
 from rekindle.core.spaces import Discrete
-from rekindle.envs.registry import Hosted
+from rekindle.envs.registry import Hosted, is_hosted
 from rekindle.evaluate.policies import Wandering
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.library import files
@@ -174,8 +174,13 @@ def film(run: Run, student: Student, library: Library, *, executes: bool) -> Pic
 
 
 def refuse_code(order: Order) -> None:
-    """ConfigError where loading a teacher executes code: a report that is written again only reads."""
+    """ConfigError where loading a teacher or opening a world executes code: a report that is written again only reads.
+
+    The options of worlds of other libraries, and modules in their ids, are whatever a manifest says.
+    """
     which = str(order.teacher)
+    if is_hosted(order.env):
+        raise ConfigError(f"{order.env} is opened only where a student is made.")
     if teachers.is_foreign(which) and teachers.executes(which, trust=order.trust):
         raise ConfigError(f"the teacher {which} is code, which is executed only where a student is made.")
 

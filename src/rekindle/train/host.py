@@ -97,6 +97,8 @@ class HostLoop:
     given: Given
     folder: Path | None
     """Where the replay is kept; without one, in a temporary folder."""
+    compared: int
+    """Steps of a sample."""
 
     def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
         """The state before the first step; see `off_policy.begin`."""
@@ -141,12 +143,16 @@ class HostLoop:
             found.append(metrics)
         return loop._replace(worlds=worlds), _means(found)
 
-    def sample(self, loop: LoopState, source: Mapped, key: Key[Array, ""], batch: int) -> Transitions:
+    def sample(self, loop: LoopState, source: Mapped, key: Key[Array, ""]) -> Transitions:
         """Uniform, of the steps in these files."""
-        outline = Outline(jnp.int32(source.added), source.slots, source.rows)
-        needs = replace(self.agent.needs, batch=batch)
-        drawn = jax.jit(partial(off_policy.choose, needs))(key, outline)
-        return jax.jit(partial(off_policy.made_of, needs))(drawn, self.window(source, drawn.place), loop.obs)
+        choose, made_of = self._sampled
+        drawn = choose(key, Outline(jnp.int32(source.added), source.slots, source.rows))
+        return made_of(drawn, self.window(source, drawn.place), loop.obs)
+
+    @cached_property
+    def _sampled(self) -> tuple[Callable[..., Drawn], Callable[..., Transitions]]:
+        needs = replace(self.agent.needs, batch=self.compared)
+        return jax.jit(partial(off_policy.choose, needs)), jax.jit(partial(off_policy.made_of, needs))
 
     @contextmanager
     def unrolled(self, loop: LoopState) -> Iterator[dict[str, np.ndarray]]:

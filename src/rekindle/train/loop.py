@@ -184,7 +184,7 @@ def train(
     loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
     status: Literal["done", "interrupted", "stopped"] = "done"
-    with nullcontext(asked) if asked else stop_requests() as asked:
+    with nullcontext(asked) if asked else stop_requests() as stops:
         while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
             began = time.monotonic()
             updates = plan.updates_from(steps, evaluations if evaluate else None, engine)
@@ -209,7 +209,7 @@ def train(
             if show is not None:
                 show(Progress(acted, share, rate, clock.eta(share), values, None if acts else steps))
             finished = stop is not None and stop(values)
-            status = "interrupted" if asked() else "stopped" if finished else "done"
+            status = "interrupted" if stops() else "stopped" if finished else "done"
             over = status != "done" or share >= 1.0
             short = (room := engine.room(loop)) is not None and room < plan.chunk_updates
             if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds) or short):

@@ -144,9 +144,11 @@ class OffPolicy:
         return loop._replace(counts=counts), values
 
     def room(self, loop: LoopState) -> int | None:
-        """As far as the files of worlds that are not compiled reach."""
-        del loop
-        slices = self._host.replay.room() if isinstance(self.worlds, HostWorlds) else None
+        """As far as the files of worlds that are not compiled reach, which are brought to where the loop left them."""
+        if not isinstance(self.worlds, HostWorlds) or self.offline:
+            return None
+        self._host.stand_at(loop)
+        slices = self._host.replay.room()
         return None if slices is None else slices // pace(self.agent.needs).steps
 
     def secure(self, loop: LoopState) -> None:
@@ -199,8 +201,7 @@ class OffPolicy:
         key = jax.random.fold_in(loop.key, NO_TICK)
         if isinstance(self.worlds, HostWorlds):
             acted = not self.offline and self.given.teacher != ()
-            source = self._host.replay if acted else Mapped(None, self.reference.data.slots, self.reference.data)
-            return self._host.sample(loop, source, key, COMPARED)
+            return self._host.sample(loop, self._host.replay if acted else self._taught, key)
         own = self.given.data if self.offline else loop.replay
         own = own.ring if isinstance(own, Prioritised) else own
         labelled = isinstance(own, Ring) and jax.tree.leaves(own.steps.labels)
@@ -212,9 +213,15 @@ class OffPolicy:
         return jax.jit(partial(draw, needs))
 
     @cached_property
+    def _taught(self) -> Mapped:
+        """The teacher's steps on the host."""
+        assert self.reference is not None
+        return Mapped(None, self.reference.data.slots, self.reference.data)
+
+    @cached_property
     def _host(self) -> HostLoop:
         assert isinstance(self.worlds, HostWorlds)
-        return HostLoop(self.agent, self.worlds, self.phase, self.given, self.folder)
+        return HostLoop(self.agent, self.worlds, self.phase, self.given, self.folder, COMPARED)
 
     @cached_property
     def _compare(self) -> Callable[[LoopState, Transitions], Agreement]:

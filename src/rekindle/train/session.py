@@ -191,8 +191,6 @@ def _carry_out(
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     key = jax.random.key(run.manifest.seed or 0)
     if order.teacher is not None:
-        if join is not None:
-            raise ConfigError("students are trained one after the other, as each goes by its own scores.")
         return reincarnated(order, made, agent, run, library, key, show, stop)
     state = None
     if order.init is not None:
@@ -219,7 +217,16 @@ def _carry_out(
     keep(run, agent, trained.state, seat_spec(made.spec), engine, trained.loop, order)
     status = "interrupted" if trained.status == "interrupted" else "done"
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
+    clear(run)
     return trained
+
+
+def clear(run: Run) -> None:
+    """Once a training is done, what it learnt from lies beside its policy; the files that it was learnt from go."""
+    if run.manifest.status == "done":
+        for name in (HOST_REPLAY, HOST_TAUGHT, HOST_LABELS):
+            if (run.path / name).exists():
+                files.remove(run.path / name)
 
 
 def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, engine: Engine, loop: Any, order: Order) -> None:
@@ -331,6 +338,7 @@ def reincarnated(
         last = {"return": done.curve[-1].returned, "normalised return": done.curve[-1].score}
         scores += [{"name": name, "value": value, "episodes": course.episodes} for name, value in last.items()]
     run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
+    clear(run)
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
 
 

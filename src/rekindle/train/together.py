@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from rekindle.agents.registry import config_from_json, make_agent
 from rekindle.core.errors import ConfigError
 from rekindle.library.library import Library
 from rekindle.library.run import Run
@@ -45,16 +46,8 @@ class Together:
         self._compiled = cache(self._compile)
 
     def join(self, engine: Any) -> "Member":
-        """An engine whose chunks are computed with those of the others.
-
-        Raises:
-            ConfigError: an agent that learns from a replay, or a curriculum that plans each seed's own tasks.
-        """
-        if not isinstance(engine, OnPolicy) or getattr(engine.curriculum, "optimum", None) is not None:
-            raise ConfigError(
-                "only agents that learn from rollouts are trained together, and not by the planner's regret; train one "
-                "seed after the other."
-            )
+        """An engine whose chunks are computed with those of the others."""
+        assert isinstance(engine, OnPolicy)
         with self._changed:
             number = len(self._engines)
             self._engines.append(engine)
@@ -111,13 +104,30 @@ class Member(OnPolicy):
         return self.together.chunk(self.number, loop, self.source(share), updates)
 
 
+def refuse(order: session.Order) -> None:
+    """ConfigError for an order whose seeds have to be trained one after the other.
+
+    Of agents that learn from a replay, and of curricula that plan each seed's own tasks.
+    """
+    agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
+    if agent.needs.kind != "rollout" or order.curriculum == "regret" or order.teacher is not None:
+        raise ConfigError(
+            "only agents that learn from rollouts are trained together, and not by the planner's regret; train one "
+            "seed after the other."
+        )
+
+
 def carry_out(runs: Sequence[Run], library: Library, *, show: Callable[[Run, Progress], None] | None = None
               ) -> list[Trained]:  # fmt: skip
     """Train runs of one order, or go on training them, together; see `session.carry_out` for one of them.
 
+    Numbers differ from those of a seed that is trained alone by rounding, and so do runs that are resumed alone.
+
     Raises:
         ConfigError: an order whose seeds have to be trained one after the other.
     """
+    for run in runs:
+        refuse(session.told(run.manifest.config))
     meeting = Together(len(runs))
 
     def one(run: Run, asked: Callable[[], bool]) -> Trained:
@@ -128,7 +138,8 @@ def carry_out(runs: Sequence[Run], library: Library, *, show: Callable[[Run, Pro
             meeting.leave()
 
     with stop_requests() as asked, ThreadPoolExecutor(len(runs)) as threads:
-        return [each.result() for each in [threads.submit(one, run, asked) for run in runs]]
+        ended = [threads.submit(one, run, asked) for run in runs]
+    return [each.result() for each in ended]
 
 
 def stacked(trees: Sequence[Any]) -> Any:

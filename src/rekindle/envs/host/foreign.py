@@ -70,7 +70,9 @@ def _bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
     """Theirs of ours: vectors in [-1, 1] become vectors within the space's bounds."""
     if not isinstance(space, spaces.Box):
         return action
-    return (space.low + (action.astype(space.dtype) + 1) / 2 * (space.high - space.low)).astype(space.dtype)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    scaled = np.clip(low + (action.astype(np.float64) + 1) / 2 * (high - low), low, high)
+    return (np.rint(scaled) if np.issubdtype(space.dtype, np.integer) else scaled).astype(space.dtype)
 
 
 def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.VectorEnv:

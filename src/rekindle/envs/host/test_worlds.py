@@ -15,6 +15,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.envs import registry
 from rekindle.envs.gymnasium import from_gymnasium
+from rekindle.envs.host import foreign
 from rekindle.envs.host import worlds as host
 from rekindle.envs.host.worlds import HostState
 
@@ -161,6 +162,12 @@ def test_vectors_of_actions_are_scaled_to_the_worlds_bounds():
         obs, reward, *_ = theirs.step(np.array([2 * share], np.float32))
         np.testing.assert_allclose(step.obs["obs"][0], obs, atol=1e-6)
         np.testing.assert_allclose(step.reward[0], reward, rtol=1e-5)
+
+
+def test_whole_numbers_are_rounded_to_and_reach_both_ends():
+    space = gymnasium.spaces.Box(0, 255, (5,), np.uint8)
+    scaled = foreign._bounded(np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32), space)
+    np.testing.assert_array_equal(scaled, np.array([0, 64, 128, 191, 255], np.uint8))
 
 
 def test_the_last_observation_of_an_episode_is_shown_beside_the_first_of_the_next():

@@ -173,7 +173,6 @@ class HostWorlds:
         for left in range(longest, -1, -1):
             if (begins := state.since == left).any() and left < longest:
                 self._obs = self._resets(begins, state.seeds)
-                self._state.since[begins] = 0
             if left:
                 at = np.maximum(state.since - left, 0)
                 actions = self._taken(state.actions[np.arange(self.rows), at])
