@@ -12,8 +12,9 @@ from jaxtyping import Array, Key
 from rekindle.core.errors import AgentContractError, CheckpointError
 from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Space
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
-from rekindle.core.types import ActOutput, Agent, EnvSpec, Obs, Rollout, Transitions
+from rekindle.core.types import ActOutput, Agent, EnvSpec, Obs, Rollout, Sequences, Transitions
 
+Batch = Rollout | Sequences | Transitions
 UPDATES = 8
 """Updates on one batch, after which its loss must be lower."""
 
@@ -27,7 +28,7 @@ def check_agent(agent: Agent, spec: EnvSpec, *, seed: int = 0, loss: str = "valu
 
     Args:
         agent: with its config bound.
-        spec: what it is to see and do; one player, discrete actions.
+        spec: what it is to see and do; one player.
         seed: of everything random.
         loss: the metric that must fall.
 
@@ -53,7 +54,8 @@ class _Check:
     def run(self, loss: str) -> None:
         state, other = self.init(self._key(0)), self.init(self._key(1))
         self._seeds(state, other)
-        see, batch = self._transitions(state) if self.agent.needs.kind == "transition" else self._rollout(state)
+        made = {"transition": self._transitions, "sequence": self._sequences, "rollout": self._rollout}
+        see, batch = made[self.agent.needs.kind](state)
         self._vmapped(see, batch)
         self._actions(state, see)
         self._resume(state, batch)
@@ -93,6 +95,16 @@ class _Check:
         weight = jnp.where(index == 1, 0.0, 1.0)
         return see, Transitions(obs, out.action, reward, discount, after, (), weight, index)
 
+    def _sequences(self, state: Any) -> tuple[tuple, Sequences]:
+        """The same, of random steps in a row; one sequence terminates in its second step."""
+        rows, steps = self.agent.needs.batch, self.agent.needs.length
+        obs = [_sample_obs(self._key(100 + t), self.spec, rows) for t in range(steps + 1)]
+        see = (self.agent.init_carry(state, rows), obs[0], jnp.ones(rows, bool))
+        action = jnp.stack([self.act(self._key(1000 + t), state, *see).action for t in range(steps)])
+        over = jnp.zeros((steps, rows), bool).at[min(1, steps - 1), 0].set(True)
+        reward, place = jax.random.normal(self._key(2), (steps, rows)), jnp.arange(rows, dtype=jnp.int32)
+        return see, Sequences(jax.tree.map(lambda *x: jnp.stack(x), *obs), action, reward, over, place)
+
     def _rollout(self, state: Any) -> tuple[tuple, Rollout]:
         rows, steps = self.agent.needs.batch, self.agent.needs.length
         carry = first = self.agent.init_carry(state, rows)
@@ -113,7 +125,7 @@ class _Check:
                         last.value, number, ~no, number)  # fmt: skip
         return (first, _first(obs), start[0]), batch
 
-    def _vmapped(self, see: tuple, batch: Rollout | Transitions) -> None:
+    def _vmapped(self, see: tuple, batch: Batch) -> None:
         keys = jax.random.split(self._key(3), 2)
 
         def both(key: Key[Array, ""]) -> tuple:
@@ -136,7 +148,7 @@ class _Check:
         greedy = [self.agent.policy(state).act(self._key(8 + i), *see, explore=False).action for i in range(2)]
         _need(_same(*greedy), self, "act without exploration depends on its key: it must be greedy")
 
-    def _resume(self, state: Any, batch: Rollout | Transitions) -> None:
+    def _resume(self, state: Any, batch: Batch) -> None:
         once = self.update(self._key(10), state, batch).state
         try:
             loaded = unflatten_arrays(self.init(self._key(11)), flatten_arrays(once), where="the saved state")
@@ -147,7 +159,7 @@ class _Check:
         message = "a state that was saved and loaded goes on differently: part of what learning needs is not in it"
         _need(_same(straight, resumed), self, message)
 
-    def _learns(self, state: Any, batch: Rollout | Transitions, loss: str) -> None:
+    def _learns(self, state: Any, batch: Batch, loss: str) -> None:
         losses = []
         for i in range(UPDATES):
             result = self.update(self._key(20 + i), state, batch)

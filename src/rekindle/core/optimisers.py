@@ -1,6 +1,7 @@
 """Optimisers of value agents, without a step size: it may change from update to update, and is multiplied on."""
 
 import optax
+from jaxtyping import Array, Float
 
 from rekindle.core.errors import ConfigError, did_you_mean
 
@@ -18,3 +19,8 @@ def make_optimiser(name: str, eps: float) -> optax.GradientTransformation:
     if name == "rmsprop":
         return optax.scale_by_stddev(decay=0.95, eps=eps)
     raise ConfigError(f"no optimiser {name!r}; {did_you_mean(name, list(OPTIMISERS))}")
+
+
+def decayed_adam(decay: Float[Array, ""] | float) -> optax.GradientTransformation:
+    """AdamW: of every number, biases too, this share times the step size is taken away at every step."""
+    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay))

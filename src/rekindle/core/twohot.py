@@ -1,4 +1,8 @@
-"""Scalars as categories: squashed, then two neighbouring bins (Schrittwieser et al. 2020, 1911.08265, App. F)."""
+"""Scalars as categories: two neighbouring bins, evenly spaced after squashing or growing exponentially.
+
+`encode` and `decode` squash (Schrittwieser et al. 2020, 1911.08265, App. F); `encode_between` and `decode_between` take
+any bins and interpolate where they lie (MR.Q, Fujimoto et al. 2025, 2501.16142, with `symexp_bins`).
+"""
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +36,25 @@ def decode(logits: Float[Array, "*n bins"], bound: Float[Array, ""] | float) -> 
     """The scalar that a categorical prediction stands for."""
     bins = jnp.linspace(-bound, bound, logits.shape[-1])
     return unsquash(jax.nn.softmax(logits) @ bins)
+
+
+def symexp_bins(bins: int, exponent: Float[Array, ""] | float) -> Float[Array, " bins"]:
+    """sign(x) (e^|x| - 1) of `bins` numbers spaced evenly over [-exponent, exponent]."""
+    x = jnp.linspace(-exponent, exponent, bins)
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+def encode_between(x: Float[Array, "*n"], bins: Float[Array, " K"]) -> Float[Array, "*n K"]:
+    """Probabilities of the two of these rising bins that x lies between, with mean x; the ends clip it."""
+    low, gap = (jnp.reshape(b, (1,) * x.ndim + (-1,)) for b in (bins[:-1], bins[1:] - bins[:-1]))
+    passed = jnp.clip((x[..., None] - low) / gap, 0.0, 1.0)  # share of each gap that lies below x
+    end = jnp.ones_like(x[..., None])
+    return jnp.concatenate([end, passed], axis=-1) - jnp.concatenate([passed, 0.0 * end], axis=-1)
+
+
+def decode_between(logits: Float[Array, "*n K"], bins: Float[Array, " K"]) -> Float[Array, "*n"]:
+    """The mean of a categorical prediction over these bins."""
+    return jax.nn.softmax(logits) @ bins
 
 
 def cross_entropy(logits: Float[Array, "*n bins"], target: Float[Array, "*n bins"]) -> Float[Array, "*n"]:

@@ -119,12 +119,12 @@ class Data:
 
     kind: Literal["rollout", "transition", "sequence"]
     length: int
-    """Steps per row of a rollout or sequence."""
+    """Steps per row of a rollout or sequence; a sequence begins only where so many follow, or a termination does."""
     batch: int
     """Rows: worlds side by side for rollouts, samples otherwise."""
     n_step: int = 1
     warmup: int = 0
-    """Environment steps before the first update."""
+    """Environment steps before the first update; of sequences, slots of the replay (an episode's end has one)."""
     updates_per_step: float = 1.0
     rows: int = 1
     """Worlds side by side, for agents that learn from a replay."""
@@ -136,6 +136,12 @@ class Data:
     """Rewards are cut off at plus and minus this before they are learnt from; 0 leaves them as they are."""
     prioritised: bool = False
     """Whether samples are drawn in proportion to the priorities that an update returns."""
+    prepare_period: int = 0
+    """Updates from one `prepare` to the next; the first comes before the first update. 0: there is none."""
+    prepare_batches: int = 0
+    """Batches that it is given."""
+    true_ends: bool = True
+    """Whether sequences show the observation that an episode ended with; without, what MR.Q's first code shows."""
 
 
 class Proposal(NamedTuple):
@@ -205,6 +211,31 @@ class Transitions(NamedTuple):
     """Where it lies in the replay."""
 
 
+class Sequences(NamedTuple):
+    """A batch for agents that learn from a replay: T steps in a row, time-major, and one observation more.
+
+    A sequence meets no time limit. It may run on past a termination: the observation after that is the episode's last;
+    what follows is of something else, and has to be left out of every loss.
+    """
+
+    obs: dict[str, Array]
+    """Leaves `[T + 1, B, ...]`."""
+    action: Array
+    reward: Float[Array, "T B"]
+    terminated: Bool[Array, "T B"]
+    place: Int32[Array, " B"]
+    """Where it begins in the replay."""
+
+
+class Past(NamedTuple):
+    """What `prepare` is told of the whole replay."""
+
+    reward_size: Float[Array, ""]
+    """Mean of |reward| over its slots, of which an episode's end is one, without a reward."""
+    terminates: Bool[Array, ""]
+    """Whether an episode ever terminated."""
+
+
 class Guidance(NamedTuple):
     """What somebody else adds to an update of an agent that learns action values: a teacher, or the data."""
 
@@ -243,3 +274,6 @@ class Agent(NamedTuple):
     """Called as `lived(state, steps)` when so many steps were acted (or learnt from without acting): its clock."""
     restart: Callable[..., Any] = lambda state, *, optimiser: state
     """Called as `restart(state, optimiser=...)` where a phase of learning begins: targets follow, optimisers forget."""
+    prepare: Callable[..., Update] | None = None
+    """Called as `prepare(key, state, batches, past, fetch=...)` before update 1, 1 + `needs.prepare_period`, ...: work
+    on many batches at once. `fetch` makes a batch of each entry along the first axis of `batches`."""

@@ -33,11 +33,11 @@ class FlatEncoder(eqx.Module):
 
     def __init__(self, key: Key[Array, ""], spec: EnvSpec, width: int):
         self.spaces = tuple(sorted(spec.obs.items()))
-        self.layer = Linear(key, sum(_flat_size(name, s) for name, s in self.spaces), width)
+        self.layer = Linear(key, sum(flat_size(name, s) for name, s in self.spaces), width)
 
     def __call__(self, obs: Obs) -> tuple[Float[Array, "*axes D"], None]:
         """Vectors of the given width; it knows no types."""
-        return jax.nn.relu(self.layer(jnp.concatenate([_flatten(obs[n], s) for n, s in self.spaces], axis=-1))), None
+        return jax.nn.relu(self.layer(jnp.concatenate([flatten(obs[n], s) for n, s in self.spaces], axis=-1))), None
 
 
 def _grid(spec: EnvSpec) -> Box:
@@ -46,7 +46,8 @@ def _grid(spec: EnvSpec) -> Box:
     return view
 
 
-def _flat_size(name: str, space: Space) -> int:
+def flat_size(name: str, space: Space) -> int:
+    """Numbers that `flatten` makes of an observation; ConfigError where it makes none."""
     match space:
         case Discrete(n=n):
             return n
@@ -58,7 +59,8 @@ def _flat_size(name: str, space: Space) -> int:
             raise ConfigError(f"the flat encoder takes numbers; observation {name!r} is {space!r}.")
 
 
-def _flatten(x: Array, space: Space) -> Float[Array, "*axes n"]:
+def flatten(x: Array, space: Space) -> Float[Array, "*axes n"]:
+    """An observation as a vector, integers one-hot."""
     match space:
         case Discrete(n=n):
             return jax.nn.one_hot(x, n)
@@ -102,7 +104,7 @@ class TaskGridEncoder(eqx.Module):
         self.rule_out = Linear(keys[4], hidden, 5 * d, scale=1.0)
         self.cells = Linear(keys[5], view[0] * view[1] * d, width)
         self.flat = tuple((n, s) for n, s in sorted(spec.obs.items()) if n not in ("view", "hand", "goal", "rules"))
-        rest = sum(_flat_size(n, s) for n, s in self.flat)
+        rest = sum(flat_size(n, s) for n, s in self.flat)
         self.out = Linear(keys[6], width + 3 * d + 1 + RELATIONS + rest, width)
         self.rounds = rounds
 
@@ -121,7 +123,7 @@ class TaskGridEncoder(eqx.Module):
         cells = look_up(table, jnp.where(view[..., 1] > 0, seen_nodes(view), NODES + view[..., 0].astype(jnp.int32)))
         seen = jax.nn.relu(self.cells(cells))
         topic = look_up(known, jnp.concatenate([goal_node, hand_node[:, None]], axis=-1))
-        rest = [_flatten(flat[n], s) for n, s in self.flat]
+        rest = [flatten(flat[n], s) for n, s in self.flat]
         out = jax.nn.relu(self.out(jnp.concatenate([seen, topic, goal_words, *rest], axis=-1)))
         return out.reshape(*axes, -1), known.reshape(*axes, *known.shape[1:])
 
@@ -282,7 +284,7 @@ class TileEncoder(eqx.Module):
             side, maps = side - 1, deeper
         self.convolutions = tuple(layers)
         self.flat = tuple((n, s) for n, s in sorted(spec.obs.items()) if n not in ("tiles", "goal", "rules"))
-        size = side * side * maps + sum(_flat_size(n, s) for n, s in self.flat)
+        size = side * side * maps + sum(flat_size(n, s) for n, s in self.flat)
         self.rule = Linear(keys[2], RULE_KINDS + 6 * d, 2 * d) if "rules" in spec.obs else None
         size += GOAL_KINDS + 6 * d if self.rule is not None else 0
         self.out = Linear(keys[3], size, width)
@@ -294,7 +296,7 @@ class TileEncoder(eqx.Module):
         for layer in self.convolutions:
             corners = [seen[..., :-1, :-1, :], seen[..., :-1, 1:, :], seen[..., 1:, :-1, :], seen[..., 1:, 1:, :]]
             seen = jax.nn.relu(layer(jnp.concatenate(corners, axis=-1)))
-        parts = [seen.reshape(*axes, -1), *(_flatten(obs[n], s) for n, s in self.flat)]
+        parts = [seen.reshape(*axes, -1), *(flatten(obs[n], s) for n, s in self.flat)]
         if self.rule is not None:
             parts += [self._things(obs["goal"], GOAL_KINDS), self._rules(self.rule, obs["rules"])]
         return jax.nn.relu(self.out(jnp.concatenate(parts, axis=-1))), None

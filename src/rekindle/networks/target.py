@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int32
 
 from rekindle.core.tree import only_if
 
-Net = TypeVar("Net", bound=eqx.Module)
+Net = TypeVar("Net")
+"""A network, or several."""
 
 
 def descend(
@@ -17,7 +18,7 @@ def descend(
 ) -> tuple[Net, optax.OptState]:
     """The network after a step of size `rate` along what an optimiser without a step size makes of the gradient."""
     with jax.numpy_dtype_promotion("standard"):  # optax mixes Python floats and integer arrays
-        steps, opt = optimiser.update(grads, opt)
+        steps, opt = optimiser.update(grads, opt, eqx.filter(net, eqx.is_array))
     return eqx.apply_updates(net, jax.tree.map(lambda x: -rate * x, steps)), opt
 
 

@@ -75,7 +75,6 @@ def revise(
 ) -> Prioritised:
     """New priorities of places that were drawn; where `mine` is not set, what was drawn is not of this replay."""
     if mine is not None:
-        old = replay.tree.nodes[replay.tree.nodes.shape[0] // 2 + index]
-        priority = jnp.where(mine, priority, old)
+        priority = jnp.where(mine, priority, sum_tree.priorities(replay.tree, index))
     tree = sum_tree.put(replay.tree, index, priority)
     return Prioritised(replay.ring, tree, jnp.maximum(replay.highest, jnp.max(priority)))

@@ -32,6 +32,11 @@ def empty(leaves: int) -> SumTree:
     return SumTree(jnp.zeros(2 * 2 ** math.ceil(math.log2(max(leaves, 2)))))
 
 
+def priorities(tree: SumTree, index: Int32[Array, "*n"]) -> Float[Array, "*n"]:
+    """Of some leaves."""
+    return tree.nodes[tree.nodes.shape[0] // 2 + index]
+
+
 def put(tree: SumTree, index: Int32[Array, " n"], priority: Float[Array, " n"]) -> SumTree:
     """Priorities of some leaves; of an index that occurs twice, one of its priorities."""
     nodes, at = tree.nodes, tree.nodes.shape[0] // 2 + index
@@ -42,19 +47,35 @@ def put(tree: SumTree, index: Int32[Array, " n"], priority: Float[Array, " n"]) 
     return SumTree(nodes)
 
 
+def find(tree: SumTree, point: Float[Array, " n"]) -> Int32[Array, " n"]:
+    """The first leaf up to which priorities add up to at least so much; never one of priority 0.
+
+    Args:
+        tree: in which some priority is above 0.
+        point: from above 0 to the total: uniform points find leaves in proportion to their priorities.
+    """
+    at = jnp.ones(point.shape, jnp.int32)
+    for _ in range(tree.depth):
+        left, right = tree.nodes[2 * at], tree.nodes[2 * at + 1]
+        goes_right = ((point > left) & (right > 0)) | (left <= 0)
+        point = jnp.where(goes_right, point - left, point)
+        at = 2 * at + goes_right.astype(jnp.int32)
+    return at - tree.nodes.shape[0] // 2
+
+
 def sample(key: Key[Array, ""], tree: SumTree, batch: int) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
     """Leaves drawn in proportion to their priorities, and their probabilities. Some priority has to be above 0.
 
     One is drawn from each of `batch` equal parts of the total.
     """
-    left_over = (jnp.arange(batch, dtype=jnp.float32) + jax.random.uniform(key, (batch,))) / batch * tree.total
-    at = jnp.ones(batch, jnp.int32)
-    for _ in range(tree.depth):
-        left, right = tree.nodes[2 * at], tree.nodes[2 * at + 1]
-        goes_right = ((left_over >= left) & (right > 0)) | (left <= 0)
-        left_over = jnp.where(goes_right, left_over - left, left_over)
-        at = 2 * at + goes_right.astype(jnp.int32)
-    return at - tree.nodes.shape[0] // 2, tree.nodes[at] / tree.total
+    point = (jnp.arange(batch, dtype=jnp.float32) + jax.random.uniform(key, (batch,))) / batch * tree.total
+    leaf = find(tree, point)
+    return leaf, priorities(tree, leaf) / tree.total
+
+
+def draw(key: Key[Array, ""], tree: SumTree, number: int) -> Int32[Array, " n"]:
+    """Leaves drawn with replacement, each by itself. Some priority has to be above 0."""
+    return find(tree, (1.0 - jax.random.uniform(key, (number,))) * tree.total)
 
 
 def importance(probability: Float[Array, " n"], beta: float) -> Float[Array, " n"]:

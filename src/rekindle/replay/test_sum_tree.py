@@ -36,6 +36,31 @@ def test_a_batch_takes_one_leaf_from_every_part_of_the_total():
     assert sum_tree.sample(jax.random.key(0), tree, 8)[0].tolist() == list(range(8))
 
 
+def test_points_of_the_total_find_the_leaf_that_reaches_them():
+    """MR.Q's specification, 6.3: the first leaf whose cumulative priority is at least the point."""
+    priority = jnp.array([1.0, 0.0, 1.3195, 2.5119])
+    tree = sum_tree.put(sum_tree.empty(4), jnp.arange(4), priority)
+    total = 4.8313943
+    find = jax.jit(sum_tree.find)
+    found = find(tree, jnp.array([0.10, 0.2071, 0.48, 0.4801, 0.0]) * total)
+    assert found.tolist() == [0, 2, 2, 3, 0]
+    ends = find(tree, jnp.array([0.0, 1.0, 1.0000002, tree.total, tree.total * 1.00001]))
+    assert ends.tolist() == [0, 0, 2, 3, 3]
+    later = sum_tree.put(tree, jnp.array([0]), jnp.zeros(1))
+    assert find(later, jnp.zeros(5)).tolist() == [2] * 5  # a leaf without priority never
+
+
+def test_draws_with_replacement_are_in_proportion():
+    draw = jax.jit(lambda key, tree: sum_tree.draw(key, tree, 100_000))
+    priority = jnp.maximum(jnp.array([0.2, 2.0, 10.0]), 1.0) ** 0.4
+    for mask, shares in (((1, 1, 1), (0.20697959, 0.27311120, 0.51990921)), ((1, 0, 1), (0.28474725, 0, 0.71525275))):
+        tree = sum_tree.put(sum_tree.empty(3), jnp.arange(3), priority * jnp.array(mask, jnp.float32))
+        np.testing.assert_allclose(sum_tree.priorities(tree, jnp.arange(3)) / tree.total, shares, atol=1e-6)
+        drawn = np.bincount(draw(jax.random.key(0), tree), minlength=3)
+        assert (drawn[np.array(mask) == 0] == 0).all()
+        np.testing.assert_allclose(drawn / 100_000, shares, atol=0.006)
+
+
 def test_the_largest_importance_weight_is_one():
     weight = sum_tree.importance(jnp.array([0.1, 0.4, 0.025]), 0.5)
     np.testing.assert_allclose(weight, [0.5, 0.25, 1.0], rtol=1e-4)

@@ -1,0 +1,1 @@
+"""Model-based representations for Q-learning (MR.Q)."""

@@ -1,0 +1,500 @@
+"""MR.Q: one actor-critic with one set of hyperparameters for every domain, on features that a model's losses shape.
+
+Fujimoto et al. 2025 (2501.16142). An encoder of states and actions learns to predict reward, termination and next
+features over short unrolls; critics and a policy learn on its features, which stand still between two phases of its
+learning. No planning, no imagined steps. What the paper leaves open and how it is decided is in README.md.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
+
+from rekindle.agents.mrq import losses
+from rekindle.agents.mrq.actions import (
+    disturbed,
+    inward,
+    is_discrete,
+    noise_share,
+    outward,
+    random_action,
+    soften,
+    space_of,
+)
+from rekindle.agents.mrq.losses import Predicted
+from rekindle.agents.mrq.nets import Actor, Encoder, Features, Nets, shifted
+from rekindle.core import twohot
+from rekindle.core.checks import out_of_range
+from rekindle.core.errors import ConfigError
+from rekindle.core.losses import huber
+from rekindle.core.optimisers import decayed_adam
+from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Past, Sequences, Update
+from rekindle.networks.normalised import Layer, Perceptron, elu
+from rekindle.networks.target import descend
+
+NAME, VERSION = "mrq", 1
+
+
+class Config(eqx.Module):
+    """Hyperparameters; the defaults are the paper's, for every domain."""
+
+    gamma: float = 0.99
+    """Discount per environment step."""
+    batch: int = eqx.field(static=True, default=256)
+    """Sequences of an update."""
+    capacity: int = eqx.field(static=True, default=1_000_000)
+    """Slots of the replay, over all worlds."""
+    warmup: int = eqx.field(static=True, default=10_000)
+    """Slots that are filled by random actions before the first update."""
+    num_envs: int = eqx.field(static=True, default=1)
+    """Worlds side by side; an update for every step of each."""
+    period: int = eqx.field(static=True, default=250)
+    """Updates between two copies to the targets, two looks at the rewards' size, two phases of the encoder."""
+    encoder_updates: int = eqx.field(static=True, default=250)
+    """Updates of the encoder in such a phase."""
+    exploration: float = 0.2
+    """Standard deviation of the noise in actions; half of it for discrete ones, as of the next two."""
+    target_noise: float = 0.2
+    """Standard deviation of the noise in the actions that critics are judged by."""
+    noise_clip: float = 0.3
+    """That noise is cut off at plus and minus this."""
+    dynamics_weight: float = 1.0
+    """Of the error in next features in the encoder's loss."""
+    reward_weight: float = 0.1
+    """Of the error in rewards."""
+    terminal_weight: float = 0.1
+    """Of the error in terminations, from when one has been seen."""
+    alpha: float = 0.4
+    """Exponent of priorities."""
+    least_priority: float = 1.0
+    """Errors below this count as this in priorities."""
+    encoder_horizon: int = eqx.field(static=True, default=5)
+    """Steps that the encoder's model is unrolled."""
+    value_horizon: int = eqx.field(static=True, default=3)
+    """Rewards of a return before it is continued by a value."""
+    state_width: int = eqx.field(static=True, default=512)
+    """Features of a state (z_s)."""
+    pair_width: int = eqx.field(static=True, default=512)
+    """Features of a state and an action (z_sa)."""
+    action_width: int = eqx.field(static=True, default=256)
+    """Features of an action (z_a)."""
+    hidden: int = eqx.field(static=True, default=512)
+    """Width of hidden layers."""
+    encoder_rate: float = 1e-4
+    """Step size of the encoder."""
+    value_rate: float = 3e-4
+    """Step size of the critics."""
+    policy_rate: float = 3e-4
+    """Step size of the policy."""
+    weight_decay: float = 1e-4
+    """Times the step size, taken off every parameter at every step."""
+    grad_clip: float = 20.0
+    """Largest norm of the gradient of both critics together."""
+    temperature: float = 10.0
+    """Of the Gumbel-softmax that makes discrete actions soft."""
+    plain_weight: float = 1e-5
+    """Of the squared outputs of the policy before they are bent or softened."""
+    bins: int = eqx.field(static=True, default=65)
+    """Categories of rewards."""
+    exponent: float = 10.0
+    """They lie from -(e^x - 1) to e^x - 1 for this x."""
+    n_step: str = eqx.field(static=True, default="correct")
+    """What counts of rewards at and behind a termination: all up to it; all, of the next episode too (the published
+    code's first state, closest to the published numbers); those before it, and the next episode's."""
+    terminal_obs: str = eqx.field(static=True, default="correct")
+    """What the model has to predict after a termination: what was seen then; or what the published code takes."""
+    eval_discrete: str = eqx.field(static=True, default="sample")
+    """Discrete actions without exploration: drawn from the policy, as published; or its best."""
+
+    def __check_init__(self) -> None:
+        """Refuse what cannot be run."""
+        wrong = out_of_range(
+            self,
+            sizes=("batch", "capacity", "num_envs", "period", "encoder_horizon", "value_horizon", "state_width",
+                   "pair_width", "action_width", "hidden"),
+            positive=("alpha", "least_priority", "encoder_rate", "value_rate", "policy_rate", "grad_clip",
+                      "temperature", "exponent"),
+            least_0=("warmup", "encoder_updates", "exploration", "target_noise", "noise_clip", "dynamics_weight",
+                     "reward_weight", "terminal_weight", "weight_decay", "plain_weight"),
+            shares=("gamma",),
+        )  # fmt: skip
+        if self.bins < 3 or self.bins % 2 == 0:
+            wrong.append(f"bins must be odd and at least 3, so that 0 has one; got {self.bins}")
+        if self.capacity % self.num_envs:
+            wrong.append(f"capacity must be a multiple of num_envs; got {self.capacity} and {self.num_envs}")
+        for name, known in SWITCHES.items():
+            if getattr(self, name) not in known:
+                wrong.append(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
+        if wrong:
+            raise ConfigError(f"mrq: {'; '.join(wrong)}.")
+
+
+SWITCHES = {"n_step": losses.RETURNS, "terminal_obs": ("correct", "compat"),
+            "eval_discrete": ("sample", "greedy")}  # fmt: skip
+"""What changes between the paper's definitions and the published code's states."""
+SMALL = {"state_width": 128, "pair_width": 128, "action_width": 64, "hidden": 128, "batch": 128}
+"""A reduced agent for small machines: a thirtieth of the computation."""
+
+
+class Optimisers(NamedTuple):
+    """Their states."""
+
+    encoder: optax.OptState
+    values: optax.OptState
+    policy: optax.OptState
+
+
+class State(NamedTuple):
+    """Everything that learning needs to go on."""
+
+    nets: Nets
+    targets: Nets
+    opts: Optimisers
+    scale: Float[Array, ""]
+    """Mean size of rewards: the critics' unit."""
+    target_scale: Float[Array, ""]
+    """What it was when the target critics were trained."""
+    updates: Int32[Array, ""]
+    warm: Bool[Array, ""]
+    """Whether it has learnt; before, exploration is random."""
+
+
+class Metrics(NamedTuple):
+    """Of an update; explained in README.md."""
+
+    value_loss: Array
+    policy_loss: Array
+    q_mean: Array
+    target_mean: Array
+    priority_max: Array
+    grad_norm: Array
+    plain_size: Array
+
+
+class EncoderMetrics(NamedTuple):
+    """Of a phase of the encoder; explained in README.md."""
+
+    encoder_loss: Array
+    dynamics_loss: Array
+    reward_loss: Array
+    terminal_loss: Array
+    reward_scale: Array
+
+
+class Parts(NamedTuple):
+    """What the paper's design study exchanges; `ablations.py` has the others."""
+
+    critic: Callable[[Key[Array, ""], Config], Perceptron]
+    model: Callable[[Key[Array, ""], Config], Layer | Perceptron]
+    dynamics_goal: Callable[[Encoder, Nets, Obs], Array]
+    reward_error: Callable[[Config, Array, Array], Array]
+    scale: Callable[[Array], Array]
+    lower: Callable[[Array], Array]
+    """Of what the target critics say."""
+    value_error: Callable[[Array], Array]
+    """Of critics: a loss of each difference."""
+    priority: Callable[[Config, Array], Array]
+    value_step: Callable[..., Any]
+
+
+def init(config: Config, key: Key[Array, ""], spec: EnvSpec, *, parts: Parts | None = None) -> State:
+    """Fresh weights for a spec; the targets are copies.
+
+    Raises:
+        ConfigError: actions or observations that it does not take.
+    """
+    parts, space = parts or PARTS, space_of(spec)
+    keys = jax.random.split(key, 5)
+    features = Features(keys[0], spec, config.hidden, config.state_width)
+    model = parts.model(keys[1], config)
+    encoder = Encoder(keys[2], features, model, space, config.action_width, config.hidden, config.pair_width)
+    values = tuple(parts.critic(k, config) for k in jax.random.split(keys[3]))
+    nets = Nets(encoder, values, Actor(keys[4], space, config.state_width, config.hidden))
+    return _fresh(config, nets, warm=False)
+
+
+def _fresh(config: Config, nets: Nets, *, warm: bool) -> State:
+    start = decayed_adam(config.weight_decay).init
+    opts = Optimisers(*(start(eqx.filter(net, eqx.is_array)) for net in (nets.encoder, nets.values, nets.actor)))
+    return State(nets, nets, opts, jnp.ones(()), jnp.ones(()), jnp.int32(0), jnp.array(warm))
+
+
+def act(config: Config, key: Key[Array, ""], state: State, carry: PyTree, obs: Obs, start: Bool[Array, " B"], *,
+        explore: bool) -> ActOutput:  # fmt: skip
+    """One action per row: random before the first update if exploring, then the policy's with noise."""
+    del start
+    act_key, random_key = jax.random.split(key)
+    out = choose(config, act_key, state.nets.encoder.features, state.nets.actor, carry, obs, explore=explore)
+    if not explore:
+        return out
+    anything = random_action(random_key, state.nets.actor.space, out.action.shape[0])
+    return out._replace(action=jnp.where(state.warm, out.action, anything))
+
+
+def choose(config: Config, key: Key[Array, ""], features: Features, actor: Actor, carry: PyTree, obs: Obs, *,
+           explore: bool) -> ActOutput:  # fmt: skip
+    """The policy's actions, with noise if exploring."""
+    soft_key, noise_key = jax.random.split(key)
+    plain, space = actor(features(obs)), actor.space
+    if is_discrete(space) and not explore and config.eval_discrete == "greedy":
+        return ActOutput(jnp.argmax(plain, axis=-1).astype(jnp.int32), carry, Extras(logits=plain))
+    action = soften(soft_key, space, plain, config.temperature)
+    if explore:
+        size = config.exploration * noise_share(space)
+        action = disturbed(space, action, size * jax.random.normal(noise_key, action.shape))
+    extras = Extras(logits=plain) if is_discrete(space) else Extras(mean=jnp.tanh(plain))
+    return ActOutput(outward(space, action), carry, extras)
+
+
+# The encoder
+
+
+def prepare(
+    config: Config, key: Key[Array, ""], state: State, batches: PyTree, past: Past, *,
+    fetch: Callable[[Any], Sequences] = lambda batch: batch, parts: Parts | None = None,
+) -> Update:  # fmt: skip
+    """Copies to the targets, the rewards' size, then an update of the encoder on every batch.
+
+    Args:
+        config: see Config.
+        key: consumed.
+        state: before update 1, 1 + period, ...
+        batches: any tree; its entries along the first axis make one batch each.
+        past: of the replay.
+        fetch: makes sequences of an entry, such as of places in a replay. Without, the entries are sequences.
+        parts: see Parts.
+    """
+    parts = parts or PARTS
+    state = state._replace(targets=state.nets, target_scale=state.scale, scale=parts.scale(past.reward_size))
+    number = jax.tree.leaves(batches)[0].shape[0]
+    optimiser = decayed_adam(config.weight_decay)
+
+    def step(carry: tuple[Encoder, optax.OptState], now: tuple[Array, Any]) -> tuple[Any, EncoderMetrics]:
+        (encoder, opt), (step_key, entry) = carry, now
+        batch = shifted(step_key, encoder.features, fetch(entry))
+        loss = lambda net: encoder_loss(config, parts, net, state.targets, batch, past.terminates)  # noqa: E731
+        grads, metrics = eqx.filter_grad(loss, has_aux=True)(encoder)
+        return descend(encoder, grads, opt, optimiser, config.encoder_rate), metrics
+
+    carry, metrics = jax.lax.scan(
+        step, (state.nets.encoder, state.opts.encoder), (jax.random.split(key, number), batches)
+    )
+    nets, opts = state.nets.replace(encoder=carry[0]), state.opts._replace(encoder=carry[1])
+    means = jax.tree.map(lambda x: jnp.sum(x) / max(number, 1), metrics)._replace(reward_scale=state.scale)
+    return Update(state._replace(nets=nets, opts=opts), means)
+
+
+def encoder_loss(
+    config: Config, parts: Parts, encoder: Encoder, targets: Nets, batch: Sequences, terminates: Bool[Array, ""]
+) -> tuple[Float[Array, ""], EncoderMetrics]:
+    """Of the model, unrolled from the features of the first observation with the actions that were taken."""
+    steps = config.encoder_horizon
+    after = jax.tree.map(lambda x: x[1 : steps + 1].reshape(-1, *x.shape[2:]), batch.obs)
+    goal = parts.dynamics_goal(encoder, targets, after)
+    actions = inward(encoder.space, batch.action[:steps])
+    read = encoder.read(actions.reshape(-1, actions.shape[-1])).reshape(*actions.shape[:2], -1)
+    state, said = encoder.features(jax.tree.map(lambda x: x[0], batch.obs)), list[Array]()
+    for t in range(steps):
+        said.append(encoder.predict(encoder.join(state, read[t])))
+        state = said[-1][:, 1 : 1 + config.state_width]
+    out = jnp.stack(said)
+    predicted = Predicted(out[..., 0], out[..., 1 : 1 + config.state_width], out[..., 1 + config.state_width :])
+    goal = goal.reshape(*predicted.done.shape, -1)
+    reward_error = parts.reward_error(config, predicted.reward, batch.reward[:steps])
+    found = losses.model_losses(predicted, goal, reward_error, batch.terminated[:steps], terminates)
+    total = weighted(config, found)
+    return total, EncoderMetrics(total, *found, reward_scale=jnp.zeros_like(total))
+
+
+def weighted(config: Config, found: losses.ModelLosses) -> Float[Array, ""]:
+    """The encoder's loss."""
+    terminal = config.terminal_weight * found.terminal
+    return config.dynamics_weight * found.dynamics + config.reward_weight * found.reward + terminal
+
+
+def reward_categories(
+    config: Config, logits: Float[Array, "T B K"], reward: Float[Array, "T B"]
+) -> Float[Array, "T B"]:
+    """Cross-entropy to the reward between its two bins."""
+    bins = twohot.symexp_bins(config.bins, config.exponent).astype(reward.dtype)
+    return twohot.cross_entropy(logits, twohot.encode_between(reward, bins))
+
+
+def next_features(encoder: Encoder, targets: Nets, after: Obs) -> Float[Array, "n D"]:
+    """What the model has to predict: the target encoder's features of what was seen next."""
+    del encoder
+    return jax.lax.stop_gradient(targets.encoder.features(after))
+
+
+# Critics and policy
+
+
+def update(
+    config: Config, key: Key[Array, ""], state: State, batch: Sequences, *, parts: Parts | None = None
+) -> Update:
+    """One step of the critics and one of the policy; new priorities of what was drawn."""
+    parts = parts or PARTS
+    shift_key, target_key, policy_key = jax.random.split(key, 3)
+    n = config.value_horizon
+    ends = batch._replace(obs=jax.tree.map(lambda x: jnp.stack([x[0], x[n]]), batch.obs))
+    seen = shifted(shift_key, state.nets.encoder.features, ends).obs
+    obs, after = jax.tree.map(lambda x: x[0], seen), jax.tree.map(lambda x: x[1], seen)
+    goal = value_goal(config, parts, target_key, state, batch.reward[:n], batch.terminated[:n], after)
+    action = inward(state.nets.actor.space, batch.action[0])
+    nets, opts, z, q, (value_loss, norm) = parts.value_step(config, parts, state.nets, state.opts, obs, action, goal)
+    nets, opts, (policy_loss, plain_size) = policy_step(config, policy_key, nets, opts, z)
+    priorities = parts.priority(config, jnp.max(jnp.abs(q - goal[None]), axis=0))
+    metrics = Metrics(value_loss, policy_loss, jnp.mean(q), jnp.mean(goal), jnp.max(priorities), norm, plain_size)
+    state = state._replace(nets=nets, opts=opts, updates=state.updates + 1, warm=jnp.ones_like(state.warm))
+    return Update(state, metrics, priorities)
+
+
+def value_goal(
+    config: Config, parts: Parts, key: Key[Array, ""], state: State, reward: Float[Array, "n B"],
+    terminated: Bool[Array, "n B"], after: Obs,
+) -> Float[Array, " B"]:  # fmt: skip
+    """What the critics are to say, in units of the rewards' size."""
+    soft_key, noise_key = jax.random.split(key)
+    encoder, space = state.targets.encoder, state.targets.actor.space
+    z = encoder.features(after)
+    action, half = soften(soft_key, space, state.targets.actor(z), config.temperature), noise_share(space)
+    noise = config.target_noise * half * jax.random.normal(noise_key, action.shape)
+    action = disturbed(space, action, jnp.clip(noise, -config.noise_clip * half, config.noise_clip * half))
+    value = parts.lower(says(state.targets.values, encoder.join(z, encoder.read(action))))
+    earned, discount = losses.returns(reward, terminated, config.gamma, config.n_step)
+    return losses.continued(earned, discount, value, state.scale, state.target_scale)
+
+
+def says(values: tuple[Perceptron, ...], pair: Float[Array, "B D"]) -> Float[Array, "2 B"]:
+    """What both critics say."""
+    return jnp.stack([critic(pair, elu)[:, 0] for critic in values])
+
+
+class Stepped(NamedTuple):
+    """After a step of the critics."""
+
+    nets: Nets
+    opts: Optimisers
+    state: Float[Array, "B D"]
+    """Features of the states."""
+    q: Float[Array, "2 B"]
+    """What the critics said before."""
+    measures: tuple[Float[Array, ""], Float[Array, ""]]
+    """Their loss, and the norm of its gradient."""
+
+
+def value_step(
+    config: Config, parts: Parts, nets: Nets, opts: Optimisers, obs: Obs, action: Float[Array, "B A"],
+    goal: Float[Array, " B"],
+) -> Stepped:  # fmt: skip
+    """Of the critics alone: the features stand still."""
+    z = nets.encoder.features(obs)
+    pair = nets.encoder.join(z, nets.encoder.read(action))
+
+    def loss(values: tuple[Perceptron, ...]) -> tuple[Float[Array, ""], Float[Array, "2 B"]]:
+        q = says(values, pair)
+        return jnp.mean(parts.value_error(q - goal[None])), q
+
+    (value_loss, q), grads = eqx.filter_value_and_grad(loss, has_aux=True)(nets.values)
+    values, opt, norm = clipped_step(config, nets.values, grads, opts.values)
+    return Stepped(nets.replace(values=values), opts._replace(values=opt), z, q, (value_loss, norm))
+
+
+def clipped_step(config: Config, values: Any, grads: Any, opt: optax.OptState) -> tuple[Any, optax.OptState, Array]:
+    """Of the critics, along a gradient of at most the norm that is allowed; and its norm before."""
+    norm = optax.tree.norm(grads)
+    grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, config.grad_clip / norm), grads)
+    return *descend(values, grads, opt, decayed_adam(config.weight_decay), config.value_rate), norm
+
+
+def policy_step(
+    config: Config, key: Key[Array, ""], nets: Nets, opts: Optimisers, z: Float[Array, "B D"]
+) -> tuple[Nets, Optimisers, tuple[Float[Array, ""], Float[Array, ""]]]:
+    """Towards actions that the critics value; gradients of other nets' weights are not computed."""
+
+    def loss(actor: Actor) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        plain = actor(z)
+        action = soften(key, actor.space, plain, config.temperature)
+        q = says(nets.values, nets.encoder.join(z, nets.encoder.read(action)))
+        return losses.policy_loss(q, plain, config.plain_weight)
+
+    measures, grads = eqx.filter_value_and_grad(loss, has_aux=True)(nets.actor)
+    actor, opt = descend(nets.actor, grads, opts.policy, decayed_adam(config.weight_decay), config.policy_rate)
+    return nets.replace(actor=actor), opts._replace(policy=opt), measures
+
+
+PARTS = Parts(
+    critic=lambda key, config: Perceptron(key, config.pair_width, *(config.hidden,) * 3, 1),
+    model=lambda key, config: Layer(key, config.pair_width, 1 + config.state_width + config.bins),
+    dynamics_goal=next_features,
+    reward_error=reward_categories,
+    scale=lambda size: size,
+    lower=lambda q: jnp.min(q, axis=0),
+    value_error=jax.vmap(jax.vmap(huber)),
+    priority=lambda config, error: losses.priority(error, config.least_priority, config.alpha),
+    value_step=value_step,
+)
+"""The paper's."""
+
+
+# The agent
+
+
+class MRQPolicy(eqx.Module):
+    """The acting half."""
+
+    features: Features
+    actor: Actor
+    config: Config = eqx.field(static=True)
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """No memory."""
+        del batch_size
+        return ()
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """One action per row."""
+        del start
+        return choose(self.config, key, self.features, self.actor, carry, obs, explore=explore)
+
+
+def adopt(
+    config: Config, key: Key[Array, ""], spec: EnvSpec, policy: MRQPolicy, *, parts: Parts | None = None
+) -> State:
+    """A state that goes on learning from a policy and what it sees by, with all else fresh; it acts by that policy."""
+    nets = init(config, key, spec, parts=parts).nets
+    encoder = eqx.tree_at(lambda encoder: encoder.features, nets.encoder, policy.features)
+    return _fresh(config, nets.replace(encoder=encoder, actor=policy.actor), warm=True)
+
+
+def restart(config: Config, state: State, *, optimiser_too: bool) -> State:
+    """The targets follow at once; the optimisers forget, if asked to."""
+    opts = _fresh(config, state.nets, warm=True).opts if optimiser_too else state.opts
+    return state._replace(targets=state.nets, target_scale=state.scale, opts=opts)
+
+
+def make(config: Config, parts: Parts | None = None) -> Agent:
+    """Bind the config, and other parts than the paper's."""
+    needs = Data("sequence", length=max(config.encoder_horizon, config.value_horizon), batch=config.batch,
+                 n_step=config.value_horizon, warmup=config.warmup, rows=config.num_envs, capacity=config.capacity,
+                 gamma=config.gamma, prioritised=True, prepare_period=config.period,
+                 prepare_batches=config.encoder_updates, true_ends=config.terminal_obs == "correct")  # fmt: skip
+    return Agent(
+        name=NAME,
+        config=config,
+        needs=needs,
+        init=partial(init, config, parts=parts),
+        init_carry=lambda state, batch_size: (),
+        act=partial(act, config),
+        update=partial(update, config, parts=parts),
+        policy=lambda state: MRQPolicy(state.nets.encoder.features, state.nets.actor, config),
+        restart=lambda state, *, optimiser: restart(config, state, optimiser_too=optimiser),
+        prepare=partial(prepare, config, parts=parts),
+    )

@@ -1,0 +1,128 @@
+"""MR.Q's networks: features of states, features of states with actions and the model's head, critics, policy."""
+
+import dataclasses
+from typing import TypeGuard
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from rekindle.agents.mrq.actions import Space, size_of
+from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Box, Image
+from rekindle.core.spaces import Space as AnySpace
+from rekindle.core.types import EnvSpec, Obs, Sequences
+from rekindle.networks.encoders import flat_size, flatten
+from rekindle.networks.normalised import Joint, Layer, Maps, Perceptron, elu, features_of, normalise
+from rekindle.networks.shift import random_shift
+
+
+class Features(eqx.Module):
+    """Features of states (f): three layers over numbers, or four convolutions and one over a picture; ELU at last."""
+
+    net: Perceptron | tuple[Maps, Layer]
+    shown: tuple[tuple[str, AnySpace], ...] = eqx.field(static=True)
+
+    def __init__(self, key: Key[Array, ""], spec: EnvSpec, hidden: int, size: int):
+        self.shown, keys = tuple(sorted(spec.obs.items())), jax.random.split(key)
+        pictures = [s for s in spec.obs.values() if is_picture(s)]
+        if not pictures:
+            self.net = Perceptron(
+                keys[0], sum(flat_size(n, s) for n, s in sorted(spec.obs.items())), hidden, hidden, size
+            )
+            return
+        height, width, channels = pictures[0].shape
+        features = features_of(height, width)
+        if len(spec.obs) > 1 or features == 0:
+            seen = ", ".join(f"{name} {space!r}" for name, space in self.shown)
+            raise ConfigError(f"mrq sees numbers, or one picture of 31 x 31 at least; {spec.id} shows {seen}.")
+        self.net = (Maps(keys[0], channels), Layer(keys[1], features, size))
+
+    @property
+    def picture(self) -> str | None:
+        """The name of the picture that it sees, if it does."""
+        return None if isinstance(self.net, Perceptron) else self.shown[0][0]
+
+    def __call__(self, obs: Obs) -> Float[Array, "B D"]:
+        """z_s, of which no number is below -1."""
+        if isinstance(self.net, Perceptron):
+            x = self.net(jnp.concatenate([flatten(obs[name], space) for name, space in self.shown], axis=-1), elu)
+        else:
+            maps, layer = self.net
+            x = layer(maps(obs[self.shown[0][0]]))
+        return elu(normalise(x))
+
+
+def is_picture(space: AnySpace) -> TypeGuard[Box | Image]:
+    """Bytes `[H, W, C]`."""
+    return isinstance(space, Box | Image) and len(space.shape) == 3 and space.dtype == "uint8"
+
+
+def shifted(key: Key[Array, ""], features: Features, batch: Sequences) -> Sequences:
+    """Every picture of every observation moved on its own; numbers stay."""
+    if features.picture is None:
+        return batch
+    pictures = batch.obs[features.picture]
+    moved = random_shift(key, pictures.reshape(-1, *pictures.shape[2:])).reshape(pictures.shape)
+    return batch._replace(obs={**batch.obs, features.picture: moved})
+
+
+class Encoder(eqx.Module):
+    """Features of states (f), of states with actions (g), and what the model says of the latter (m)."""
+
+    features: Features
+    action: Layer
+    first: Joint
+    rest: tuple[Layer, Layer]
+    model: Layer | Perceptron
+    space: Space = eqx.field(static=True)
+
+    def __init__(self, key: Key[Array, ""], features: Features, model: Layer | Perceptron, space: Space, action: int,
+                 hidden: int, pair: int):  # fmt: skip
+        keys = jax.random.split(key, 4)
+        last = features.net if isinstance(features.net, Perceptron) else features.net[1]
+        state = (last.layers[-1] if isinstance(last, Perceptron) else last).bias.shape[0]
+        self.features, self.model, self.space = features, model, space
+        self.action = Layer(keys[0], size_of(space), action)
+        self.first = Joint(keys[1], state, action, hidden)
+        self.rest = (Layer(keys[2], hidden, hidden), Layer(keys[3], hidden, pair))
+
+    def read(self, action: Float[Array, "B A"]) -> Float[Array, "B a"]:
+        """z_a."""
+        return elu(self.action(action))
+
+    def join(self, state: Float[Array, "B D"], read: Float[Array, "B a"]) -> Float[Array, "B D2"]:
+        """z_sa, neither normalised nor bent."""
+        x = elu(normalise(self.first(state, read)))
+        return self.rest[1](elu(normalise(self.rest[0](x))))
+
+    def predict(self, pair: Float[Array, "B D2"]) -> Float[Array, "B n"]:
+        """Termination, next features and the reward's categories, side by side."""
+        return self.model(pair, elu) if isinstance(self.model, Perceptron) else self.model(pair)
+
+
+class Actor(eqx.Module):
+    """The policy, up to its output before it is bent or softened."""
+
+    net: Perceptron
+    space: Space = eqx.field(static=True)
+
+    def __init__(self, key: Key[Array, ""], space: Space, state: int, hidden: int):
+        self.net, self.space = Perceptron(key, state, hidden, hidden, size_of(space)), space
+
+    def __call__(self, state: Float[Array, "B D"]) -> Float[Array, "B A"]:
+        """From z_s."""
+        return self.net(state, jax.nn.relu)
+
+
+class Nets(eqx.Module):
+    """Everything that learns."""
+
+    encoder: Encoder
+    values: tuple[Perceptron, ...]
+    actor: Actor
+
+    def replace(self, **nets: object) -> "Nets":
+        """With other nets in place of some."""
+        return dataclasses.replace(self, **nets)
