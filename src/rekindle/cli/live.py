@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
@@ -27,9 +29,10 @@ class Live:
 
     def stage(self, name: str, text: str) -> None:
         """A stage begins or has something to say."""
-        self._end_line()
-        self.console.print(f"[dim]{time.monotonic() - self.started:6.1f}s[/dim] [bold]{name:10}[/bold] ", end="")
-        self.console.print(text, highlight=False, markup=False)
+        with unheard():
+            self._end_line()
+            self.console.print(f"[dim]{time.monotonic() - self.started:6.1f}s[/dim] [bold]{name:10}[/bold] ", end="")
+            self.console.print(text, highlight=False, markup=False)
 
     def progress(self, strategy: str, now: Progress) -> None:
         """Practice went on: the curve, the score so far, rate and time left."""
@@ -48,18 +51,26 @@ class Live:
             f"{strategy} {score}{reward}, {done:,} {unit}, "
             f"{now.steps_per_s:,.0f} {unit}/s, {now.share:.0%}, {now.eta_s:.0f} s left"
         )
-        if self.moving:
-            sys.stderr.write(f"\r\x1b[2K       {text[: self.console.width - 8]}")
-            sys.stderr.flush()
-        elif time.monotonic() - self.printed > PLAIN_EVERY_S:
-            self.printed = time.monotonic()
-            sys.stderr.write(f"       {text}\n")
-            sys.stderr.flush()
+        with unheard():
+            if self.moving:
+                sys.stderr.write(f"\r\x1b[2K       {text[: self.console.width - 8]}")
+                sys.stderr.flush()
+            elif time.monotonic() - self.printed > PLAIN_EVERY_S:
+                self.printed = time.monotonic()
+                sys.stderr.write(f"       {text}\n")
+                sys.stderr.flush()
 
     def _end_line(self) -> None:
         if self.moving:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Work goes on where nobody listens any more; the console would end the program by itself."""
+    with suppress(BrokenPipeError, SystemExit):
+        yield
 
 
 def spark(values: list[float]) -> str:

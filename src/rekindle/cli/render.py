@@ -77,6 +77,8 @@ def draw(options: Options) -> dict[str, Any]:
     if options.trials is not None and options.trials < 1:
         raise ConfigError(f"--trials must be at least 1; got {options.trials!r}.")
     within("--seed", options.seed, 0)
+    if not (folder := options.out.absolute().parent).is_dir():  # before anything is played
+        raise ConfigError(f"there is no folder {str(folder)!r} to write {options.out.name} to; make it first.")
     if not options.fps > 0:
         raise ConfigError(f"--fps must be above 0; got {options.fps!r}.")
     task_key, play_key = jax.random.split(jax.random.key(options.seed))

@@ -1,5 +1,6 @@
 """What is acted is what is stored, what is stored is what is learnt from, and a phase adds to it what it says."""
 
+from dataclasses import replace
 from functools import partial
 
 import equinox as eqx
@@ -24,7 +25,7 @@ from rekindle.replay import ring as rings
 from rekindle.train import prepare, reincarnate
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Worlds, draw, learn, pace, refuse_replay, rehearse, ticks_before
-from rekindle.train.replay_engine import OffPolicy, compare
+from rekindle.train.replay_engine import COMPARED, OffPolicy, compare
 
 MADE = registry.make("probe/chain-v1")
 SOURCE = jax.tree.map(jnp.asarray, MADE.pool())
@@ -125,7 +126,8 @@ def test_a_student_is_compared_with_what_its_teacher_says(valued, tau):
     loop = OffPolicy(AGENT, WORLDS, Given(SOURCE)).begin(jax.random.key(0), None)
     left = AGENT._replace(act=lambda key, state, carry, obs, start, *, explore:
                           Fixed(0).act(key, carry, obs, start, explore=explore))  # fmt: skip
-    found = compare(left, Told(valued), tau, loop, data)
+    batch = draw(replace(AGENT.needs, batch=COMPARED), jax.random.key(1), data, loop.obs)
+    found = compare(left, Told(valued), tau, loop, batch)
     assert float(found.agreement) == pytest.approx(0.75, abs=0.1)
     assert float(found.teacher_spread) == pytest.approx(np.log(9) / 2, rel=1e-5)
     p = 1 / (1 + 9 ** (1 / tau)) if valued else 0.1
