@@ -59,7 +59,12 @@ class Several:
         return jax.lax.switch(params.number, [probe.reset for probe in self.probes], key, params.task)
 
     def step(self, key, state, action, params):
-        return jax.lax.switch(params.number, [probe.step for probe in self.probes], key, state, action, params.task)
+        steps = [probe.step for probe in self.probes]
+        state, ts = jax.lax.switch(params.number, steps, key, state, action, params.task)
+        limit = jnp.array([probe.problem.limit for probe in self.probes])[
+            params.number
+        ]  # the others end, as in `Trials`
+        return state, ts._replace(terminated=ts.truncated & ~limit, truncated=ts.truncated & limit)
 
 
 @pytest.fixture(scope="module", params=AGENTS)

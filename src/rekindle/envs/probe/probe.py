@@ -103,11 +103,10 @@ PROBLEMS: dict[str, Problem] = {
 
 @dataclass(frozen=True)
 class Probe:
-    """One trial of a probe, after whose steps nothing follows, or, by a time limit, nothing is seen any more.
+    """One trial of a probe, ended by time-out; of which `Trials` makes an end after which nothing follows.
 
     Observation: `cue`, an integer drawn uniformly at every step, or where one is. Action: an integer. Reward: the
-    problem's; in `discount` it is 1 at the last step only. Ends: `terminated`, in `limit` `truncated`. State: the cue
-    and the clock. Params: a `Task`.
+    problem's; in `discount` it is 1 at the last step only. State: the cue and the clock. Params: a `Task`.
     """
 
     id: str
@@ -138,8 +137,7 @@ class Probe:
         now = Moment(cue, state.time + 1)
         over = now.time >= jnp.asarray(params.trial_length).astype(jnp.int32)
         no, obs = jnp.zeros((), bool), {"cue": now.cue}
-        ends = (no, over) if self.problem.limit else (over, no)
-        return now, TimeStep(obs, reward, *ends, over, obs, {})
+        return now, TimeStep(obs, reward, no, over, over, obs, {})
 
     def _cue(self, key: Key[Array, ""]) -> Int32[Array, ""]:
         return jax.random.randint(key, (), 0, self.problem.cues)
