@@ -16,9 +16,10 @@ def test_work_goes_on_where_nobody_listens_any_more(monkeypatch):
         monkeypatch.setattr(sys, "stderr", gone)
         io.console.cache_clear()
         live = Live("trial/reward")
-        live.printed -= 60
-        live.progress("training", Progress(1, 0.5, 1.0, 1.0, {}))
+        before = live.printed = live.printed - 60
+        live.progress("training", Progress(1, 0.5, 1.0, 1.0, {"trial/reward": 0.5}))
         live.stage("done", "and kept")
+        assert live.printed > before and live.curve == [0.5]
         io.console.cache_clear()
         monkeypatch.undo()
         try:

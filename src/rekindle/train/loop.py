@@ -174,11 +174,10 @@ def train(
     """Train until the budget is spent, `stop(metrics)` says so after a chunk, or Ctrl-C.
 
     A budget in steps counts all of them, learnt from or not. With a run, metrics go to its folder and it resumes from
-    its last checkpoint: exactly, where the budget is in steps.
-    A run that holds several trainings tells their checkpoints and metrics apart by `tag`, and counts on from `before`.
-    Without `acts` the engine's steps are updates on data that exists, and are logged as such.
-    `note()` is kept with every checkpoint. `state` is a trained agent's. After Ctrl-C the chunk is finished and saved;
-    `asked` says so where somebody else listens to signals.
+    its last checkpoint: exactly, where the budget is in steps. A run that holds several trainings tells their
+    checkpoints and metrics apart by `tag`, and counts on from `before`. Without `acts` the engine's steps are updates
+    on data that exists. `note()` is kept with every checkpoint. `state` is a trained agent's. After Ctrl-C the chunk is
+    finished and saved; `asked` says so where somebody else listens to signals.
     """
     start_key, evaluate_key = jax.random.split(key)
     loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
@@ -194,13 +193,12 @@ def train(
             rate = updates * engine.steps_per_update / (time.monotonic() - began)
             steps, learnt = engine.steps(loop), engine.learnt(loop)
             share = spent(plan.budget, steps, clock.seconds(), learnt)
-            values |= named(engine.agent.name, metrics._asdict())
-            values[f"time/{'env_steps' if acts else 'updates'}_per_s"] = rate
-            values |= {"time/budget_share": share, "time/learner_steps": learnt}
+            values |= gauges(engine.agent.name, metrics, rate, share, learnt, acts=acts)
             refuse_hopeless(values.get(f"{engine.agent.name}/value_loss", 0.0), engine.trouble(loop), steps)
             if evaluate is not None and plan.is_due(evaluations, steps, share):
-                stream = jax.random.fold_in(evaluate_key, evaluations)
-                found = dict(evaluate(engine.agent.policy(loop.agent), steps, stream))
+                found = dict(
+                    evaluate(engine.agent.policy(loop.agent), steps, jax.random.fold_in(evaluate_key, evaluations))
+                )
                 loop, values, evaluations = engine.hear(loop, found), values | found, evaluations + 1
             acted = steps if acts else 0
             now = Before(before.env_steps + acted, before.offline_updates + steps - acted)
@@ -208,19 +206,35 @@ def train(
                 run.log(now.env_steps, values | ({"tag": tag} if tag else {}), offline_updates=now.offline_updates)
             if show is not None:
                 show(Progress(acted, share, rate, clock.eta(share), values, None if acts else steps))
-            finished = stop is not None and stop(values)
-            status = "interrupted" if stops() else "stopped" if finished else "done"
+            status = "interrupted" if stops() else "stopped" if stop is not None and stop(values) else "done"
             over = status != "done" or share >= 1.0
-            short = (room := engine.room(loop)) is not None and room < plan.chunk_updates
-            if run is not None and (over or clock.checkpoint_due(plan.checkpoint_seconds) or short):
-                engine.secure(loop)
+            due = clock.checkpoint_due(plan.checkpoint_seconds) or is_short(engine, loop, plan)
+            if run is not None and (over or due):
                 meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": acted, "tag": tag, **note()}
-                run.save_checkpoint(sum(now), flatten_arrays(loop), meta, offline_updates=now.offline_updates)
+                save(run, engine, loop, now, meta)
             if over:
                 break
     if status == "done":
         refuse_idle(engine, loop)
     return Trained(loop.agent, steps if acts else 0, clock.seconds(), status, loop)
+
+
+def is_short(engine: Engine, loop: Any, plan: Plan) -> bool:
+    """Whether the next chunk would overwrite what the last checkpoint needs."""
+    room = engine.room(loop)
+    return room is not None and room < plan.chunk_updates
+
+
+def save(run: Run, engine: Engine, loop: Any, now: Before, meta: dict[str, Any]) -> None:
+    """A checkpoint, and before it what it needs but does not hold."""
+    engine.secure(loop)
+    run.save_checkpoint(sum(now), flatten_arrays(loop), meta, offline_updates=now.offline_updates)
+
+
+def gauges(group: str, metrics: Any, rate: float, share: float, learnt: int, *, acts: bool) -> dict[str, float]:
+    """The agent's metrics under its name, and how far training is and how fast it goes."""
+    speed = f"time/{'env_steps' if acts else 'updates'}_per_s"
+    return named(group, metrics._asdict()) | {speed: rate, "time/budget_share": share, "time/learner_steps": learnt}
 
 
 def named(group: str, values: Mapping[str, Any]) -> dict[str, float]:

@@ -23,7 +23,7 @@ def double():
         yield
 
 
-def near(x, expected, tolerance=1e-6):
+def assert_near(x, expected, tolerance=1e-6):
     np.testing.assert_allclose(np.asarray(x), expected, atol=tolerance)
 
 
@@ -46,12 +46,12 @@ def goal(reward, over, value, scale, target_scale, counts):
 def test_returns_of_three_steps(reward, over, earned, discount, goals):
     """6.5, P2: right, and as in two states of the published code."""
     found = {counts: goal(reward, over, 10.0, 2.0, 1.5, counts) for counts in losses.RETURNS}
-    near(found["correct"][:2], (earned, discount))
-    near([found[counts][2] for counts in losses.RETURNS], goals)
+    assert_near(found["correct"][:2], (earned, discount))
+    assert_near([found[counts][2] for counts in losses.RETURNS], goals)
 
 
 def test_values_of_an_older_unit_are_carried_over():
-    near(goal((0.1, 0.2, 0.3), (False,) * 3, 3.0, 0.2, 0.15, "correct"), (0.59203, 0.970299, 5.14332275))
+    assert_near(goal((0.1, 0.2, 0.3), (False,) * 3, 3.0, 0.2, 0.15, "correct"), (0.59203, 0.970299, 5.14332275))
 
 
 @pytest.mark.parametrize(("terminates", "total"), [(True, 1.04065809), (False, 1.01365809)])
@@ -66,8 +66,8 @@ def test_losses_of_the_model(terminates, total):
     errors = mrq.reward_categories(config, predicted.reward, none)
     over = jnp.array([[True, False], [False, False]])
     found = losses.model_losses(predicted, jnp.zeros((2, 2, 2)), errors, over, jnp.array(terminates))
-    near(found, (0.1375 + 0.25, 4.17438727 + 2.08719363, 0.27 * terminates))
-    near(mrq.weighted(config, found), total)
+    assert_near(found, (0.1375 + 0.25, 4.17438727 + 2.08719363, 0.27 * terminates))
+    assert_near(mrq.weighted(config, found), total)
 
 
 def test_losses_of_critics_and_priorities():
@@ -77,13 +77,13 @@ def test_losses_of_critics_and_priorities():
     def loss(q):
         return jnp.mean(mrq.PARTS.value_error(q - y[None]))
 
-    near(mrq.PARTS.value_error(q - y[None]).T, [[0.08, 0.18], [4.5, 2.0]])
-    near(loss(q), 1.69)
-    near(jax.grad(loss)(q).T, [[-0.1, 0.15], [0.25, 0.25]])
+    assert_near(mrq.PARTS.value_error(q - y[None]).T, [[0.08, 0.18], [4.5, 2.0]])
+    assert_near(loss(q), 1.69)
+    assert_near(jax.grad(loss)(q).T, [[-0.1, 0.15], [0.25, 0.25]])
     error = jnp.max(jnp.abs(q - y[None]), axis=0)
-    near(mrq.PARTS.priority(mrq.Config(), error), [1, 1.90365394])
+    assert_near(mrq.PARTS.priority(mrq.Config(), error), [1, 1.90365394])
     sizes = jnp.array([0, 0.3, 1, 1.5, 2, 5, 10, -100, 1000])
-    near(
+    assert_near(
         losses.priority(sizes, 1.0, 0.4),
         [1, 1, 1, 1.17607902, 1.31950791, 1.90365394, 2.51188643, 6.30957344, 15.84893192],
     )
@@ -91,8 +91,8 @@ def test_losses_of_critics_and_priorities():
 
 def test_loss_of_the_policy():
     plain = jnp.array([[1.0, -2.0], [0.5, 0.0]])
-    near(losses.policy_loss(jnp.array([[1.0, 3.0], [2.0, 0.5]]), plain, 1e-5)[0], -1.624986875, 1e-12)
-    near(losses.policy_loss(jnp.zeros((2, 1)), jnp.array([[1.0, 2.0, 3.0]]), 1e-5)[0], 4.6666667e-5, 1e-11)
+    assert_near(losses.policy_loss(jnp.array([[1.0, 3.0], [2.0, 0.5]]), plain, 1e-5)[0], -1.624986875, 1e-12)
+    assert_near(losses.policy_loss(jnp.zeros((2, 1)), jnp.array([[1.0, 2.0, 3.0]]), 1e-5)[0], 4.6666667e-5, 1e-11)
 
 
 def test_the_gradient_of_both_critics_together_is_clipped():
@@ -102,10 +102,10 @@ def test_the_gradient_of_both_critics_together_is_clipped():
         config = mrq.Config(grad_clip=20.0, weight_decay=0.0, value_rate=1.0)
         opt = decayed_adam(0.0).init(values)
         _, opt, norm = mrq.clipped_step(config, values, (jnp.array([30.0]) * size, jnp.array([40.0]) * size), opt)
-        near(norm, 50.0 * size)
+        assert_near(norm, 50.0 * size)
         steps.append(opt)
-    near(steps[0][0].mu, [[1.2], [1.6]])
-    near(steps[1][0].mu, [[1.2], [1.6]])
+    assert_near(steps[0][0].mu, [[1.2], [1.6]])
+    assert_near(steps[1][0].mu, [[1.2], [1.6]])
 
 
 def test_weights_and_biases_decay_with_the_step_size():
@@ -114,40 +114,40 @@ def test_weights_and_biases_decay_with_the_step_size():
     optimiser = decayed_adam(1e-4)
     found, _ = descend(net, jax.tree.map(lambda x: 0.5 * x, net), optimiser.init(net), optimiser, 3e-4)
     for leaf in jax.tree.leaves(found):
-        near(leaf.ravel(), [0.9996999700], 1e-10)
+        assert_near(leaf.ravel(), [0.9996999700], 1e-10)
     assert optax.tree.norm(jax.tree.map(lambda x: x - 1.0, found)) > 0
 
 
 def test_continuous_actions():
     """6.8."""
     action = jnp.tanh(jnp.array([0.5, -2.0]))
-    near(action, [0.46211716, -0.96402758])
-    near(disturbed(SPACE, action, jnp.array([0.35, -0.1])), [0.81211716, -1])
-    near(disturbed(SPACE, action, jnp.clip(jnp.array([0.35, -0.5]), -0.3, 0.3)), [0.76211716, -1])
+    assert_near(action, [0.46211716, -0.96402758])
+    assert_near(disturbed(SPACE, action, jnp.array([0.35, -0.1])), [0.81211716, -1])
+    assert_near(disturbed(SPACE, action, jnp.clip(jnp.array([0.35, -0.5]), -0.3, 0.3)), [0.76211716, -1])
 
 
 def test_discrete_actions():
     logits, gumbel = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, -0.2, 0.1])
     soft = gumbel_softmax(logits, gumbel, 10.0)
-    near(soft, [0.3121132, 0.3216185, 0.3662683])
+    assert_near(soft, [0.3121132, 0.3216185, 0.3662683])
     other = gumbel_softmax(logits, jnp.array([2.5, 0.0, -0.6]), 10.0)
-    near(other, [0.3627733, 0.3122419, 0.3249847])
+    assert_near(other, [0.3627733, 0.3122419, 0.3249847])
     assert outward(CHOICES, jnp.stack([soft, other])).tolist() == [2, 0]
     noise = jnp.array([0.08, -0.30, -0.02])
-    near(soft + noise, [0.3921132, 0.0216185, 0.3462683])
-    near(disturbed(CHOICES, soft, noise), [1, 0, 0])
-    near(soft + jnp.clip(noise, -0.15, 0.15), [0.3921132, 0.1716185, 0.3462683])
-    near(disturbed(CHOICES, soft, jnp.clip(noise, -0.15, 0.15)), [1, 0, 0])
+    assert_near(soft + noise, [0.3921132, 0.0216185, 0.3462683])
+    assert_near(disturbed(CHOICES, soft, noise), [1, 0, 0])
+    assert_near(soft + jnp.clip(noise, -0.15, 0.15), [0.3921132, 0.1716185, 0.3462683])
+    assert_near(disturbed(CHOICES, soft, jnp.clip(noise, -0.15, 0.15)), [1, 0, 0])
     back = jax.vjp(lambda x: gumbel_softmax(x, gumbel, 10.0), logits)[1](jnp.array([1.0, 0.0, 0.0]))[0]
-    near(back, [0.02146986, -0.01003814, -0.01143172], 1e-8)
+    assert_near(back, [0.02146986, -0.01003814, -0.01143172], 1e-8)
 
 
 def test_actions_are_scaled_at_the_border():
     box = Box((2, 2), -0.4, 0.4)
     action = jnp.array([[1.0, -1.0, 0.5, 0.0]])
-    near(outward(box, action), [[[0.4, -0.4], [0.2, 0.0]]])
-    near(inward(box, outward(box, action)), action)
-    near(inward(CHOICES, jnp.array([[2, 0]])), [[[0, 0, 1], [1, 0, 0]]])
+    assert_near(outward(box, action), [[[0.4, -0.4], [0.2, 0.0]]])
+    assert_near(inward(box, outward(box, action)), action)
+    assert_near(inward(CHOICES, jnp.array([[2, 0]])), [[[0, 0, 1], [1, 0, 0]]])
     for space in (Box((2,), 0, 1), Box((2,), -np.inf, np.inf), MultiDiscrete((2, 2))):
         with pytest.raises(ConfigError, match="discrete actions, or a box from -x to x; test has"):
             space_of(EnvSpec("test", 1, {}, space))
