@@ -193,7 +193,7 @@ def past(replay: Windows) -> Past:
 def to_arrays(replay: Windows) -> dict[str, np.ndarray]:
     """The steps as `ring.to_arrays` has them, `[slices, rows, ...]`, the oldest first; nothing where there are none.
 
-    Rows have different numbers of steps in the same number of slots; all but the latest that every row has are left out.
+    Rows have different numbers of steps in as many slots; all but the latest that every row has are left out.
     """
     rows = [_steps_of(replay, row) for row in range(replay.rows)]
     least = min(len(row["reward"]) for row in rows)

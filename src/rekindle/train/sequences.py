@@ -310,7 +310,7 @@ class OnSequences:
         return loop._replace(ticks=loop.ticks + 1), metrics
 
     @cached_property
-    def _fill(self) -> Callable[[LoopState, PyTree, Int32[Array, ""]], LoopState]:
+    def _fill(self) -> Callable[[LoopState, PyTree, Any], LoopState]:
         """Act until a tick, or until learning can begin."""
 
         def fill(loop: LoopState, source: PyTree, until: Int32[Array, ""]) -> LoopState:
@@ -322,7 +322,7 @@ class OnSequences:
         return jax.jit(fill, donate_argnums=0)
 
     @cached_property
-    def _act(self) -> Callable[[LoopState, PyTree, Int32[Array, ""]], tuple[LoopState, Any]]:
+    def _act(self) -> Callable[[LoopState, PyTree, Any], tuple[LoopState, Any]]:
         """Act and learn for so many ticks."""
 
         def act(loop: LoopState, source: PyTree, ticks: Int32[Array, ""]) -> tuple[LoopState, Any]:

@@ -1,4 +1,4 @@
-"""The loop of agents that learn from sequences: when it begins to learn, what it stores, and that it goes on exactly."""
+"""The loop of agents that learn from sequences: when learning begins, what is stored, and that it goes on exactly."""
 
 import math
 from functools import cache
