@@ -1,6 +1,6 @@
 """Pytrees as flat tables of named arrays, and back: the form in which weights and training states are stored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +54,16 @@ def only_if(condition: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
 def own(tree: PyTree) -> PyTree:
     """The tree with a buffer of its own for every array, as donation demands."""
     return jax.tree.map(lambda x: jnp.copy(x) if _is_array(x) else x, tree)
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """Trees of the same form as one, with an axis for them first."""
+    return jax.tree.map(lambda *leaves: _as_keys(jnp.stack([_as_numbers(x) for x in leaves]), leaves[0]), *trees)
+
+
+def apart(tree: Any, number: int) -> list[Any]:
+    """Its inverse."""
+    return [jax.tree.map(lambda x, i=i: _as_keys(_as_numbers(x)[i], x), tree) for i in range(number)]
 
 
 def describe(array: Any) -> str:
@@ -111,3 +121,12 @@ def _restored(leaf: Any, array: np.ndarray) -> Any:
     if _is_key(leaf):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=_key_impl(leaf))
     return jnp.asarray(array)
+
+
+def _as_numbers(leaf: Any) -> Any:
+    """Random keys are moved as what they consist of."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _as_keys(numbers: Array, like: Any) -> Any:
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(like)) if _is_key(like) else numbers

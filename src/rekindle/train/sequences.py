@@ -6,10 +6,10 @@ stands between two of their steps: it stores the last, learns, and decides on th
 `LoopState` alone, so that a run resumes exactly from a checkpoint of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from rekindle.core.tree import own
+from rekindle.core.errors import ConfigError
+from rekindle.core.tree import apart, own, stacked
 from rekindle.core.types import Agent, Data, Obs
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.replay import ring, windows
@@ -45,6 +46,10 @@ class LoopState(NamedTuple):
     updates: Int32[Array, ""]
     ticks: Int32[Array, ""]
     key: Key[Array, ""]
+
+
+AXES: Any = LoopState._make(None if name in ("updates", "ticks") else 0 for name in LoopState._fields)
+"""Along which the states of several trainings are stacked: they share their numbers of updates and ticks."""
 
 
 class Decision(NamedTuple):
@@ -168,6 +173,133 @@ def sequences(needs: Data, stack: int, replay: Windows, place: Int32[Array, " B"
 
 
 @dataclass(frozen=True)
+class Turns:
+    """Carries out ticks; of `many` trainings at once where their states are stacked along a first axis.
+
+    Those have taken equally many steps and updates; learning begins when all of them are ready.
+    """
+
+    agent: Agent
+    stack: int
+    many: bool = False
+
+    def chunk(self, worlds: Sequence[Worlds | HostWorlds], loop: LoopState, source: Any, ticks: int
+              ) -> tuple[LoopState, Any]:  # fmt: skip
+        """So many ticks, and means over their updates, if there were any.
+
+        Args:
+            worlds: of every training.
+            loop: their states.
+            source: what tasks are drawn from, in worlds that are compiled.
+            ticks: how many.
+
+        Raises:
+            ConfigError: trainings that have not come equally far.
+        """
+        number = len(worlds)
+        loop = self._in_step(loop) if self.many else loop
+        hosted = [one for one in worlds if isinstance(one, HostWorlds)]
+        loop, metrics = self._on_host(hosted, loop, ticks) if hosted else self._act(worlds[0], loop, source, ticks)
+        if not self.many:
+            return loop, metrics
+        spread = lambda x: jnp.broadcast_to(x, (number, *x.shape))  # noqa: E731
+        return loop._replace(updates=spread(loop.updates), ticks=spread(loop.ticks)), metrics
+
+    def _in_step(self, loop: LoopState) -> LoopState:
+        """With one number of ticks and of updates, so that all prepare in the same one."""
+        for numbers in (loop.ticks, loop.updates):
+            if np.ptp(np.asarray(numbers)):
+                raise ConfigError("these runs have not come equally far; go on with each by itself.")
+        return loop._replace(updates=loop.updates[0], ticks=loop.ticks[0])
+
+    def _on_host(self, worlds: Sequence[HostWorlds], loop: LoopState, ticks: int) -> tuple[LoopState, Any]:
+        states = apart(loop.worlds, len(worlds)) if self.many else [loop.worlds]
+        for one, state in zip(worlds, states, strict=True):
+            one.restore(state)
+        loop = loop._replace(worlds=())
+        decision, total, learnt = self._decide(loop), self._no_metrics(loop), 0
+        learning = bool(self._is_ready(loop.replay))
+        for _ in range(ticks):
+            actions = np.asarray(decision.action)
+            steps = [one.step(a) for one, a in zip(worlds, actions if self.many else [actions], strict=True)]
+            shown = jax.tree.map(lambda *x: np.stack(x), *steps) if self.many else steps[0]
+            loop, decision, total = self._turn[learning](loop, decision, shown, total)
+            learnt += learning
+            learning = learning or bool(self._is_ready(loop.replay))
+        states = [one.save() for one in worlds]
+        loop = loop._replace(worlds=own(stacked(states) if self.many else states[0]))
+        return loop, jax.tree.map(lambda x: x / learnt, total) if learnt else Nothing()
+
+    def _act(self, worlds: Any, loop: LoopState, source: Any, ticks: int) -> tuple[LoopState, Any]:
+        until = int(loop.ticks) + ticks
+        if not self._is_ready(loop.replay):
+            loop = self._programs(worlds)[0](loop, source, until)
+        left = until - int(loop.ticks)
+        return self._programs(worlds)[1](loop, source, left) if left else (loop, Nothing())
+
+    def _each(self, function: Callable[..., Any], takes: Any, gives: Any) -> Callable[..., Any]:
+        """A function of one training for all of them."""
+        return jax.vmap(function, in_axes=takes, out_axes=gives) if self.many else function
+
+    def _no_metrics(self, loop: LoopState) -> Any:
+        all_learn = self._each(partial(learn, self.agent, self.stack), (AXES,), (AXES, 0))
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(all_learn, loop)[1])
+
+    @cached_property
+    def _is_ready(self) -> Callable[[Windows], Bool[Array, ""]]:
+        ready = self._each(partial(is_ready, self.agent.needs), 0, 0)
+        return jax.jit(lambda replay: jnp.all(ready(replay)))
+
+    @cached_property
+    def _decide(self) -> Callable[[LoopState], Decision]:
+        return jax.jit(self._each(partial(decide, self.agent), (AXES,), 0))
+
+    @cached_property
+    def _turn(self) -> tuple[Callable[..., tuple[LoopState, Decision, Any]], ...]:
+        """From a step of worlds that are not compiled to the next decision; with updates, and without."""
+
+        def turn(learning: bool, loop: LoopState, decision: Decision, step: Any, total: Any) -> Any:
+            loop = record(self.agent, self.stack, loop, decision, Shown(*step))
+            if learning:
+                loop, metrics = learn(self.agent, self.stack, loop)
+                total = jax.tree.map(jnp.add, total, metrics)
+            loop = loop._replace(ticks=loop.ticks + 1)
+            return loop, decide(self.agent, loop), total
+
+        made = (self._each(partial(turn, learning), (AXES, 0, 0, 0), (AXES, 0, 0)) for learning in (False, True))
+        return tuple(jax.jit(one, donate_argnums=0) for one in made)
+
+    @cached_property
+    def _programs(self) -> Callable[[Worlds], tuple[Callable[..., Any], Callable[..., Any]]]:
+        """In worlds that are compiled: to act until a tick or until learning can begin, and to act and learn."""
+
+        def tick(worlds: Worlds, source: PyTree, learning: bool, loop: LoopState) -> tuple[LoopState, Any]:
+            decision = decide(self.agent, loop)
+            state, ts = worlds.step(tick_keys(loop).step, loop.worlds, decision.action, source)
+            shown = Shown(ts.obs, ts.reward, ts.terminated, ts.truncated, ts.final_obs)
+            loop = record(self.agent, self.stack, loop._replace(worlds=state), decision, shown)
+            loop, metrics = learn(self.agent, self.stack, loop) if learning else (loop, Nothing())
+            return loop._replace(ticks=loop.ticks + 1), metrics
+
+        def ticks_of(worlds: Worlds, source: PyTree, learning: bool) -> Callable[[LoopState], tuple[LoopState, Any]]:
+            all_of_them = self._each(lambda source, loop: tick(worlds, source, learning, loop), (0, AXES), (AXES, 0))
+            return partial(all_of_them, source)
+
+        def programs(worlds: Worlds) -> tuple[Callable[..., Any], Callable[..., Any]]:
+            def fill(loop: LoopState, source: PyTree, until: Int32[Array, ""]) -> LoopState:
+                once = ticks_of(worlds, source, False)
+                waits = lambda loop: (loop.ticks < until) & ~self._is_ready(loop.replay)  # noqa: E731
+                return jax.lax.while_loop(waits, lambda loop: once(loop)[0], loop)
+
+            def act(loop: LoopState, source: PyTree, ticks: Int32[Array, ""]) -> tuple[LoopState, Any]:
+                return again(ticks_of(worlds, source, True), loop, ticks)
+
+            return jax.jit(fill, donate_argnums=0), jax.jit(act, donate_argnums=0)
+
+        return cache(programs)
+
+
+@dataclass(frozen=True)
 class OnSequences:
     """The engine that `loop.train` drives."""
 
@@ -205,13 +337,7 @@ class OnSequences:
     def chunk(self, loop: LoopState, updates: int, share: float) -> tuple[LoopState, Any]:
         """So many steps of all worlds; means over the updates, if there were any."""
         del share
-        if isinstance(self.worlds, HostWorlds):
-            return self._act_on_host(self.worlds, loop, updates)
-        until = int(loop.ticks) + updates
-        if not self._is_ready(loop.replay):
-            loop = self._fill(loop, self.source, np.int32(until))
-        left = until - int(loop.ticks)
-        return self._act(loop, self.source, np.int32(left)) if left else (loop, Nothing())
+        return self._turns.chunk([self.worlds], loop, self.source, updates)
 
     def steps(self, loop: LoopState) -> int:
         """All of them."""
@@ -258,74 +384,6 @@ class OnSequences:
         """The steps of the replay as `library.dataset` keeps them; nothing where it is empty."""
         yield windows.to_arrays(loop.replay)
 
-    def _act_on_host(self, worlds: HostWorlds, loop: LoopState, ticks: int) -> tuple[LoopState, Any]:
-        worlds.restore(loop.worlds)
-        loop, decision = loop._replace(worlds=()), self._decide(loop._replace(worlds=()))
-        total, learnt, learning = self._no_metrics(loop), 0, self._is_ready(loop.replay)
-        for _ in range(ticks):
-            shown = worlds.step(np.asarray(decision.action))
-            loop, decision, total = self._turn(learning)(loop, decision, shown, total)
-            learnt += learning
-            learning = learning or self._is_ready(loop.replay)
-        loop = loop._replace(worlds=own(worlds.save()))
-        return loop, jax.tree.map(lambda x: x / learnt, total) if learnt else Nothing()
-
-    def _no_metrics(self, loop: LoopState) -> Any:
-        like = jax.eval_shape(partial(learn, self.agent, self.worlds.spec.stack), loop)[1]
-        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-
-    def _is_ready(self, replay: Windows) -> bool:
-        return bool(is_ready(self.agent.needs, replay))
-
     @cached_property
-    def _decide(self) -> Callable[[LoopState], Decision]:
-        return jax.jit(partial(decide, self.agent))
-
-    def _turn(self, learning: bool) -> Callable[..., tuple[LoopState, Decision, Any]]:
-        """From a step of worlds that are not compiled to the next decision."""
-        return self._turns[learning]
-
-    @cached_property
-    def _turns(self) -> tuple[Callable[..., tuple[LoopState, Decision, Any]], ...]:
-        agent, stack = self.agent, self.worlds.spec.stack
-
-        def turn(learning: bool, loop: LoopState, decision: Decision, step: Any, total: Any) -> Any:
-            loop = record(agent, stack, loop, decision, Shown(*step))
-            if learning:
-                loop, metrics = learn(agent, stack, loop)
-                total = jax.tree.map(jnp.add, total, metrics)
-            loop = loop._replace(ticks=loop.ticks + 1)
-            return loop, decide(agent, loop), total
-
-        return tuple(jax.jit(partial(turn, learning), donate_argnums=0) for learning in (False, True))
-
-    def _tick(self, source: PyTree, loop: LoopState, *, learning: bool) -> tuple[LoopState, Any]:
-        worlds, stack = self.worlds, self.worlds.spec.stack
-        assert isinstance(worlds, Worlds)
-        decision = decide(self.agent, loop)
-        state, ts = worlds.step(tick_keys(loop).step, loop.worlds, decision.action, source)
-        shown = Shown(ts.obs, ts.reward, ts.terminated, ts.truncated, ts.final_obs)
-        loop = record(self.agent, stack, loop._replace(worlds=state), decision, shown)
-        loop, metrics = learn(self.agent, stack, loop) if learning else (loop, Nothing())
-        return loop._replace(ticks=loop.ticks + 1), metrics
-
-    @cached_property
-    def _fill(self) -> Callable[[LoopState, PyTree, Any], LoopState]:
-        """Act until a tick, or until learning can begin."""
-
-        def fill(loop: LoopState, source: PyTree, until: Int32[Array, ""]) -> LoopState:
-            def waits(loop: LoopState) -> Bool[Array, ""]:
-                return (loop.ticks < until) & ~is_ready(self.agent.needs, loop.replay)
-
-            return jax.lax.while_loop(waits, lambda loop: self._tick(source, loop, learning=False)[0], loop)
-
-        return jax.jit(fill, donate_argnums=0)
-
-    @cached_property
-    def _act(self) -> Callable[[LoopState, PyTree, Any], tuple[LoopState, Any]]:
-        """Act and learn for so many ticks."""
-
-        def act(loop: LoopState, source: PyTree, ticks: Int32[Array, ""]) -> tuple[LoopState, Any]:
-            return again(partial(self._tick, source, learning=True), loop, ticks)
-
-        return jax.jit(act, donate_argnums=0)
+    def _turns(self) -> "Turns":
+        return Turns(self.agent, self.worlds.spec.stack)

@@ -11,6 +11,8 @@ from rekindle.library.library import Library
 from rekindle.train import session, together
 
 SMALL = {"num_envs": 8, "rollout_length": 6, "hidden": 8, "width": 8, "minibatches": 2, "epochs": 1}
+SEQUENCES = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 8, "warmup": 100, "period": 10,
+             "encoder_updates": 3, "bins": 11, "capacity": 600}  # fmt: skip
 BUDGETS = ("96steps", "192steps")
 
 
@@ -46,6 +48,22 @@ def test_every_seed_comes_to_what_it_would_come_to_alone(tmp_path):
     assert any((weights(both[0])[name] != there[name]).any() for name in there)
 
 
+@pytest.mark.parametrize("env", ["probe/delay-v1", "gymnasium/CartPole-v1"])
+def test_so_does_every_seed_that_learns_from_sequences(env, tmp_path):
+    library, agent = Library.open(tmp_path), config_to_json(config_from_json("mrq", SEQUENCES))
+    what = session.Order("mrq", agent, env, "150steps")
+    runs = [session.begin(what, library, name="t", seed=seed) for seed in range(2)]
+    both = together.carry_out(runs, library)
+    assert {run.manifest.status for run in runs} == {"done"} and (runs[1].path / "replay").is_dir()
+    updates = [int(one.state.updates) for one in both]
+    assert updates[0] == updates[1] > 40
+    alone = session.carry_out(session.begin(what, library, name="a", seed=1), library)
+    if int(alone.state.updates) == updates[1]:  # the other seed was not waited for
+        there, here = weights(both[1]), weights(alone)
+        for name in there:
+            np.testing.assert_allclose(there[name], here[name], atol=1e-3, err_msg=name)
+
+
 def test_what_goes_wrong_in_the_common_program_is_everybodys(tmp_path, monkeypatch):
     library = Library.open(tmp_path)
     runs = [session.begin(order(BUDGETS[0]), library, name="t", seed=seed) for seed in range(2)]
@@ -59,5 +77,5 @@ def test_agents_with_a_replay_are_refused(tmp_path):
     library = Library.open(tmp_path)
     what = order("4000steps", "dqn", "gymnax/CartPole-v1", {})
     runs = [session.begin(what, library, name="t", seed=seed) for seed in range(2)]
-    with pytest.raises(ConfigError, match="only agents that learn from rollouts are trained together"):
+    with pytest.raises(ConfigError, match="what dqn is to do here is not done together"):
         together.carry_out(runs, library)

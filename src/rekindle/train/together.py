@@ -9,20 +9,20 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array
 
 from rekindle.agents.registry import config_from_json, make_agent
 from rekindle.core.errors import ConfigError
+from rekindle.core.tree import apart, stacked
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train import on_policy, session
 from rekindle.train.loop import Progress, Trained, stop_requests
 from rekindle.train.on_policy import OnPolicy
+from rekindle.train.sequences import OnSequences, Turns
 
 
 class Asked(NamedTuple):
@@ -39,18 +39,20 @@ class Together:
     def __init__(self, members: int):
         """For trainings of the same order with different seeds, each of which has to `join` or `leave`."""
         self._present, self._changed = members, threading.Condition()
-        self._engines: list[OnPolicy] = []
+        self._engines: list[Any] = []
         self._asked: dict[int, Asked] = {}
         self._found: dict[int, tuple[Any, Any]] = {}
         self._trouble: Exception | None = None
         self._compiled = cache(self._compile)
 
-    def join(self, engine: Any) -> "Member":
+    def join(self, engine: Any) -> "Member | Learner":
         """An engine whose chunks are computed with those of the others."""
-        assert isinstance(engine, OnPolicy)
+        assert isinstance(engine, OnPolicy | OnSequences)
         with self._changed:
             number = len(self._engines)
             self._engines.append(engine)
+        if isinstance(engine, OnSequences):
+            return Learner(engine.agent, engine.worlds, engine.source, engine.most_steps, together=self, number=number)
         return Member(engine.agent, engine.worlds, engine.curriculum, engine.source, together=self, number=number)
 
     def leave(self) -> None:
@@ -76,12 +78,24 @@ class Together:
             for updates in {one.updates for one in self._asked.values()}:
                 alike = {number: one for number, one in self._asked.items() if one.updates == updates}
                 loops, sources, _ = zip(*alike.values(), strict=True)
-                found = self._compiled(updates)(stacked(loops), stacked(sources))
+                found = self._chunk(
+                    [self._engines[number] for number in alike], stacked(loops), stacked(sources), updates
+                )
                 self._found |= dict(zip(alike, apart(found, len(alike)), strict=True))
         except Exception as error:
             self._trouble = error
         self._asked = {}
         self._changed.notify_all()
+
+    def _chunk(self, engines: list[Any], loops: Any, sources: Any, updates: int) -> Any:
+        if isinstance(engines[0], OnSequences):
+            return self._turns.chunk([engine.worlds for engine in engines], loops, sources, updates)
+        return self._compiled(updates)(loops, sources)
+
+    @cached_property
+    def _turns(self) -> Turns:
+        one = self._engines[0]
+        return Turns(one.agent, one.worlds.spec.stack, many=True)
 
     def _compile(self, updates: int) -> Callable[[Any, Any], tuple[Any, Any]]:
         one = self._engines[0]
@@ -104,16 +118,29 @@ class Member(OnPolicy):
         return self.together.chunk(self.number, loop, self.source(share), updates)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learner(OnSequences):
+    """The same of one that learns from sequences."""
+
+    together: Together
+    number: int
+
+    def chunk(self, loop: Any, updates: int, share: float) -> tuple[Any, Any]:
+        """With the others."""
+        del share
+        return self.together.chunk(self.number, loop, self.source, updates)
+
+
 def refuse(order: session.Order) -> None:
     """ConfigError for an order whose seeds have to be trained one after the other.
 
-    Of agents that learn from a replay, and of curricula that plan each seed's own tasks.
+    Of agents that learn from single steps, and of curricula that plan each seed's own tasks.
     """
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
-    if agent.needs.kind != "rollout" or order.curriculum == "regret" or order.teacher is not None:
+    if agent.needs.kind == "transition" or order.curriculum == "regret" or order.teacher is not None:
         raise ConfigError(
-            "only agents that learn from rollouts are trained together, and not by the planner's regret; train one "
-            "seed after the other."
+            f"what {order.agent} is to do here is not done together (dqn, rainbow, the planner's regret and students "
+            "of a teacher are not); train one seed after the other."
         )
 
 
@@ -140,26 +167,3 @@ def carry_out(runs: Sequence[Run], library: Library, *, show: Callable[[Run, Pro
     with stop_requests() as asked, ThreadPoolExecutor(len(runs)) as threads:
         ended = [threads.submit(one, run, asked) for run in runs]
     return [each.result() for each in ended]
-
-
-def stacked(trees: Sequence[Any]) -> Any:
-    """Trees of the same form as one, with an axis for them first."""
-    return jax.tree.map(lambda *leaves: _as_keys(jnp.stack([_as_numbers(x) for x in leaves]), leaves[0]), *trees)
-
-
-def apart(tree: Any, number: int) -> list[Any]:
-    """Its inverse."""
-    return [jax.tree.map(lambda x, i=i: _as_keys(_as_numbers(x)[i], x), tree) for i in range(number)]
-
-
-def _is_key(leaf: Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _as_numbers(leaf: Array) -> Array:
-    """Random keys are moved as what they consist of."""
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _as_keys(numbers: Array, like: Array) -> Array:
-    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(like)) if _is_key(like) else numbers
