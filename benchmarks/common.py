@@ -1,7 +1,7 @@
 """What all studies share: the command line, cells that are computed once, bars, and the result file.
 
 A study is a list of cells (arm, task, seed). Each cell is a file of its own, so an interrupted study goes on where it
-stopped; a cell that was computed with other code or on another machine is computed again.
+stopped; a cell that was computed with other code or on another machine is computed again, unless one says otherwise.
 """
 
 import argparse
@@ -52,17 +52,20 @@ class Study:
     """One run of a study: its arguments, its cells and its result."""
 
     def __init__(self, name: str, *, about: str, parts: Sequence[str] = (), argv: Sequence[str] | None = None):
-        """Read the command line `--preset smoke|cpu|gpu [--only PART] [--json] [--again]`."""
+        """Read the command line `--preset smoke|cpu|gpu [--only PART] [--json] [--again] [--resume] [--anywhere]`."""
         parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
         parser.add_argument("--preset", choices=PRESETS, default="smoke", help="smoke ends within a minute")
         parser.add_argument("--only", choices=parts, metavar="PART", help=f"one part of the study: {', '.join(parts)}")
         parser.add_argument("--json", action="store_true", help="print the result alone, as one line")
         parser.add_argument("--again", action="store_true", help="compute cells that are there already")
         parser.add_argument("--resume", action="store_true", help="keep cells that an earlier revision computed")
+        parser.add_argument("--anywhere", action="store_true", help="with --resume: on whatever machine")
         arguments = parser.parse_args(argv)
         self.name, self.preset, self.only = name, arguments.preset, arguments.only
-        self.quiet, self.again, self.resume = arguments.json, arguments.again, arguments.resume
+        self.quiet, self.again = arguments.json, arguments.again
+        self.resume, self.anywhere = arguments.resume, arguments.anywhere
         self.revisions: set[str] = set()
+        self.machines: set[str] = set()
         self.stamp = {"revision": revision(), "machine": machine()}
 
     def cell(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
@@ -70,8 +73,10 @@ class Study:
         if (stored := self._stored(name)) is not None:
             self.say(f"{name}: kept")
             self.revisions.add(stored["stamp"]["revision"])
+            self.machines.add(stored["stamp"]["machine"])
             return stored["values"]
         self.say(f"{name} ...")
+        self.machines.add(self.stamp["machine"])
         values = plain(compute())
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,8 @@ class Study:
         if self.again or not self._path(name).exists():
             return None
         stored, code = read_json(self._path(name)), self._code()
-        kept = stored["stamp"] == code or (self.resume and stored["stamp"]["machine"] == code["machine"])
+        here = self.anywhere or stored["stamp"]["machine"] == code["machine"]
+        kept = stored["stamp"] == code or (self.resume and here)
         return stored if kept else None
 
     def _path(self, name: str) -> Path:
@@ -106,7 +112,8 @@ class Study:
         result = {
             "study": self.name,
             "preset": self.preset,
-            **self.stamp,
+            "revision": self.stamp["revision"],
+            "machine": "; ".join(sorted(self.machines or {self.stamp["machine"]})),
             "cells_from": sorted(self.revisions | {self.stamp["revision"]}),
             "seeds": list(seeds),
             "values": plain(values),

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
+from scipy.stats import t as student
 
 from benchmarks.common import Bar, Study, at_least, within
 from rekindle.agents.ppo import ppo
@@ -50,7 +51,7 @@ class Preset(NamedTuple):
     tasks: int
 
 
-PRESETS = {"smoke": Preset(30_000, 1, 64), "cpu": Preset(2_000_000, 5, 2048), "gpu": Preset(2_000_000, 5, 2048)}
+PRESETS = {"smoke": Preset(30_000, 1, 64), "cpu": Preset(2_000_000, 15, 2048), "gpu": Preset(2_000_000, 15, 2048)}
 RETURN, MARGIN = 0.8, 0.2
 
 
@@ -152,7 +153,7 @@ def spread(values: np.ndarray) -> float:
     """Half of the 95 % interval of the mean, by Student's distribution; infinite for a single seed."""
     if len(values) < 2:
         return float("inf")
-    return QUANTILE[len(values)] * values.std(ddof=1) / np.sqrt(len(values))
+    return quantile(len(values)) * values.std(ddof=1) / np.sqrt(len(values))
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
@@ -161,9 +162,10 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
         return -float("inf"), float("inf")
     ratio = ours.mean() / theirs.mean()
     variances = [(x.std(ddof=1) / x.mean()) ** 2 / len(x) for x in (ours, theirs)]
-    half = QUANTILE[len(ours)] * ratio * np.sqrt(sum(variances))
+    half = quantile(len(ours)) * ratio * np.sqrt(sum(variances))
     return ratio - 1.0 - half, ratio - 1.0 + half
 
 
-QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Student's 0.975 quantile, by number of seeds."""
+def quantile(seeds: int) -> float:
+    """Student's 0.975 quantile, by number of seeds."""
+    return float(student.ppf(0.975, seeds - 1))

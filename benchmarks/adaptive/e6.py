@@ -1,4 +1,7 @@
-"""E6, cooperation: two copies of the agent against the agent beside a random player in its better seat."""
+"""E6, cooperation: two copies of the agent against the agent beside a random player in its better seat.
+
+Scored is what AdA scores, the reward of the last trial; over the trial's steps, since the best for two is not known.
+"""
 
 from typing import Any, NamedTuple
 
@@ -100,7 +103,7 @@ def compute(study: Study, what: Any, size: Preset, seed: int) -> dict[str, Any]:
     exam = make_pair_exam(made.env, pool, tasks=size.count, max_states=size.max_states, cache=training.HOME / "planned",
                           seed=EXAM_SEED)  # fmt: skip
     key = evaluation_key(EXAM_SEED + seed)
-    result = cooperate(exam, policy, key, trials=TRIALS, repetitions=size.repetitions)
+    result = cooperate(exam, policy, key, trials=TRIALS, repetitions=size.repetitions, kind="return")
     probes = [probe(name, policy, size, key) for name in registry.ids() if name.startswith("xland/probe-")]
     run = Run.open(kept, folder.parent.name)
     return {

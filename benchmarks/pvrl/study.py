@@ -111,7 +111,7 @@ def to_be_tuned(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
     played = episodes(worlds.env, Wandering(loaded.policy, prepare.EVALUATED_AT, action.n), worlds.draw, source,
                       jax.random.key(101), number=EPISODES)  # fmt: skip
     score = normalised(float(np.mean(played.returns)), random=marks.random, teacher=marks.teacher)
-    data = rings.from_arrays(read_dataset(folder / "replay").arrays)
+    data = prepare.labelled(rings.from_arrays(read_dataset(folder / "replay").arrays), loaded.policy, worlds.spec)
     return Lesson(loaded, worlds, source, data, marks, float(score))
 
 
