@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -266,7 +266,7 @@ class HostWorlds:
         return WorldError(f"{self.spec.id} {how}, {where}.", self.spec)
 
 
-def is_scaled(space: Space) -> bool:
+def is_scaled(space: Space) -> TypeGuard[Box]:
     """Whether it is a vector of numbers in [-1, 1], as continuous actions are here."""
     return isinstance(space, Box) and len(space.shape) == 1 and (space.low, space.high) == (-1.0, 1.0)
 
