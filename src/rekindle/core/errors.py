@@ -28,8 +28,6 @@ class EnvContractError(RekindleError):
 class WorldError(RekindleError):
     """A world that is not compiled failed in the middle of play, or showed what is no number or of another shape."""
 
-    exit_code = 1
-
     def __init__(self, message: str, spec: Any = None):
         """Say what and where; `spec` is the world's."""
         super().__init__(message)

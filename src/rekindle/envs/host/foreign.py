@@ -99,11 +99,34 @@ def _bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
     return (np.rint(scaled) if np.issubdtype(space.dtype, np.integer) else scaled).astype(space.dtype)
 
 
+class Shaped(gymnasium.Wrapper):
+    """Says so where an observation has not the shape of its space; side by side it only would not fit."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._checked(obs), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return self._checked(obs), reward, terminated, truncated, info
+
+    def _checked(self, obs: Any) -> Any:
+        space = self.observation_space
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
+        for name, part in parts.items():
+            shown = obs[name] if isinstance(space, spaces.Dict) else obs
+            if part.shape is not None and np.shape(shown) != part.shape:
+                raise ValueError(f"an observation {name} of the shape {np.shape(shown)}, not {part.shape}")
+        return obs
+
+
 def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.VectorEnv:
     try:
         with warnings.catch_warnings():  # older versions are asked for where numbers are compared
             warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
-            return gymnasium.make_vec(id, rows, vectorization_mode="sync",
+            return gymnasium.make_vec(id, rows, vectorization_mode="sync", wrappers=[Shaped],
                                       vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options)  # fmt: skip
     except Exception as error:  # whatever an environment raises for options that it cannot take
         raise ConfigError(f"Gymnasium cannot make {id!r}: {type(error).__name__}: {error}") from error

@@ -320,6 +320,15 @@ def lamps():
         del gymnasium.registry[name]
 
 
+@pytest.mark.filterwarnings("ignore:.*obs")
+def test_an_observation_of_another_shape_is_told_as_such(lamps, monkeypatch):
+    monkeypatch.setattr(Lamp, "step", lambda self, action: (np.zeros(2, int), 0.0, False, False, {}))
+    worlds = from_gymnasium("Lamp-v0", 2)
+    worlds.reset(0)
+    with pytest.raises(WorldError, match=r"failed with ValueError: an observation obs of the shape \(2,\), not \(\)"):
+        play(worlds, 1)
+
+
 def test_gymnasium_draws_its_own_worlds_or_says_why_not(lamps):
     worlds = registry.host("gymnasium/Lamp-v0").open(2, seen=True)
     worlds.reset(0)
