@@ -32,7 +32,7 @@ def make(id: str, **options: Any) -> Hosted:
             cannot say.
     """
     own = id.removeprefix("gymnasium/")
-    if own.partition("-v")[0] in MUJOCO:
+    if body := own.partition("-v")[0] in MUJOCO:
         mujoco.ready(id, "mujoco")
     first = _opened(own, 1, options)
     bounds = first.single_action_space
@@ -41,6 +41,8 @@ def make(id: str, **options: Any) -> Hosted:
     def opened(rows: int, *, seen: bool = False) -> HostWorlds:
         if seen and PICTURES not in modes:
             raise ConfigError(f"{id} cannot be drawn: it has no pictures of its own.")
+        if seen and body:
+            mujoco.refuse_unseen(id)
         chosen = options | ({"render_mode": PICTURES} if seen else {})
         return HostWorlds(
             lambda: _opened(own, rows, chosen), spec, lambda obs: _named(obs, spec), taken=lambda a: _bounded(a, bounds)

@@ -8,6 +8,7 @@ import os
 import sys
 from ctypes.util import find_library
 
+from rekindle.core.errors import ConfigError
 from rekindle.core.extras import optional
 
 RENDERER = "MUJOCO_GL"
@@ -30,6 +31,12 @@ def ready(id: str, extra: str) -> None:
     choose_renderer()
     mujoco = optional("mujoco", what=id, extra=extra)
     mujoco.set_mju_user_warning(logging.getLogger("mujoco").info)
+
+
+def refuse_unseen(id: str) -> None:
+    """ConfigError where nothing is installed that draws."""
+    if os.environ.get(RENDERER) == NO_RENDERER:
+        raise ConfigError(f"{id} cannot be drawn here; {MEND}.")
 
 
 def choose_renderer() -> None:

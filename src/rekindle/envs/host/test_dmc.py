@@ -126,6 +126,9 @@ def test_what_cannot_be_made_is_said(monkeypatch):
         ConfigError, match=r"cannot be drawn here \(ZeroDivisionError.*\); install .*libegl1.*MUJOCO_GL"
     ):
         registry.host("dmc/cartpole-balance-visual").open(1)
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    with pytest.raises(ConfigError, match=r"HalfCheetah-v5 cannot be drawn here; install .*libegl1.*MUJOCO_GL"):
+        registry.host("HalfCheetah-v5").open(1, seen=True)
 
 
 @pytest.mark.parametrize(("id", "extra"), [("dmc/walker-stand", "dmc"), ("HalfCheetah-v5", "mujoco")])

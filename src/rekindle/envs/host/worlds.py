@@ -167,7 +167,8 @@ class HostWorlds:
         try:
             return [np.array(picture, np.uint8) for picture in self._vector.render()]
         except Exception as error:  # whatever an environment raises without a display, or what it draws with
-            raise ConfigError(f"{self.spec.id} cannot be drawn here: {type(error).__name__}: {error}.") from error
+            told = f"{type(error).__name__}: {error}".rstrip(". ")
+            raise ConfigError(f"{self.spec.id} cannot be drawn here: {told}.") from error
 
     def close(self) -> None:
         """Let go of threads and files."""
