@@ -41,6 +41,22 @@ def module_of(name: str) -> ModuleType:
     return import_module(known[name])
 
 
+def variant_of(text: str) -> tuple[str, dict[str, Any]]:
+    """`mrq:small` or `rainbow:impala`: an agent's name, and the settings that the word behind it stands for.
+
+    Raises:
+        ConfigError: an unknown agent, or a word that means nothing to it.
+    """
+    name, _, word = text.partition(":")
+    module = module_of(name)
+    presets = getattr(module, "PRESETS", {})
+    if not word or word in presets:
+        return name, presets.get(word, {})
+    if "network" in (field.name for field in dataclasses.fields(module.Config)):
+        return name, {"network": word}
+    raise ConfigError(f"{name} has no variant {word!r}; {did_you_mean(word, presets) if presets else 'it has none.'}")
+
+
 def config_to_json(config: Any) -> dict[str, Any]:
     """A config as JSON data; `config_from_json` inverts it."""
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from rekindle.agents.registry import config_from_json, config_to_json, make_agent, names
+from rekindle.agents.registry import config_from_json, config_to_json, make_agent, names, variant_of
 from rekindle.cli import io as cli
 from rekindle.cli.train import assigned, carry_out, settings
 from rekindle.core.budget import parse_budget
@@ -73,14 +73,15 @@ def run(argv: list[str]) -> int:
     if steps is None:
         raise ConfigError(f"--budget is in environment steps here, such as 1e5steps; got {options.budget}.")
     env = registry.resolve(options.env, registry.ids())
-    algorithm, _, network = options.student.partition(":")
     students = [name for name in names() if make_agent(name, config_from_json(name, {})).needs.kind == "transition"]
+    algorithm, variant = variant_of(options.student)
     if algorithm not in students:
-        known = f"{algorithm} learns from rollouts" if algorithm in names() else f"no agent {algorithm!r}"
-        raise ConfigError(f"--student takes what learns from a replay, {' or '.join(students)}; {known}.")
+        raise ConfigError(
+            f"--student takes what learns from single steps, {' or '.join(students)}; {algorithm} does not."
+        )
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
-    chosen = session.exploration(steps) | ({"network": network} if network else {}) | settings(algorithm, options.set)
+    chosen = session.exploration(steps) | variant | settings(algorithm, options.set)
     order = session.Order(
         agent=algorithm,
         settings=config_to_json(config_from_json(algorithm, chosen)),

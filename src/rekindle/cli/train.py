@@ -1,13 +1,13 @@
 """`rekindle train ALGORITHM --env ID`: an agent from scratch, or on from another."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from rekindle.agents.registry import config_from_json, config_to_json, module_of
+from rekindle.agents.registry import config_from_json, config_to_json, make_agent, module_of, variant_of
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
 from rekindle.core.budget import parse_budget, quoted
@@ -21,6 +21,8 @@ from rekindle.train.loop import Trained
 
 MAX_TRIALS = 32_767
 """Tasks keep their number of trials in 16 bits."""
+EVALUATE_STEPS = 5_000
+"""Between two exams of MR.Q, as published."""
 MAX_SETTING = 80
 """Characters of a value of --set."""
 
@@ -30,7 +32,7 @@ class Options:
     """Train an agent on an environment. Ctrl-C stops it cleanly; `rekindle resume` goes on."""
 
     algorithm: tyro.conf.Positional[str]
-    """The agent: ppo, muesli, dqn or rainbow."""
+    """The agent: ppo, muesli, dqn, rainbow or mrq; perhaps with a network or a size, as rainbow:impala or mrq:small."""
     env: str
     """The environment's id, such as xland/doors-4 or xland/f0."""
     budget: str = "5m"
@@ -59,6 +61,11 @@ class Options:
     """Trials per episode, a number or a range such as 1-4; by default 1 up to the environment's own number."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. An unknown one lists them all."""
+    evaluate_every: int | None = None
+    """Environment steps between two exams of whole episodes without exploration; 0: none. By default 5000 for mrq,
+    none for others."""
+    episodes: int = 10
+    """Of an exam."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints, looked at every few updates; a crash loses what came after the last."""
     log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
@@ -79,11 +86,13 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"--checkpoint-every takes seconds, 0 or more; got {options.checkpoint_every!r}.")
     env = registry.resolve(options.env, registry.ids())
     low, high = trial_range(options.trials)
-    inherited = {} if options.init is None else settings_of(options.init, options.algorithm, library)
-    chosen = inherited | settings(options.algorithm, options.set)
+    algorithm, variant = variant_of(options.algorithm)
+    inherited = {} if options.init is None else settings_of(options.init, algorithm, library)
+    chosen = inherited | variant | settings(algorithm, options.set)
+    config = config_from_json(algorithm, chosen)
     order = session.Order(
-        agent=options.algorithm,
-        settings=config_to_json(config_from_json(options.algorithm, chosen)),
+        agent=algorithm,
+        settings=config_to_json(config),
         env=env,
         budget=options.budget,
         curriculum=options.curriculum,
@@ -95,14 +104,29 @@ def run(argv: list[str]) -> int:
         checkpoint_seconds=options.checkpoint_every,
         log=options.log,
         partners=partners(options.partner, env),
+        evaluate_steps=evaluate_steps(options, make_agent(algorithm, config).needs.kind),
+        episodes=options.episodes,
     )
-    name, seeds = f"{options.algorithm}-{env.split('/')[1]}", range(options.seed, options.seed + options.seeds)
+    name, seeds = f"{algorithm}-{env.split('/')[1]}", range(options.seed, options.seed + options.seeds)
     if options.together:
         together.refuse(order)
         return carry_out_together([session.begin(order, library, name=name, seed=seed) for seed in seeds], library,
                                   json=options.json)  # fmt: skip
     return max(carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json)
                for seed in seeds)  # fmt: skip
+
+
+def evaluate_steps(options: Options, kind: str) -> int:
+    """Between two exams."""
+    within("--episodes", options.episodes, 1)
+    if options.evaluate_every is None:
+        return EVALUATE_STEPS if kind == "sequence" else 0
+    within("--evaluate-every", options.evaluate_every, 0)
+    if options.evaluate_every and kind == "rollout":
+        raise ConfigError(
+            "--evaluate-every is for agents that learn from a replay; `rekindle evaluate` examines others."
+        )
+    return options.evaluate_every
 
 
 def assigned(option: str, example: str, assignments: tuple[str, ...]) -> dict[str, object]:
@@ -138,13 +162,20 @@ def partners(which: str | None, env: str) -> dict[str, str]:
 
 def carry_out(run: Run, library: Library, *, json: bool) -> int:
     """Train one run to its end or to Ctrl-C, and say where it is."""
-    live = Live("score/normalised" if run.manifest.config.get("teacher") else "trial/reward")
+    live = Live(shown_by(run.manifest.config))
     live.stage("train", f"{run.id}")
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
     tell(run, library, trained, live, json=json)
     if trained.status == "interrupted":
         raise KeyboardInterrupt(run.how_to_go_on())
     return 0
+
+
+def shown_by(config: Mapping[str, Any]) -> str:
+    """The score that is shown while an order is carried out."""
+    if config.get("teacher"):
+        return "score/normalised"
+    return "score/return" if config.get("evaluate_steps") else "trial/reward"
 
 
 def carry_out_together(runs: list[Run], library: Library, *, json: bool) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from rekindle.core.errors import ConfigError
@@ -187,3 +188,26 @@ def past(replay: Windows) -> Past:
     """What `prepare` is told."""
     total, slots = jnp.sum(jnp.abs(replay.slots.reward)), jnp.maximum(replay.filled, 1)
     return Past(jnp.maximum(total / slots.astype(total.dtype), LEAST_REWARD), replay.terminates)
+
+
+def to_arrays(replay: Windows) -> dict[str, np.ndarray]:
+    """The steps as `ring.to_arrays` has them, `[slices, rows, ...]`, the oldest first; nothing where there are none.
+
+    Rows have different numbers of steps in as many slots; all but the latest that every row has are left out.
+    """
+    rows = [_steps_of(replay, row) for row in range(replay.rows)]
+    least = min(len(row["reward"]) for row in rows)
+    return {name: np.stack([row[name][-least:] for row in rows], axis=1) for name in rows[0]} if least else {}
+
+
+def _steps_of(replay: Windows, row: int) -> dict[str, np.ndarray]:
+    """Of one row, without the slots that hold the end of an episode."""
+    added, begun = int(replay.added[row]), int(replay.begun[row])
+    order = row * replay.room + np.arange(max(added - replay.room, 0), added) % replay.room
+    slots = jax.tree.map(lambda x: np.asarray(x)[order], replay.slots)
+    is_end = np.append(slots.number[1:] == 0, begun == 0)[: len(order)]
+    followed_by_end = np.append(is_end[1:], False)[: len(order)]
+    found = {f"obs.{name}": x for name, x in slots.obs.items()}
+    found |= {"action": slots.action, "reward": slots.reward, "terminated": slots.terminated}
+    found["truncated"] = followed_by_end & ~slots.terminated
+    return {name: x[~is_end] for name, x in found.items()}

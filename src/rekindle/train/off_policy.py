@@ -10,7 +10,7 @@ What somebody else adds (a teacher that labels, guides or acts; data that exists
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from rekindle.replay import prioritised, ring
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Outline, Ring, Step, Window
 
+L = TypeVar("L")
 NO_TICK = 2**31 - 1
 """Number of a random stream that no tick has."""
 Draw = Callable[[Key[Array, ""], PyTree], PyTree]
@@ -409,13 +410,11 @@ def read_on(
     return again(tick, loop, ticks)
 
 
-def again(
-    tick: Callable[[LoopState], tuple[LoopState, Any]], loop: LoopState, times: Int32[Array, ""] | int
-) -> tuple[LoopState, Any]:
+def again(tick: Callable[[L], tuple[L, Any]], loop: L, times: Int32[Array, ""] | int) -> tuple[L, Any]:
     """A tick so many times, and the means of its metrics; one program for any number of times."""
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(tick, loop)[1])
 
-    def once(_: Array, now: tuple[LoopState, Any]) -> tuple[LoopState, Any]:
+    def once(_: Array, now: tuple[L, Any]) -> tuple[L, Any]:
         loop, metrics = tick(now[0])
         return loop, jax.tree.map(jnp.add, now[1], metrics)
 

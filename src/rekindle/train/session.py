@@ -16,11 +16,13 @@ from rekindle.agents.registry import Loaded, config_from_json, export, load, mak
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import ConfigError, LibraryError, WorldError
 from rekindle.core.spaces import Discrete, Space
-from rekindle.core.types import Agent, EnvSpec
+from rekindle.core.stats import bootstrap
+from rekindle.core.types import Agent, EnvSpec, Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.seats import seat_spec
+from rekindle.evaluate.returns import episodes, host_episodes
 from rekindle.library import checkpoint, files
 from rekindle.library.artefact import save_policy
 from rekindle.library.checkpoint import FOLDER as CHECKPOINTS
@@ -40,6 +42,7 @@ from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Traine
 from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.replay_engine import OffPolicy
+from rekindle.train.sequences import OnSequences
 from rekindle.train.worlds import Pairs, Solo
 
 EPISODES, HOST_EPISODES = 64, 8
@@ -51,6 +54,10 @@ HOST_REPLAY, HOST_TAUGHT, HOST_LABELS = (f"{CHECKPOINTS}/{name}" for name in ("r
 replay, steps that a teacher was asked to play, and what it says of those that it learns from."""
 CHUNK_STEPS = 2_000
 """Environment steps in one jitted call of an agent that learns from a replay."""
+SEQUENCE_STEPS = 100
+"""The same of one that learns from sequences, whose updates are large."""
+EXAM_ROWS = 10
+"""Worlds side by side in which an exam is played where they are not written in JAX."""
 EXPLORES = 50
 """One part in so many of its steps is over before a student explores as little as it ever will; learning from data
 counts, too, so that after that it is over at once."""
@@ -94,6 +101,10 @@ class Order:
     """Whether a foreign teacher may be loaded by its own library, which executes what is in its file."""
     valued: bool = False
     """Whether the numbers of a foreign teacher are action values; else they are logits."""
+    evaluate_steps: int = 0
+    """Environment steps between two exams of whole episodes without exploration; 0: there are none."""
+    episodes: int = 10
+    """Of an exam."""
     teacher_sha256: str | None = None
     """Of a foreign teacher's file as it was at first; None for a function, and for an agent of the library."""
 
@@ -216,6 +227,9 @@ def _carry_out(
     if agent.needs.kind == "transition":
         engine: Engine = from_replay(order, made, agent, run.path / HOST_REPLAY)
         updates = max(CHUNK_STEPS // engine.steps_per_update, 1)
+    elif agent.needs.kind == "sequence":
+        engine = from_sequences(order, made, agent, budget.env_steps)
+        updates = max(SEQUENCE_STEPS // engine.steps_per_update, 1)
     else:
         if isinstance(made, registry.Hosted):
             raise ConfigError(
@@ -226,6 +240,8 @@ def _carry_out(
         refuse_warmup(agent, budget.env_steps, engine.steps_per_update)
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
+    if evaluate is None and order.evaluate_steps:
+        evaluate, evaluate_steps = exam(order, made), order.evaluate_steps
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds,
                 evaluate_steps=evaluate_steps)  # fmt: skip
     engine = engine if join is None else join(engine)
@@ -248,7 +264,7 @@ def clear(run: Run) -> None:
 def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, engine: Engine, loop: Any, order: Order) -> None:
     """The policy, and what it learnt from, if that is there."""
     save_policy(run.path / "policy", **export(agent, state, spec), provenance={"run": run.id})
-    if isinstance(engine, OffPolicy):
+    if isinstance(engine, OffPolicy | OnSequences):
         with engine.unrolled(loop) as arrays:
             if arrays:
                 recipe = {"run": run.id, "options": order.pool}
@@ -297,6 +313,35 @@ def from_replay(order: Order, made: AnyMade, agent: Agent, folder: Path | None =
     return OffPolicy(agent, worlds, Given(source), folder=folder)
 
 
+def from_sequences(order: Order, made: AnyMade, agent: Agent, steps: int | None) -> OnSequences:
+    """For agents that learn from sequences, of at most so many steps.
+
+    Raises:
+        ConfigError: a curriculum, or worlds for two.
+    """
+    worlds, source = rows_of(order, made, agent)
+    return OnSequences(agent, worlds, source, steps)
+
+
+def exam(order: Order, made: AnyMade) -> Evaluation:
+    """Whole episodes of their own without exploration, with the interval of their mean."""
+    worlds = made.open(min(order.episodes, EXAM_ROWS)) if isinstance(made, registry.Hosted) else None
+    source = None if isinstance(made, registry.Hosted) else pool_of(order)
+
+    def evaluate(policy: Policy, env_steps: int, key: Key[Array, ""]) -> dict[str, float]:
+        del env_steps
+        if worlds is not None:
+            played = host_episodes(worlds, policy, key, number=order.episodes, explore=False)
+        else:
+            assert isinstance(made, registry.Made)
+            played = episodes(made.env, policy, made.draw, source, key, number=order.episodes, explore=False)
+        score = bootstrap(played.returns[None])
+        return {"score/return": score.value, "score/low": score.low, "score/high": score.high,
+                "score/env_steps": played.env_steps}  # fmt: skip
+
+    return evaluate
+
+
 def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWorlds, Any]:
     """Worlds side by side, and what their tasks are drawn from."""
     if order.curriculum != "none":
@@ -307,9 +352,13 @@ def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWor
         return made.open(agent.needs.rows), ()
     most = order.max_trials or made.trials
     draw = partial(made.draw, min_trials=min(order.min_trials, most), max_trials=most)
+    return Worlds(made.env, draw, agent.needs.rows), pool_of(order)
+
+
+def pool_of(order: Order) -> Any:
+    """What tasks for training are drawn from."""
     options = {} if made_by_options(order.env) else order.pool
-    source = jax.tree.map(jnp.asarray, registry.make(order.env, **options).pool(split="train", seed=0))
-    return Worlds(made.env, draw, agent.needs.rows), source
+    return jax.tree.map(jnp.asarray, registry.make(order.env, **options).pool(split="train", seed=0))
 
 
 def reincarnated(
@@ -333,15 +382,15 @@ def reincarnated(
             f"fine-tuning goes on with the teacher's own network, {own}; got a student of {order.agent}. Take another "
             "student, or another method."
         )
-    episodes = episodes_of(made)
-    marks = prepare.marks(worlds, source, teacher, keys[0], number=4 * episodes)
+    number = episodes_of(made)
+    marks = prepare.marks(worlds, source, teacher, keys[0], number=4 * number)
     run.update(scores=scored(marks))
     prepare.refuse_luck(marks)
     data = kept or prepare.roll_out(worlds, source, teacher, keys[1], steps=steps, folder=run.path / HOST_TAUGHT)
     data = prepare.labelled(data, teacher, made.spec, path=run.path / HOST_LABELS)
     told = prepare.told_by(teacher, made.spec, keys[2])
     prepared = marks.env_steps + (0 if kept else data.slots * data.rows)
-    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, episodes, prepared,
+    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, number, prepared,
                                 folder=run.path / HOST_REPLAY)  # fmt: skip
     state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
     done = reincarnate.reincarnate(course, method, scale, key, run=run, state=state,

@@ -137,8 +137,8 @@ class Config(eqx.Module):
 SWITCHES = {"n_step": losses.RETURNS, "terminal_obs": ("correct", "compat"),
             "eval_discrete": ("sample", "greedy")}  # fmt: skip
 """What changes between the paper's definitions and the published code's states."""
-SMALL = {"state_width": 128, "pair_width": 128, "action_width": 64, "hidden": 128, "batch": 128}
-"""A reduced agent for small machines: a thirtieth of the computation."""
+PRESETS = {"small": {"state_width": 128, "pair_width": 128, "action_width": 64, "hidden": 128, "batch": 128}}
+"""Settings by name; `small` is for small machines: a thirtieth of the computation."""
 
 
 class Optimisers(NamedTuple):

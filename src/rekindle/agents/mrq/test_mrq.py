@@ -363,7 +363,7 @@ def test_unknown_ablations_and_nonsense_are_refused():
         ablations.make_variant("revert", tiny(pair_width=9))
     with pytest.raises(ConfigError, match=r"batch must be at least 1; got 0; .*odd .*got 4; n_step must be one of"):
         mrq.Config(batch=0, bins=4, n_step="right")
-    small = mrq.Config(**mrq.SMALL)
+    small = mrq.Config(**mrq.PRESETS["small"])
     assert (small.state_width, small.hidden, small.action_width, small.batch) == (128, 128, 64, 128)
 
 

@@ -1,0 +1,4 @@
+"""What this folder offers. Imports nothing heavy."""
+
+NAME = "mrq"
+MODULE = "rekindle.agents.mrq.mrq"

@@ -1,0 +1,179 @@
+"""The loop of agents that learn from sequences: when learning begins, what is stored, and that it goes on exactly."""
+
+import math
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rekindle.agents.mrq import mrq
+from rekindle.core.budget import Budget
+from rekindle.core.errors import ConfigError
+from rekindle.core.spaces import Box, Discrete
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
+from rekindle.core.types import EnvSpec
+from rekindle.envs import registry
+from rekindle.envs.host.worlds import HostWorlds
+from rekindle.library.dataset import read_dataset, save_dataset
+from rekindle.train import sequences
+from rekindle.train.loop import Plan, train
+from rekindle.train.off_policy import Nothing, Worlds
+from rekindle.train.sequences import OnSequences
+
+TINY = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 8, "warmup": 40, "period": 10,
+        "encoder_updates": 3, "bins": 11, "capacity": 600}  # fmt: skip
+AGENT = mrq.make(mrq.Config(**TINY))
+
+
+class Kind:
+    """What a world of the next class is like; may be changed while it is open."""
+
+    def __init__(self, *, steps=12, terminates=True, reward=1.0):
+        self.steps, self.terminates, self.reward = steps, terminates, reward
+
+
+class Line:
+    """A place from which actions lead away; episodes end after so many steps, by their nature or by a limit."""
+
+    def __init__(self, rows, kind):
+        self.num_envs, self.kind = rows, kind
+        self.rng = [np.random.default_rng(0) for _ in range(rows)]
+        self.place, self.taken = np.zeros((rows, 2), np.float32), np.zeros(rows, int)
+
+    def reset(self, *, seed, options):
+        which = np.ones(self.num_envs, bool) if options is None else options["reset_mask"]
+        for row in np.flatnonzero(which):
+            if seed is not None:
+                self.rng[row] = np.random.default_rng(seed[row])
+            self.place[row], self.taken[row] = self.rng[row].normal(size=2), 0
+        return self.place.copy(), {}
+
+    def step(self, action):
+        self.place[:, 0] += np.asarray(action, np.float32).reshape(self.num_envs, -1)[:, 0]
+        self.taken += 1
+        end = self.taken >= self.kind.steps
+        over = (end, np.zeros_like(end)) if self.kind.terminates else (np.zeros_like(end), end)
+        return self.place.copy(), np.full(self.num_envs, self.kind.reward), *over, {}
+
+
+def on_host(rows=1, *, discrete=False, kind=None, **world):
+    kind = kind or Kind(**world)
+    action = Discrete(3) if discrete else Box((2,), -1.0, 1.0)
+    spec = EnvSpec("test/line", 1, {"obs": Box((2,), -math.inf, math.inf)}, action, kind="host")
+    return HostWorlds(lambda: Line(rows, kind), spec, lambda obs: {"obs": obs.copy()}, reseed=50)
+
+
+def compiled(rows=1):
+    made = registry.make("probe/delay-v1")
+    agent = mrq.make(mrq.Config(**TINY | {"num_envs": rows}))
+    return OnSequences(agent, Worlds(made.env, made.draw, rows), made.pool(), 400)
+
+
+def hosted(rows=1, **world):
+    agent = mrq.make(mrq.Config(**TINY | {"num_envs": rows}))
+    return OnSequences(agent, on_host(rows, **world), most_steps=400)
+
+
+ENGINES = {"compiled": compiled, "hosted": hosted, "hosted, discrete": lambda rows=1: hosted(rows, discrete=True)}
+
+
+def reopened(engine):
+    """The same in another process."""
+    worlds = engine.worlds
+    return OnSequences(engine.agent, worlds.beside() if isinstance(worlds, HostWorlds) else worlds, engine.source,
+                       engine.most_steps)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_learning_begins_with_the_step_before_which_the_replay_is_warm(kind):
+    engine = ENGINES[kind]()
+    loop = engine.begin(jax.random.key(0), None)
+    loop, metrics = engine.chunk(loop, 20, 0.0)
+    assert isinstance(metrics, Nothing) and engine.learnt(loop) == 0
+    loop, metrics = engine.chunk(loop, 40, 0.0)
+    assert engine.steps(loop) == 60 and int(loop.replay.filled) > 60  # each end has a slot
+    if kind.startswith("hosted"):
+        assert int(loop.updates) == 60 - (40 - 3)
+    assert int(loop.agent.updates) == int(loop.updates) and np.isfinite(list(metrics)).all()
+    assert engine.drain(loop)[1]["mrq/encoder_loss"] > 0
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_saved_loop_goes_on_exactly(kind, rows):
+    engine = ENGINES[kind](rows)
+    middle, _ = engine.chunk(engine.begin(jax.random.key(1), None), 45, 0.0)
+    saved = {name: np.array(x) for name, x in flatten_arrays(middle).items()}
+    ended, _ = engine.chunk(middle, 15, 0.0)
+    again = reopened(engine)
+    fresh = again.begin(jax.random.key(1), None)
+    loop, _ = again.chunk(own(unflatten_arrays(fresh, saved, where="here")), 15, 0.0)
+    for name, found in flatten_arrays(loop).items():
+        np.testing.assert_array_equal(found, flatten_arrays(ended)[name], err_msg=name)
+
+
+def test_chunks_of_any_size_do_the_same():
+    engine = hosted()
+    whole, _ = engine.chunk(engine.begin(jax.random.key(2), None), 60, 0.0)
+    cut = engine.begin(jax.random.key(2), None)
+    for size in (1, 38, 2, 19):
+        cut, _ = engine.chunk(cut, size, 0.0)
+    for name, found in flatten_arrays(cut).items():
+        np.testing.assert_array_equal(found, flatten_arrays(whole)[name], err_msg=name)
+
+
+@pytest.mark.parametrize("terminates", [False, True])
+def test_the_replay_becomes_a_dataset(terminates, tmp_path):
+    engine = hosted(2, steps=7, terminates=terminates)
+    loop, _ = engine.chunk(engine.begin(jax.random.key(3), None), 50, 0.0)
+    with engine.unrolled(loop) as arrays:
+        save_dataset(tmp_path, spec=engine.worlds.spec.to_json(), arrays=arrays)
+    found = read_dataset(tmp_path).arrays
+    over = np.arange(1, 51) % 7 == 0
+    here, other = ("terminated", "truncated") if terminates else ("truncated", "terminated")
+    assert (found[here] == over[:, None]).all() and not found[other].any()
+    assert found["obs.obs"].shape == (50, 2, 2) and (found["reward"] == 1.0).all()
+    moved = found["obs.obs"][:-1, :, 0] + found["action"][:-1, :, 0]
+    np.testing.assert_allclose(moved[~over[:-1]], found["obs.obs"][1:, :, 0][~over[:-1]], rtol=1e-5)
+
+
+def test_a_dataset_of_a_replay_that_went_round_has_its_latest_steps():
+    engine = OnSequences(AGENT, on_host(steps=7), most_steps=20)
+    loop, _ = engine.chunk(engine.begin(jax.random.key(3), None), 100, 0.0)
+    with engine.unrolled(loop) as arrays:
+        assert arrays["terminated"].sum() == 5 and len(arrays["reward"]) == 42 - 5
+        assert arrays["terminated"][-3, 0]  # step 98 of 100
+
+
+def test_episodes_that_a_limit_cuts_too_early_are_refused(monkeypatch):
+    monkeypatch.setattr(sequences, "HOPELESS", 50)
+    engine = OnSequences(AGENT, on_host(steps=5, terminates=False), most_steps=100)
+    with pytest.raises(ConfigError, match="a time limit cut every episode of test/line"):
+        train(engine, jax.random.key(0), Plan(Budget(env_steps=100), chunk_updates=50))
+
+
+@cache
+def of_any_kind(discrete):
+    """An engine that is compiled once, and what its world is like."""
+    kind = Kind()
+    return kind, OnSequences(AGENT, on_host(discrete=discrete, kind=kind), most_steps=400)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    steps=st.sampled_from([1, 2, 9]),
+    terminates=st.booleans(),
+    reward=st.sampled_from([0.0, 1.0, -1e6, 1e6]),
+    discrete=st.booleans(),
+)
+def test_whatever_the_world_pays_and_however_it_ends_losses_are_numbers(steps, terminates, reward, discrete):
+    kind, engine = of_any_kind(discrete)
+    kind.steps, kind.terminates, kind.reward = steps if terminates else max(steps, 6), terminates, reward
+    seen = []
+    trained = train(engine, jax.random.key(4), Plan(Budget(env_steps=100), chunk_updates=25),
+                    show=lambda now: seen.append(now.metrics))  # fmt: skip
+    assert all(np.isfinite(value) for values in seen for value in values.values())
+    assert all(np.isfinite(x).all() for x in flatten_arrays(trained.state).values() if x.dtype == np.float32)
