@@ -13,7 +13,7 @@ COMPILE_FAST := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_
 TYPED ?= src
 UV ?= uv
 # What is installed beside the core, so that the tests meet the real things.
-EXTRAS := --extra gym --extra minari --extra postgres --extra s3 --extra track --extra dev
+EXTRAS := --extra gym --extra mujoco --extra dmc --extra minari --extra postgres --extra s3 --extra track --extra dev
 
 # On Linux it is PyTorch's CPU build, as the usual one brings gigabytes of CUDA along. pip, and uv for `make lock`, have
 # to find it: name its place by PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL (UV_FIND_LINKS or UV_EXTRA_INDEX_URL).

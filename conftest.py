@@ -72,3 +72,15 @@ def s3_url(s3_server, monkeypatch):
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def drawing():
+    """That MuJoCo draws; a test of its pictures is left out only where nothing is installed that can."""
+    pytest.importorskip("dm_control")
+    from rekindle.envs import registry
+    from rekindle.envs.host import mujoco
+
+    registry.host("dmc/cartpole-balance")  # loads what draws, if anything does
+    if os.environ.get(mujoco.RENDERER) == mujoco.NO_RENDERER:
+        pytest.skip(mujoco.MEND)

@@ -19,12 +19,12 @@ from rekindle.core.spaces import Discrete
 from rekindle.core.types import Policy
 from rekindle.envs import registry
 from rekindle.envs.base import Env
-from rekindle.envs.host.worlds import HostWorlds
+from rekindle.envs.host.worlds import HostWorlds, is_scaled
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import NOOP, Task
 from rekindle.envs.xland.text import parse_task, players_in
-from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
+from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy, VectorPolicy
 from rekindle.library import files
 from rekindle.report.film import shots
 from rekindle.report.video import SUFFIXES, Frame, write_video
@@ -38,11 +38,11 @@ class Options:
 
     task: tyro.conf.Positional[str]
     """A file with a task as text (docs/xland.md), or an environment id such as xland/f0, of which one task is drawn,
-    minatar/breakout or ALE/Pong-v5."""
+    minatar/breakout, ALE/Pong-v5, HalfCheetah-v5 or dmc/walker-stand."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("episode.mp4")
     """Where to: .png, .jpg or .webp for its first moment, .mp4 or .gif for an episode."""
     policy: Literal["random", "noop"] = "random"
-    """What acts; noop is action 0 where the world is not XLand."""
+    """What acts; noop is action 0 where the world is not XLand, and a vector of zeros where actions are vectors."""
     trials: int | None = None
     """Trials of the episode, in XLand; by default the task's own."""
     seed: int = 0
@@ -129,8 +129,10 @@ def find_world(name: str, key: Any, seed: int) -> tuple[Env | HostWorlds, Any]:
 
 def _policy(name: str, world: Env | HostWorlds) -> Policy:
     action = world.spec.action
+    if is_scaled(action):
+        return VectorPolicy(action.shape[0], 1.0 if name == "random" else 0.0)
     if not isinstance(action, Discrete):
-        raise ConfigError(f"render draws worlds with discrete actions; {world.spec.id} has {action!r}.")
+        raise ConfigError(f"render draws worlds with numbered actions, or one vector; {world.spec.id} has {action!r}.")
     is_xland = isinstance(world, Trials) and isinstance(world.env, XLand)
     return RandomPolicy(action.n) if name == "random" else ConstantPolicy(NOOP if is_xland else 0)
 

@@ -55,6 +55,19 @@ def test_boards_of_zeros_and_ones_are_drawn_too(tmp_path):
         assert picture.size == (20, 40)
 
 
+@pytest.mark.usefixtures("drawing")
+def test_bodies_are_drawn_without_a_display(tmp_path, monkeypatch):
+    from rekindle.envs.host import dmc
+
+    monkeypatch.setattr(dmc, "LONGEST", 3)
+    film = draw(Options("dmc/walker-stand", tmp_path / "a.gif"))
+    assert film["frames"] == 1 + 3 and film["rewards"][0] > 0
+    draw(Options("HalfCheetah-v5", tmp_path / "b.png", policy="noop"))
+    for name in ("a.gif", "b.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (480, 480) and len(set(picture.convert("L").tobytes())) > 50
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [

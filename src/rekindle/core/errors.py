@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RekindleError(Exception):
@@ -22,6 +23,19 @@ class EnvContractError(RekindleError):
     """An environment that breaks the contract of `envs/base.py`; the message names the likely cause."""
 
     exit_code = 1
+
+
+class WorldError(RekindleError):
+    """A world that is not compiled failed in the middle of play, or showed what is no number or of another shape."""
+
+    def __init__(self, message: str, spec: Any = None):
+        """Say what and where; `spec` is the world's."""
+        super().__init__(message)
+        self.spec = spec
+        self.state: Any = None
+        """Of the agent that was trained there, from shortly before; None where nothing was."""
+        self.env_steps = 0
+        """That it was trained for."""
 
 
 class AgentContractError(RekindleError):

@@ -3,7 +3,8 @@
 `spec.py` holds `ENVS: dict[str, str]`, from an id such as `xland/f0-v1` to the place `module:factory` of a function
 `factory(id, **options) -> Made`; a folder that opens another library's worlds also holds `OPEN: dict[str, str]`, from
 the beginning of its ids, such as `gymnax/`, to such a place, or `HOSTED`, the same for worlds that are not written in
-JAX, whose factories return `Hosted`. It imports nothing heavy.
+JAX, whose factories return `Hosted`; and `SHORT`, from other names of such worlds to their ids. It imports nothing
+heavy.
 """
 
 import pkgutil
@@ -75,7 +76,8 @@ def host(id: str, **options: Any) -> Hosted:
     Raises:
         ConfigError: the library that it is from is not installed, or has none of that name.
     """
-    place = next(place for prefix, place in _prefixes("HOSTED").items() if id.startswith(prefix))
+    id = _full(id)
+    place = next(place for prefix, place in _merged("HOSTED").items() if id.startswith(prefix))
     module, _, factory = place.partition(":")
     try:
         made = import_module(module)
@@ -86,7 +88,7 @@ def host(id: str, **options: Any) -> Hosted:
 
 def is_hosted(id: str) -> bool:
     """Whether an id is of such an environment."""
-    return any(id.startswith(prefix) for prefix in _prefixes("HOSTED"))
+    return _full(id).startswith(tuple(_merged("HOSTED")))
 
 
 def ids() -> dict[str, str]:
@@ -96,11 +98,15 @@ def ids() -> dict[str, str]:
 
 def opened() -> dict[str, str]:
     """How the ids of other libraries' worlds begin, each with the place of its factory."""
-    return _prefixes("OPEN")
+    return _merged("OPEN")
 
 
-def _prefixes(table: str) -> dict[str, str]:
-    return {prefix: place for spec in _specs() for prefix, place in getattr(spec, table, {}).items()}
+def _full(id: str) -> str:
+    return _merged("SHORT").get(id, id)
+
+
+def _merged(table: str) -> dict[str, str]:
+    return {name: place for spec in _specs() for name, place in getattr(spec, table, {}).items()}
 
 
 def _specs() -> Iterator[ModuleType]:
@@ -111,10 +117,10 @@ def _specs() -> Iterator[ModuleType]:
 
 def resolve(id: str, known: Iterable[str]) -> str:
     """The full id of a known environment, with the newest version where `id` names none."""
-    known = list(known)
+    known, id = list(known), _full(id)
     if id in known or is_hosted(id) or any(id.startswith(prefix) for prefix in opened()):
         return id
     versions = [name for name in known if re.fullmatch(re.escape(id) + r"-v\d+", name)]
     if not versions:
-        raise ConfigError(f"no environment {id!r}; {did_you_mean(id, known)}")
+        raise ConfigError(f"no environment {id!r}; {did_you_mean(id, [*known, *_merged('SHORT')])}")
     return max(versions, key=lambda name: int(name.rpartition("-v")[2]))

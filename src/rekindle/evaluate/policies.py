@@ -29,6 +29,26 @@ class RandomPolicy(eqx.Module):
         return ActOutput(jax.random.randint(key, start.shape, 0, self.num_actions), carry, Extras())
 
 
+class VectorPolicy(eqx.Module):
+    """Uniform over vectors with elements in [-reach, reach]; with a reach of 0, what happens if one does nothing."""
+
+    size: int = eqx.field(static=True)
+    reach: float = eqx.field(static=True, default=1.0)
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """No memory."""
+        del batch_size
+        return ()
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """Ignores everything."""
+        del obs, explore
+        shape = (*start.shape, self.size)
+        return ActOutput(jax.random.uniform(key, shape, minval=-self.reach, maxval=self.reach), carry, Extras())
+
+
 class ConstantPolicy(eqx.Module):
     """Always the same action; with the no-op action, what happens if one does nothing."""
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, Key
 
+from rekindle.core.errors import WorldError
 from rekindle.core.tree import own
 from rekindle.core.types import Agent, Transitions
 from rekindle.envs.host.worlds import HostObs, HostStep, HostWorlds
@@ -122,7 +123,12 @@ class HostLoop:
                     decision = self._programs.decide(loop, self._on_device, np.int32(number))
                     action = np.asarray(decision.action)
                     learnt = beside.submit(self._learn, loop) if learning and number == 0 else None
-                    step = self.worlds.step(action)
+                    try:
+                        step = self.worlds.step(action)
+                    except WorldError as error:
+                        now = loop if learnt is None else learnt.result()[0]
+                        error.state, error.env_steps = now.agent, self._steps(now)
+                        raise
                     if learnt is not None:
                         loop, metrics = learnt.result()
                         found += metrics
@@ -133,6 +139,9 @@ class HostLoop:
                     obs = step.obs
                 loop = loop._replace(ticks=loop.ticks + 1)
         return loop._replace(worlds=own(self.worlds.save())), _means(found)
+
+    def _steps(self, loop: LoopState) -> int:
+        return int(loop.ticks) * pace(self.agent.needs).steps * self.worlds.rows
 
     def read(self, loop: LoopState, ticks: int) -> tuple[LoopState, Any]:
         """So many updates on data that exists."""

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from rekindle.core.budget import Budget
-from rekindle.core.errors import ConfigError, DivergedError
+from rekindle.core.errors import ConfigError, DivergedError, WorldError
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Policy
 from rekindle.library.run import Run
@@ -178,6 +178,10 @@ def train(
     checkpoints and metrics apart by `tag`, and counts on from `before`. Without `acts` the engine's steps are updates
     on data that exists. `note()` is kept with every checkpoint. `state` is a trained agent's. After Ctrl-C the chunk is
     finished and saved; `asked` says so where somebody else listens to signals.
+
+    Raises:
+        ConfigError, DivergedError: nothing can be learnt, or nothing was.
+        WorldError: a world failed; it holds the state of the agent from then, or from before the chunk.
     """
     start_key, evaluate_key = jax.random.split(key)
     loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
@@ -185,10 +189,11 @@ def train(
     status: Literal["done", "interrupted", "stopped"] = "done"
     with nullcontext(asked) if asked else stop_requests() as stops:
         while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
-            began = time.monotonic()
+            began, before_chunk = time.monotonic(), own(loop.agent)
             updates = plan.updates_from(steps, evaluations if evaluate else None, engine)
             updates = updates if (room := engine.room(loop)) is None else min(updates, room)
-            loop, metrics = engine.chunk(loop, updates, share)
+            with handing_over(before_chunk, steps if acts else 0):
+                loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
             rate = updates * engine.steps_per_update / (time.monotonic() - began)
             steps, learnt = engine.steps(loop), engine.learnt(loop)
@@ -196,9 +201,9 @@ def train(
             values |= gauges(engine.agent.name, metrics, rate, share, learnt, acts=acts)
             refuse_hopeless(values.get(f"{engine.agent.name}/value_loss", 0.0), engine.trouble(loop), steps)
             if evaluate is not None and plan.is_due(evaluations, steps, share):
-                found = dict(
-                    evaluate(engine.agent.policy(loop.agent), steps, jax.random.fold_in(evaluate_key, evaluations))
-                )
+                with handing_over(loop.agent, steps if acts else 0):
+                    exam_key = jax.random.fold_in(evaluate_key, evaluations)
+                    found = dict(evaluate(engine.agent.policy(loop.agent), steps, exam_key))
                 loop, values, evaluations = engine.hear(loop, found), values | found, evaluations + 1
             acted = steps if acts else 0
             now = Before(before.env_steps + acted, before.offline_updates + steps - acted)
@@ -217,6 +222,17 @@ def train(
     if status == "done":
         refuse_idle(engine, loop)
     return Trained(loop.agent, steps if acts else 0, clock.seconds(), status, loop)
+
+
+@contextmanager
+def handing_over(state: Any, env_steps: int) -> Iterator[None]:
+    """Where a world fails, its error takes along what was learnt in so many steps before."""
+    try:
+        yield
+    except WorldError as error:
+        if error.state is None:  # an engine may know more
+            error.state, error.env_steps = state, env_steps
+        raise
 
 
 def is_short(engine: Engine, loop: Any, plan: Plan) -> bool:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 
 from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
-from rekindle.core.errors import ConfigError, LibraryError
+from rekindle.core.errors import ConfigError, LibraryError, WorldError
 from rekindle.core.spaces import Discrete, Space
 from rekindle.core.stats import bootstrap
 from rekindle.core.types import Agent, EnvSpec, Policy
@@ -23,7 +23,7 @@ from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.envs.seats import seat_spec
 from rekindle.evaluate.returns import episodes, host_episodes
-from rekindle.library import files
+from rekindle.library import checkpoint, files
 from rekindle.library.artefact import save_policy
 from rekindle.library.checkpoint import FOLDER as CHECKPOINTS
 from rekindle.library.dataset import FOLDER, read_dataset, read_meta, save_dataset
@@ -172,6 +172,7 @@ def carry_out(
         LibraryError: another process is at work on it, or the disk refuses.
         ConfigError, CheckpointError, DivergedError: an order or a parent that cannot be used, or a loss that is no
             longer a number; the run is then marked as failed.
+        WorldError: a world failed; so is the run then, and what was learnt before is kept.
     """
     with run.held():
         try:
@@ -183,7 +184,22 @@ def carry_out(
             run.fail(str(error))
             if isinstance(error, LibraryError):
                 raise LibraryError(f"{error} Then `rekindle resume {run.id}` goes on.") from None
+            if isinstance(error, WorldError):
+                raise rescued(run, error) from error
             raise
+
+
+def rescued(run: Run, error: WorldError) -> WorldError:
+    """Keep the policy that was learnt before a world failed; the error with how to go on."""
+    order, saved = told(run.manifest.config), checkpoint.steps(run.path)
+    kept = "Nothing was learnt by then"
+    if error.state is not None and error.env_steps:
+        agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
+        save_policy(run.path / "policy", **export(agent, error.state, seat_spec(error.spec)),
+                    provenance={"run": run.id})  # fmt: skip
+        kept = f"The policy of {error.env_steps:,} steps is kept"
+    there = f"goes on from the checkpoint at step {saved[-1]:,}" if saved else "begins anew"
+    return WorldError(f"{error} {kept}; mend the world, then `rekindle resume {run.id}` {there}.", error.spec)
 
 
 def _carry_out(

@@ -10,10 +10,13 @@ import pytest
 
 pytest.importorskip("gymnasium")
 
+import gymnasium
+
 from rekindle.agents.dqn import dqn
 from rekindle.agents.rainbow import rainbow
+from rekindle.agents.registry import config_to_json, load
 from rekindle.core.budget import Budget
-from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.errors import CheckpointError, ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import ActOutput, EnvSpec, Extras
@@ -28,7 +31,7 @@ from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale, Told
 from rekindle.replay import mapped
 from rekindle.replay import ring as rings
-from rekindle.train import prepare, reincarnate
+from rekindle.train import prepare, reincarnate, session
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, ticks_before
 from rekindle.train.replay_engine import OffPolicy
@@ -224,6 +227,50 @@ def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames(tmp_path, monk
     assert done.status == "done" and done.env_steps == 400 and done.curve[-1].score > 0.7
     with pytest.raises(ConfigError, match="one student at a time"):
         reincarnate.reincarnate_many(course, make_method("qdagger"), scale, jax.random.split(jax.random.key(0)))
+
+
+class Mill(gymnasium.Env):
+    """Shows noise, pays for action 1, and can break down."""
+
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Discrete(2)
+    steps, breaks_after = 0, 130
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
+
+    def step(self, action):
+        Mill.steps += 1
+        obs = self.np_random.uniform(-1, 1, 3).astype(np.float32)
+        if Mill.steps == Mill.breaks_after:
+            obs[0] = np.nan
+        return obs, float(action), bool(obs[0] > 0.9), False, {}
+
+
+def test_a_world_that_breaks_down_ends_a_run_that_then_goes_on_exactly(tmp_path, monkeypatch):
+    """In the 66th step of two worlds; checkpoints are of every 20 steps, so that the last is of 120."""
+    monkeypatch.setattr(session, "CHUNK_STEPS", 20)
+    monkeypatch.setattr(Mill, "steps", 0)
+    monkeypatch.setitem(gymnasium.registry, "Mill-v0", gymnasium.envs.registration.EnvSpec("Mill-v0", Mill))
+    library = Library.open(tmp_path / "home")
+    small = config_to_json(dqn.Config(**SMALL | {"num_envs": 2, "warmup": 8}))
+    order = session.Order("dqn", small, "gymnasium/Mill-v0", "200steps", checkpoint_seconds=0.0)
+    run = session.begin(order, library, name="mill", seed=0)
+    told = (
+        r"^gymnasium/Mill-v0 showed nan in its observation obs, \d+ steps after world 1 of 0 to 1 began from the seed "
+        rf"\d+\. The policy of 128 steps is kept; mend the world, then `rekindle resume {run.id}` goes on from the "
+        r"checkpoint at step 120\.$"
+    )
+    with pytest.raises(WorldError, match=told):
+        session.carry_out(run, library)
+    failed = library.find(run.id)
+    assert failed.manifest.status == "failed" and "showed nan" in failed.manifest.notes
+    load(failed.path / "policy")
+    again = session.carry_out(Run.open(library, run.id), library)
+    whole = session.carry_out(session.begin(order, library, name="whole", seed=0), library)
+    assert again.env_steps == whole.env_steps == 200 and library.find(run.id).manifest.status == "done"
+    for name, leaf in flatten_arrays(whole.state).items():
+        np.testing.assert_array_equal(leaf, flatten_arrays(again.state)[name], err_msg=name)
 
 
 @pytest.mark.parametrize("id", ["gymnasium/CartPole-v1", "ALE/Pong-v5"])

@@ -1,5 +1,6 @@
 """Any registered Gymnasium environment by its id, one process stepping all its worlds."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,9 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, MultiDiscrete, Space
 from rekindle.core.types import EnvSpec
 from rekindle.envs.gymnasium_spaces import from_space
-from rekindle.envs.host.worlds import HostObs, HostWorlds
+from rekindle.envs.host import mujoco
+from rekindle.envs.host.spec import MUJOCO
+from rekindle.envs.host.worlds import HostObs, HostWorlds, within_bounds
 from rekindle.envs.registry import Hosted
 
 NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
@@ -25,9 +28,12 @@ def make(id: str, **options: Any) -> Hosted:
     """`gymnasium/ID`, `options` going to `gymnasium.make`. An observation that is no dictionary is called `obs`.
 
     Raises:
-        ConfigError: there is none of that name, or it shows or takes what our spaces cannot say.
+        ConfigError: there is none of that name, what it runs on is not installed, or it shows or takes what our spaces
+            cannot say.
     """
     own = id.removeprefix("gymnasium/")
+    if body := own.partition("-v")[0] in MUJOCO:
+        mujoco.ready(id, "mujoco")
     first = _opened(own, 1, options)
     bounds = first.single_action_space
     spec, modes = spec_of(id, first), first.metadata.get("render_modes", [])
@@ -35,6 +41,8 @@ def make(id: str, **options: Any) -> Hosted:
     def opened(rows: int, *, seen: bool = False) -> HostWorlds:
         if seen and PICTURES not in modes:
             raise ConfigError(f"{id} cannot be drawn: it has no pictures of its own.")
+        if seen and body:
+            mujoco.refuse_unseen(id)
         chosen = options | ({"render_mode": PICTURES} if seen else {})
         return HostWorlds(
             lambda: _opened(own, rows, chosen), spec, lambda obs: _named(obs, spec), taken=lambda a: _bounded(a, bounds)
@@ -51,34 +59,77 @@ def spec_of(id: str, env: gymnasium.vector.VectorEnv) -> EnvSpec:
     return EnvSpec(
         id,
         int(version) if name and version.isdigit() else 0,
-        {key: _narrow(from_space(space, id)) for key, space in shown.items()},
+        {key: _shown(space, id) for key, space in shown.items()},
         _action(env.single_action_space, id),
         kind="host",
     )
 
 
+def _shown(space: spaces.Space[Any], id: str) -> Space:
+    try:
+        return _narrow(from_space(space, id))
+    except ConfigError as error:
+        wrapper = "FlattenObservation" if space.is_np_flattenable else "TransformObservation"
+        raise ConfigError(
+            f"{id} shows {space!r}; agents look at numbers, arrays and pictures, by name. {_wrapped(wrapper)}"
+        ) from error
+
+
 def _action(space: spaces.Space[Any], id: str) -> Space:
     """Ours; vectors are in [-1, 1] here, whatever their bounds."""
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        return _narrow(from_space(space, id))
-    if not space.is_bounded():
-        raise ConfigError(f"{id} takes actions without bounds, {space!r}; Gymnasium's ClipAction gives it some.")
-    return Box(space.shape, -1.0, 1.0)
+    match space:
+        case spaces.Discrete(start=0):
+            return _narrow(from_space(space, id))
+        case spaces.Box(shape=(size,)) if space.is_bounded():
+            return Box((size,), -1.0, 1.0)
+        case _:
+            raise ConfigError(
+                f"{id} takes actions in {space!r}; agents take numbers from 0, or one vector within bounds. "
+                f"{_wrapped('TransformAction')}"
+            )
+
+
+def _wrapped(wrapper: str) -> str:
+    return f"Wrap it in gymnasium.wrappers.{wrapper}, and register that under an id of its own."
 
 
 def _bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
     """Theirs of ours: vectors in [-1, 1] become vectors within the space's bounds."""
     if not isinstance(space, spaces.Box):
         return action
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    scaled = np.clip(low + (action.astype(np.float64) + 1) / 2 * (high - low), low, high)
+    scaled = within_bounds(action, space.low, space.high)
     return (np.rint(scaled) if np.issubdtype(space.dtype, np.integer) else scaled).astype(space.dtype)
+
+
+class Shaped(gymnasium.Wrapper):
+    """Says so where an observation has not the shape of its space; side by side it only would not fit."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._checked(obs), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return self._checked(obs), reward, terminated, truncated, info
+
+    def _checked(self, obs: Any) -> Any:
+        space = self.observation_space
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
+        for name, part in parts.items():
+            shown = obs[name] if isinstance(space, spaces.Dict) else obs
+            if part.shape is not None and np.shape(shown) != part.shape:
+                raise ValueError(f"an observation {name} of the shape {np.shape(shown)}, not {part.shape}")
+        return obs
 
 
 def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.VectorEnv:
     try:
-        return gymnasium.make_vec(id, rows, vectorization_mode="sync",
-                                  vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options)  # fmt: skip
+        with warnings.catch_warnings():  # older versions are asked for where numbers are compared
+            warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
+            return gymnasium.make_vec(id, rows, vectorization_mode="sync", wrappers=[Shaped],
+                                      vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options)  # fmt: skip
     except Exception as error:  # whatever an environment raises for options that it cannot take
         raise ConfigError(f"Gymnasium cannot make {id!r}: {type(error).__name__}: {error}") from error
 

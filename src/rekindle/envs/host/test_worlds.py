@@ -1,5 +1,6 @@
 """Worlds of other libraries: ends kept apart, rows that do not meddle, and a way back to where they stood."""
 
+from importlib.util import find_spec
 from typing import ClassVar
 
 import jax
@@ -10,22 +11,29 @@ from PIL import Image
 pytest.importorskip("gymnasium")
 
 import gymnasium
+from gymnasium import spaces
 
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete
+from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
 from rekindle.envs.gymnasium import from_gymnasium
 from rekindle.envs.host import foreign
 from rekindle.envs.host import worlds as host
-from rekindle.envs.host.worlds import HostState
+from rekindle.envs.host.worlds import HostState, HostWorlds
 
-GAMES = ("gymnasium/CartPole-v1", "gymnasium/Taxi-v4", "gymnasium/Pendulum-v1", "ALE/Breakout-v5")
+NO_MUJOCO = pytest.mark.skipif(find_spec("dm_control") is None, reason="rekindle[dmc] is not installed")
+BODIES = ("gymnasium/HalfCheetah-v5", "gymnasium/Hopper-v4", "dmc/finger-spin", "dmc/reacher-easy")
+GAMES = ("gymnasium/CartPole-v1", "gymnasium/Taxi-v4", "gymnasium/Pendulum-v1", "ALE/Breakout-v5",
+         *(pytest.param(id, marks=NO_MUJOCO) for id in BODIES))  # fmt: skip
+SHORT = {"ALE": {"longest": 30}, "gymnasium": {"max_episode_steps": 60}, "dmc": {}}
 
 
 def opened(id, rows=3, reseed=40, **options):
     """Worlds whose episodes end, and which take new seeds, within the steps of a test."""
-    short = {"longest": 30} if id.startswith("ALE") else {"max_episode_steps": 60}
-    worlds = registry.host(id, **short, **options).open(rows)
+    worlds = registry.host(id, **SHORT[id.partition("/")[0]], **options).open(rows)
+    if id.startswith("dmc"):
+        worlds._longest = 60
     worlds._reseed = reseed
     return worlds
 
@@ -165,7 +173,7 @@ def test_vectors_of_actions_are_scaled_to_the_worlds_bounds():
 
 
 def test_whole_numbers_are_rounded_to_and_reach_both_ends():
-    space = gymnasium.spaces.Box(0, 255, (5,), np.uint8)
+    space = spaces.Box(0, 255, (5,), np.uint8)
     scaled = foreign._bounded(np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32), space)
     np.testing.assert_array_equal(scaled, np.array([0, 64, 128, 191, 255], np.uint8))
 
@@ -182,13 +190,22 @@ def test_the_last_observation_of_an_episode_is_shown_beside_the_first_of_the_nex
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (gymnasium.spaces.MultiDiscrete([2, 3]), "take numbered actions or one vector"),
-        (gymnasium.spaces.Box(-1, 1, (2, 2)), "take numbered actions or one vector"),
-        (gymnasium.spaces.Box(-np.inf, np.inf, (2,)), "actions without bounds.*ClipAction"),
+        ({"action_space": spaces.MultiDiscrete([2, 3])}, r"takes actions in MultiDiscrete.*TransformAction"),
+        ({"action_space": spaces.Box(-1, 1, (2, 2))}, r"takes actions in Box.*\(2, 2\).*TransformAction"),
+        ({"action_space": spaces.Dict(a=spaces.Discrete(2))}, r"takes actions in Dict.*TransformAction"),
+        ({"action_space": spaces.Discrete(2, start=1)}, r"takes actions in Discrete.*TransformAction"),
+        (
+            {"action_space": spaces.Box(-np.inf, np.inf, (2,))},
+            r"takes actions in Box\(-inf.*within bounds.*TransformAction",
+        ),
+        ({"observation_space": spaces.Dict(a=spaces.Dict(b=spaces.Discrete(2)))}, "shows Dict.*FlattenObservation"),
+        ({"observation_space": spaces.Tuple([spaces.Discrete(2)])}, "shows Tuple.*FlattenObservation"),
+        ({"observation_space": spaces.Graph(spaces.Box(0, 1), None)}, "shows Graph.*TransformObservation"),
     ],
 )
-def test_actions_of_other_kinds_are_refused(space, message, monkeypatch):
-    monkeypatch.setattr(Lamp, "action_space", space)
+def test_what_our_spaces_cannot_say_is_refused(space, message, monkeypatch):
+    for name, one in space.items():
+        monkeypatch.setattr(Lamp, name, one)
     gymnasium.register("Odd-v0", Lamp)
     try:
         with pytest.raises(ConfigError, match=message):
@@ -218,11 +235,59 @@ def test_the_screen_beside_an_atari_game_is_of_that_game():
             assert np.abs(np.asarray(small).astype(int) - obs[..., -1]).mean() < 4
 
 
+class Faulty:
+    """Two rows that show how often they were stepped; in the fifth step something is wrong with the second."""
+
+    num_envs = 2
+
+    def __init__(self, fault):
+        self.fault, self.steps = fault, 0
+
+    def reset(self, *, seed, options):
+        self.steps = 0
+        return np.zeros((2, 1), np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward, no = np.full((2, 1), self.steps, np.float32), np.zeros(2), np.zeros(2, bool)
+        if self.steps == 5:
+            match self.fault:
+                case "raises":
+                    raise OSError("the plug was pulled.")
+                case "obs":
+                    obs[1] = np.nan
+                case "reward":
+                    reward[1] = np.inf
+                case "shape":
+                    obs = np.zeros((2, 3), np.float32)
+        return obs, reward, no, no, {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raises", r"failed with OSError: the plug was pulled \(.*test_worlds.py, line \d+\), in one of its 2 worlds"),
+        ("obs", r"showed nan in its observation obs, 4 steps after world 1 of 0 to 1 began from the seed \d+\.$"),
+        ("reward", r"showed inf in its reward, 4 steps after world 1"),
+        ("shape", r"showed its observation obs in the shape \(3,\), not \(1,\)"),
+    ],
+)  # fmt: skip
+def test_a_world_that_fails_is_named_and_can_be_restored(fault, message):
+    spec = EnvSpec("test/faulty", 1, {"obs": Box((1,), 0, 9)}, Discrete(2), kind="host")
+    worlds = HostWorlds(lambda: Faulty(fault), spec, lambda obs: {"obs": obs.copy()})
+    worlds.reset(0)
+    play(worlds, 2)
+    state = worlds.save()
+    with pytest.raises(WorldError, match=f"^test/faulty {message}"):
+        play(worlds, 3)
+    assert worlds.restore(state)["obs"].tolist() == [[2.0], [2.0]]
+
+
 class Lamp(gymnasium.Env):
     """Draws itself in the brightness of its last action; without power it cannot."""
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
-    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+    observation_space, action_space = spaces.Discrete(2), spaces.Discrete(2)
 
     def __init__(self, render_mode=None, power=True):
         self.render_mode, self.power, self.light = render_mode, power, 0
@@ -253,6 +318,15 @@ def lamps():
     yield
     for name in ("Lamp-v0", "Dark-v0"):
         del gymnasium.registry[name]
+
+
+@pytest.mark.filterwarnings("ignore:.*obs")
+def test_an_observation_of_another_shape_is_told_as_such(lamps, monkeypatch):
+    monkeypatch.setattr(Lamp, "step", lambda self, action: (np.zeros(2, int), 0.0, False, False, {}))
+    worlds = from_gymnasium("Lamp-v0", 2)
+    worlds.reset(0)
+    with pytest.raises(WorldError, match=r"failed with ValueError: an observation obs of the shape \(2,\), not \(\)"):
+        play(worlds, 1)
 
 
 def test_gymnasium_draws_its_own_worlds_or_says_why_not(lamps):

@@ -6,14 +6,16 @@ actions again. A world takes a new seed at the first end of an episode after `RE
 anew by that, which takes longer than a hundred steps), so that never much has to be played again.
 """
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete, Space
 from rekindle.core.types import EnvSpec
 
@@ -22,6 +24,9 @@ RESEED = 2_000
 LONGEST = 2**16
 """Steps from one seed at most: an episode that goes on is then cut, as by a time limit. A quarter of it, where actions
 are several numbers, as all of them are kept."""
+
+NOWHERE = -1
+"""Steps since its seed, of a world that failed."""
 
 HostObs = dict[str, np.ndarray]
 
@@ -45,6 +50,15 @@ class HostState(NamedTuple):
     """Steps since then."""
     actions: Shaped[np.ndarray, "B L *A"]
     """What was done in them."""
+
+
+class Stepped(NamedTuple):
+    """What a step of B worlds comes to, before any begins anew."""
+
+    obs: HostObs
+    reward: Float[np.ndarray, " B"]
+    terminated: Bool[np.ndarray, " B"]
+    truncated: Bool[np.ndarray, " B"]
 
 
 @runtime_checkable
@@ -107,22 +121,31 @@ class HostWorlds:
         self._obs: HostObs = {}
 
     def reset(self, seed: int) -> HostObs:
-        """Begin everywhere; all that follows is decided by the seed and the actions."""
+        """Begin everywhere; all that follows is decided by the seed and the actions.
+
+        Raises:
+            WorldError: it failed.
+        """
         everywhere = np.ones(self.rows, bool)
         self._state.seeds[:] = seed
         return self._begin(everywhere, fresh=everywhere)
 
     def step(self, actions: Shaped[np.ndarray, "B *A"]) -> HostStep:
-        """One step of every world."""
+        """One step of every world.
+
+        Raises:
+            WorldError: it failed, or its observations or rewards are no numbers or have another shape. It has to be
+                begun anew, or restored, before it is stepped again.
+        """
         rows, since = np.arange(self.rows), self._state.since
         self._state.actions[rows, since] = actions
-        obs, reward, terminated, truncated, _ = self._vector.step(self._taken(np.asarray(actions)))
+        final, reward, terminated, truncated = self._stepped(np.asarray(actions))
         since += 1
-        truncated = (np.asarray(truncated, bool) | (since >= self._longest)) & ~np.asarray(terminated, bool)
-        over, final = terminated | truncated, self._named(obs)
+        truncated = (truncated | (since >= self._longest)) & ~terminated
+        over = terminated | truncated
         fresh = over & (since >= min(self._reseed, self._longest))
         self._obs = self._begin(over, fresh=fresh) if over.any() else final
-        return HostStep(self._obs, np.asarray(reward, np.float32), np.asarray(terminated, bool), truncated, final)
+        return HostStep(self._obs, reward, terminated, truncated, final)
 
     def save(self) -> HostState:
         """Where they stand."""
@@ -144,7 +167,8 @@ class HostWorlds:
         try:
             return [np.array(picture, np.uint8) for picture in self._vector.render()]
         except Exception as error:  # whatever an environment raises without a display, or what it draws with
-            raise ConfigError(f"{self.spec.id} cannot be drawn here: {type(error).__name__}: {error}.") from error
+            told = f"{type(error).__name__}: {error}".rstrip(". ")
+            raise ConfigError(f"{self.spec.id} cannot be drawn here: {told}.") from error
 
     def close(self) -> None:
         """Let go of threads and files."""
@@ -175,10 +199,8 @@ class HostWorlds:
                 self._obs = self._resets(begins, state.seeds)
             if left:
                 at = np.maximum(state.since - left, 0)
-                actions = self._taken(state.actions[np.arange(self.rows), at])
-                obs, _, terminated, truncated, _ = self._vector.step(actions)
-                over = np.asarray(terminated | truncated, bool)
-                self._obs = self._resets(over, None) if over.any() else self._named(obs)
+                obs, _, terminated, truncated = self._stepped(state.actions[np.arange(self.rows), at])
+                self._obs = self._resets(over, None) if (over := terminated | truncated).any() else obs
         self._state = HostState(*(x.copy() for x in state))
 
     def _begin(self, which: Bool[np.ndarray, " B"], *, fresh: Bool[np.ndarray, " B"]) -> HostObs:
@@ -191,17 +213,69 @@ class HostWorlds:
             self._obs = self._resets(fresh, self._state.seeds)
         return self._obs
 
+    def _stepped(self, actions: Shaped[np.ndarray, "B *A"]) -> Stepped:
+        """Of the vector environment, in our names and types."""
+        with self._failures_told():
+            obs, reward, terminated, truncated, _ = self._vector.step(self._taken(actions))
+            ends = np.asarray(terminated, bool), np.asarray(truncated, bool)
+            stepped = Stepped(self._named(obs), np.asarray(reward, np.float32), *ends)
+        self._check({"reward": (stepped.reward, ()), **self._shapes(stepped.obs)})
+        return stepped
+
     def _resets(self, which: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"] | None) -> HostObs:
         told: Any = None
         if seeds is not None:
             told = seeds[which] if self._partial else [int(s) if w else None for s, w in zip(seeds, which, strict=True)]
         options = None if which.all() else {"reset_mask": which.copy()}
-        return self._named(self._vector.reset(seed=told, options=options)[0])
+        with self._failures_told():
+            obs = self._named(self._vector.reset(seed=told, options=options)[0])
+        self._check(self._shapes(obs))
+        return obs
+
+    def _shapes(self, obs: HostObs) -> dict[str, tuple[np.ndarray, tuple[int, ...]]]:
+        return {f"observation {name}": (x, getattr(self.spec.obs[name], "shape", ())) for name, x in obs.items()}
+
+    def _check(self, shown: dict[str, tuple[np.ndarray, tuple[int, ...]]]) -> None:
+        """WorldError where something has another shape than it should, in every world, or holds no number."""
+        for what, (array, shape) in shown.items():
+            if array.shape != (self.rows, *shape):
+                raise self._failure(f"showed its {what} in the shape {array.shape[1:]}, not {shape}")
+            if array.dtype.kind == "f" and not (whole := np.isfinite(array.reshape(self.rows, -1)).all(axis=1)).all():
+                row = int(np.argmin(whole))
+                values = np.ravel(array[row])
+                raise self._failure(f"showed {values[~np.isfinite(values)][0]} in its {what}", row)
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """WorldError, naming the line, for whatever an environment raises."""
+        try:
+            yield
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {error}".rstrip(". ")
+            raise self._failure(f"failed with {told} ({at.filename}, line {at.lineno})") from error
+
+    def _failure(self, how: str, row: int | None = None) -> WorldError:
+        """From here on they stand nowhere. Which row it was is not always known."""
+        row, which = (0, "it") if self.rows == 1 else (row, f"world {row} of 0 to {self.rows - 1}")
+        seeds, since = self._state.seeds, self._state.since.copy()
+        self._state.since[:] = NOWHERE
+        if row is None:
+            where = f"in one of its {self.rows} worlds, at most {since.max():,} steps after that began from a seed"
+        else:
+            where = f"{since[row]:,} steps after {which} began from the seed {seeds[row]}"
+        return WorldError(f"{self.spec.id} {how}, {where}.", self.spec)
 
 
-def is_scaled(space: Space) -> bool:
+def is_scaled(space: Space) -> TypeGuard[Box]:
     """Whether it is a vector of numbers in [-1, 1], as continuous actions are here."""
     return isinstance(space, Box) and len(space.shape) == 1 and (space.low, space.high) == (-1.0, 1.0)
+
+
+def within_bounds(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> Float[np.ndarray, "*B A"]:
+    """From vectors in [-1, 1] to such whose elements reach from `low` to `high`."""
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    return np.clip(low + (action.astype(np.float64) + 1) / 2 * (high - low), low, high)
 
 
 def _after(seed: int, row: int) -> int:
