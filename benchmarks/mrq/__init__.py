@@ -1,0 +1,1 @@
+"""MR.Q beside its published curves."""

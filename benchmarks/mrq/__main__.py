@@ -1,0 +1,170 @@
+"""MR.Q beside its published curves: `python -m benchmarks.mrq --preset smoke|cpu|gpu [--only gym|dmc|small|...]`.
+
+Every curve is what `rekindle train mrq --env ... --seeds N` makes: exams of ten episodes without noise. Each (task,
+seed) is a cell, and a training that was interrupted goes on from its checkpoint.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import training
+from benchmarks.common import Bar, Study, at_least
+from benchmarks.mrq import ablations, published, speed
+from benchmarks.mrq.published import Milestone
+from rekindle.agents.mrq import mrq
+from rekindle.agents.registry import config_from_json, config_to_json
+from rekindle.core.stats import Interval, bootstrap
+from rekindle.library.run import Run
+from rekindle.train.session import Order
+
+EVALUATE_STEPS, EPISODES = 5_000, 10
+"""As published."""
+TINY = {"state_width": 16, "pair_width": 16, "action_width": 8, "hidden": 16, "batch": 16, "warmup": 200}
+
+
+class Preset(NamedTuple):
+    """Sizes of a run."""
+
+    settings: dict[str, Any]
+    """Of the agent, beside those of a part."""
+    gates: dict[str, tuple[int, int]]
+    """By part, numbers of seeds and of milestones that are gone to."""
+    small_seeds: int
+    small_steps: int
+
+
+PRESETS = {
+    "smoke": Preset(TINY, {"gym": (1, 0), "dmc": (1, 0)}, 1, 600),
+    "cpu": Preset({}, {"gym": (1, 1), "dmc": (1, 1)}, 3, 50_000),
+    "gpu": Preset({}, {"gym": (3, 1), "dmc": (3, 1)}, 3, 50_000),
+}
+TASKS = {"gym": ("HalfCheetah-v4",), "dmc": ("dmc/cartpole-balance", "dmc/walker-stand")}
+"""Of full size."""
+
+
+def main() -> None:
+    """Run one part, or all."""
+    study = Study("mrq", about=__doc__ or "", parts=tuple(PARTS))
+    values: dict[str, Any] = {}
+    bars: list[Bar] = []
+    size, most = PRESETS[study.preset], 1
+    for name, run in PARTS.items():
+        if study.only in (None, name):
+            found, judged, seeds = run(study, size)
+            values |= {f"{name}_{key}": value for key, value in found.items()}
+            bars, most = [*bars, *judged], max(most, seeds)
+    study.finish(seeds=list(range(most)), values=values, bars=bars)
+
+
+def full(part: str, study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
+    """The agent as published, on tasks that can be told from failure within an hour."""
+    seeds, gone = size.gates[part]
+    cells, bars = {}, []
+    for task in TASKS[part]:
+        milestones = published.MILESTONES[task][:gone]
+        steps = milestones[-1].steps if milestones else size.small_steps
+        cells[task] = curves(study, f"{part}-{task}", order(task, steps, size.settings), seeds)
+        bars += [gate(task, milestone, cells[task]) for milestone in milestones]
+    return {"curves": rows(cells), "costs": costs(cells)}, bars, seeds
+
+
+def small(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
+    """The reduced agent, whose gates are estimates: two of three seeds have to reach them."""
+    settings = {**mrq.PRESETS["small"], **size.settings}
+    cells = {task: curves(study, f"small-{task}", order(task, size.small_steps, settings), size.small_seeds)
+             for task in published.SMALL}  # fmt: skip
+    bars = []
+    for task, bar in published.SMALL.items():
+        last = sorted(cell["curve"][-1]["return"] for cell in cells[task])
+        second = last[-2] if len(last) > 1 else last[-1]
+        bars.append(Bar(f"small.{task}.second-best-seed", second, last[0], last[-1], bar, second >= bar))
+    return {"curves": rows(cells), "costs": costs(cells)}, bars if study.preset != "smoke" else [], size.small_seeds
+
+
+def order(task: str, steps: int, settings: Mapping[str, Any]) -> Order:
+    """What a person would ask for."""
+    id = task if task.startswith("dmc/") else f"gymnasium/{task}"
+    config = config_to_json(config_from_json("mrq", dict(settings)))
+    return Order("mrq", config, id, f"{steps}steps", evaluate_steps=min(EVALUATE_STEPS, steps), episodes=EPISODES)
+
+
+def curves(study: Study, name: str, what: Order, seeds: int) -> list[dict[str, Any]]:
+    """The cell of every seed; on an accelerator all seeds that are missing are trained in one program first."""
+    name = name.replace("/", "-").replace("_", "-")
+    if study.preset == "gpu":
+        missing = [seed for seed in range(seeds) if not study.has(f"{name}-seed{seed}")]
+        training.train_together(f"{name}-{study.preset}", what, missing, training.library(), study.say)
+    return [study.cell(f"{name}-seed{seed}", partial(curve, study, name, what, seed)) for seed in range(seeds)]
+
+
+def curve(study: Study, name: str, what: Order, seed: int) -> dict[str, Any]:
+    """The exams of one seed."""
+    kept = training.library()
+    run = Run.open(kept, training.trained(f"{name}-{study.preset}", what, seed, kept, study.say).parent.name)
+    seen = run.metrics()
+    exams = [{"steps": row["env_steps"], "return": row["score/return"]} for row in seen if "score/return" in row]
+    rates = [row["time/env_steps_per_s"] for row in seen if row["time/learner_steps"]]
+    return {"curve": exams, "wall_s": run.manifest.wall_s, "steps_per_s": float(np.median(rates))}
+
+
+def mean_at(cells: list[dict[str, Any]], steps: int) -> Interval:
+    """Over seeds, at the exam after so many steps."""
+    return bootstrap(np.array([[p["return"] for p in cell["curve"] if p["steps"] == steps] for cell in cells]))
+
+
+def gate(task: str, milestone: Milestone, cells: list[dict[str, Any]]) -> Bar:
+    """Whether the mean over seeds is what the published one lets expect; of the mean, not of its interval."""
+    found = mean_at(cells, milestone.steps)
+    least = milestone.gate(len(cells))
+    return Bar(f"{task}.at-{milestone.steps}", *found, least, found.value >= least)
+
+
+def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of all exams, with the published mean beside them where one is known."""
+    found = []
+    for task, of in cells.items():
+        known = {milestone.steps: milestone for milestone in published.MILESTONES.get(task, ())}
+        for point in of[0]["curve"]:
+            mean, there = mean_at(of, point["steps"]), known.get(point["steps"])
+            found.append({"task": task, "steps": point["steps"], "return": mean.value, "return_low": mean.low,
+                          "return_high": mean.high, "published": there and there.mean,
+                          "its sd over seeds": there and there.sd, "seeds": len(of)})  # fmt: skip
+    return found
+
+
+def costs(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What training took; of seeds that were trained in one program, all of them together."""
+    return [{"task": task, "steps/s of a seed": float(np.mean([cell["steps_per_s"] for cell in of])),
+             "wall_s": float(np.mean([cell["wall_s"] for cell in of]))} for task, of in cells.items()]  # fmt: skip
+
+
+def design(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
+    """Rows of the paper's design study, with the reduced agent."""
+    settings = {**mrq.PRESETS["small"], **size.settings}
+    return *ablations.run(study, settings, size.small_steps, size.small_seeds), size.small_seeds
+
+
+def fast(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
+    """Updates per second, by what the machine's matrix products allow."""
+    found = study.cell("speed", partial(speed.measure, size.settings, brief=study.preset == "smoke"))
+    accelerated = study.preset == "gpu"
+    name, bar = ("steps_per_s", 490.0) if accelerated else ("share_of_matmul", 0.5)
+    at = found[name]
+    bars = [at_least(f"speed.{name}", at["value"], at["low"], at["high"], bar)] if study.preset != "smoke" else []
+    return {"measured": [{"quantity": name, **of} for name, of in found.items()]}, bars, 1
+
+
+Part = Callable[[Study, Preset], tuple[dict[str, Any], list[Bar], int]]
+PARTS: dict[str, Part] = {
+    "gym": partial(full, "gym"),
+    "dmc": partial(full, "dmc"),
+    "small": small,
+    "ablations": design,
+    "speed": fast,
+}
+
+if __name__ == "__main__":
+    main()
