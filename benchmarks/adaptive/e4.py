@@ -32,7 +32,7 @@ class Preset(NamedTuple):
 PRESETS = {
     "smoke": Preset("2e4steps", 1, 8, 1, 128, 4),
     "cpu": Preset("4e6steps", 3, 128, 8, 128, 4),
-    "gpu": Preset("30e6steps", 3, 512, 16, 512, 8),
+    "gpu": Preset("14499840steps", 3, 512, 16, 512, 8),
 }
 MEMORIES = ("transformer-xl", "gru+attention", "gru")
 TASK = {"length": 30, "random_heading": 0.0}

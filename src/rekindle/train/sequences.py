@@ -217,18 +217,19 @@ class Turns:
         for one, state in zip(worlds, states, strict=True):
             one.restore(state)
         loop = loop._replace(worlds=())
-        decision, total, learnt = self._decide(loop), self._no_metrics(loop), 0
+        decision, total, learnt = self._decide(loop), None, 0
         learning = bool(self._is_ready(loop.replay))
         for _ in range(ticks):
             actions = np.asarray(decision.action)
             steps = [one.step(a) for one, a in zip(worlds, actions if self.many else [actions], strict=True)]
             shown = jax.tree.map(lambda *x: np.stack(x), *steps) if self.many else steps[0]
-            loop, decision, total = self._turn[learning](loop, decision, shown, total)
-            learnt += learning
+            loop, decision, metrics = self._turn[learning](loop, decision, shown)
+            if learning:
+                total, learnt = metrics if total is None else _added(total, metrics), learnt + 1
             learning = learning or bool(self._is_ready(loop.replay))
         states = [one.save() for one in worlds]
         loop = loop._replace(worlds=own(stacked(states) if self.many else states[0]))
-        return loop, jax.tree.map(lambda x: x / learnt, total) if learnt else Nothing()
+        return loop, Nothing() if total is None else jax.tree.map(lambda x: np.asarray(x) / learnt, total)
 
     def _act(self, worlds: Any, loop: LoopState, source: Any, ticks: int) -> tuple[LoopState, Any]:
         until = int(loop.ticks) + ticks
@@ -240,10 +241,6 @@ class Turns:
     def _each(self, function: Callable[..., Any], takes: Any, gives: Any) -> Callable[..., Any]:
         """A function of one training for all of them."""
         return jax.vmap(function, in_axes=takes, out_axes=gives) if self.many else function
-
-    def _no_metrics(self, loop: LoopState) -> Any:
-        all_learn = self._each(partial(learn, self.agent, self.stack), (AXES,), (AXES, 0))
-        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(all_learn, loop)[1])
 
     @cached_property
     def _is_ready(self) -> Callable[[Windows], Bool[Array, ""]]:
@@ -258,15 +255,13 @@ class Turns:
     def _turn(self) -> tuple[Callable[..., tuple[LoopState, Decision, Any]], ...]:
         """From a step of worlds that are not compiled to the next decision; with updates, and without."""
 
-        def turn(learning: bool, loop: LoopState, decision: Decision, step: Any, total: Any) -> Any:
+        def turn(learning: bool, loop: LoopState, decision: Decision, step: Any) -> Any:
             loop = record(self.agent, self.stack, loop, decision, Shown(*step))
-            if learning:
-                loop, metrics = learn(self.agent, self.stack, loop)
-                total = jax.tree.map(jnp.add, total, metrics)
+            loop, metrics = learn(self.agent, self.stack, loop) if learning else (loop, Nothing())
             loop = loop._replace(ticks=loop.ticks + 1)
-            return loop, decide(self.agent, loop), total
+            return loop, decide(self.agent, loop), metrics
 
-        made = (self._each(partial(turn, learning), (AXES, 0, 0, 0), (AXES, 0, 0)) for learning in (False, True))
+        made = (self._each(partial(turn, learning), (AXES, 0, 0), (AXES, 0, 0)) for learning in (False, True))
         return tuple(jax.jit(one, donate_argnums=0) for one in made)
 
     @cached_property
@@ -297,6 +292,11 @@ class Turns:
             return jax.jit(fill, donate_argnums=0), jax.jit(act, donate_argnums=0)
 
         return cache(programs)
+
+
+@jax.jit
+def _added(total: Any, metrics: Any) -> Any:
+    return jax.tree.map(jnp.add, total, metrics)
 
 
 @dataclass(frozen=True)
