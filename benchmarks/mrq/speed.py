@@ -1,29 +1,26 @@
 """How fast MR.Q learns on HalfCheetah, and how much of the machine's matrix products that is."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rekindle.agents.mrq import mrq
 from rekindle.envs import registry
+from rekindle.train.forecast import best_rate
 from rekindle.train.sequences import OnSequences
 
 TASK = "gymnasium/HalfCheetah-v4"
 STEP_FLOP = 19.9e9
 """Of a step of full size: 11.5e9 of an update of the encoder, 8.4e9 of one of critics and policy (batch 256, unrolled
 over 5 steps), counted as two per multiplication of the layers' matrices, forwards and backwards."""
-SHAPE = (256, 512, 512)
-"""Of the product that is the yardstick: rows, inner, columns."""
 
 
 def measure(settings: dict[str, Any], *, brief: bool) -> dict[str, dict[str, float]]:
     """Steps per second of the whole loop, products per second of float32 matrices, and the one by the other."""
     rates = steps_per_second(settings, blocks=2 if brief else 5)
-    peak = products_per_second(seconds=0.2 if brief else 2.0)
+    peak = best_rate(0.2 if brief else 2.0)
     share = [rate * STEP_FLOP / peak for rate in rates]
     return {
         "steps_per_s": spread(rates),
@@ -52,25 +49,3 @@ def steps_per_second(settings: dict[str, Any], *, blocks: int) -> list[float]:
         jax.block_until_ready(loop.agent)
         rates.append(250 / (time.perf_counter() - began))
     return rates
-
-
-def products_per_second(*, seconds: float) -> float:
-    """Floating-point operations of products of matrices that depend on each other, so that none overlap."""
-    rows, inner, columns = SHAPE
-    x, w = jnp.ones((rows, inner)) / inner, jnp.ones((inner, columns)) / inner
-
-    def often(x: Any) -> Any:
-        return jax.lax.fori_loop(0, 50, lambda _, x: x @ w, x)
-
-    return best_rate(jax.jit(often), x, 50 * 2.0 * rows * inner * columns, seconds)
-
-
-def best_rate(program: Callable[[Any], Any], x: Any, operations: float, seconds: float) -> float:
-    """The most operations per second of several calls."""
-    jax.block_until_ready(program(x))
-    best, until = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        jax.block_until_ready(program(x))
-        best = max(best, operations / (time.perf_counter() - began))
-    return best

@@ -68,7 +68,9 @@ class Request:
     reach: float | None = None
     """the mean undiscounted return of an episode that is wanted in it,"""
     pool: Mapping[str, Any] = field(default_factory=dict)
-    """and options of it."""
+    """options of it,"""
+    student: str | None = None
+    """and who learns there from scratch, such as `mrq`; by default what fits."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -84,8 +86,8 @@ class Request:
         """A goal is either words or a return in an environment."""
         worded = {"--rule": self.rules, "--hide": self.hide != "none", "--world": self.world != "f0",
                   "--trials": self.trials is not None, "--target": self.target != 0.8}  # fmt: skip
-        if self.env is None and (self.reach is not None or self.pool):
-            which = "--reach" if self.reach is not None else "--pool"
+        returned = {"--reach": self.reach is not None, "--pool": bool(self.pool), "--student": self.student is not None}
+        if self.env is None and (which := next((option for option, given in returned.items() if given), None)):
             raise ConfigError(
                 f"{which} is for a return in an environment; say in which, such as --env minatar/breakout."
             )
@@ -297,7 +299,7 @@ def understand(request: Request, library: Library) -> Task:
     """Words to a task family, or an environment with a return; what is unknown is refused with the nearest known."""
     if request.env is not None and request.reach is not None:
         return Returned.of(request.env, dict(request.pool), request.reach, seed=request.seed, source=request.source,
-                           trust=request.trust, valued=request.valued)  # fmt: skip
+                           trust=request.trust, valued=request.valued, student=request.student)  # fmt: skip
     goal = goals.parse(request.goal, request.rules, hide=request.hide, world=request.world, trials=request.trials)
     return Worded(goal, request.target, request.seed, library.folder / "planned")
 

@@ -39,6 +39,9 @@ class Options:
     """The mean undiscounted return of an episode in it that the 95 % interval's lower end must reach."""
     pool: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """An option of the environment, such as sticky=0.25; repeat the option for more."""
+    student: Annotated[str | None, tyro.conf.arg(metavar="AGENT")] = None
+    """Who learns in it from scratch: dqn, rainbow or mrq, perhaps with a size, as mrq:small. By default dqn for choices
+    in worlds written in JAX or shown as pictures, and mrq for all else, which is reduced (mrq:small) without a GPU."""
     rule: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="RULE")] = ()
     """A production rule, such as "hold black cube -> yellow sphere"; repeat the option for more."""
     hide: Hide = "none"
@@ -90,6 +93,7 @@ def run(argv: list[str]) -> int:
         env=options.env,
         reach=options.reach,
         pool=assigned("--pool", "sticky=0.25", options.pool),
+        student=options.student,
     )
     return carry_out(request, Library.open(), json=options.json)
 

@@ -17,6 +17,7 @@ from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train import session, together
+from rekindle.train.forecast import Forecast, forecast
 from rekindle.train.loop import Trained
 
 MAX_TRIALS = 32_767
@@ -163,6 +164,9 @@ def partners(which: str | None, env: str) -> dict[str, str]:
 def carry_out(run: Run, library: Library, *, json: bool) -> int:
     """Train one run to its end or to Ctrl-C, and say where it is."""
     live = Live(shown_by(run.manifest.config))
+    order = session.told(run.manifest.config)
+    if run.manifest.status != "done" and (expected := forecast(order, library)) is not None:
+        live.stage("forecast", spoken(expected, order))
     live.stage("train", f"{run.id}")
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
     tell(run, library, trained, live, json=json)
@@ -176,6 +180,23 @@ def shown_by(config: Mapping[str, Any]) -> str:
     if config.get("teacher"):
         return "score/normalised"
     return "score/return" if config.get("evaluate_steps") else "trial/reward"
+
+
+def spoken(expected: Forecast, order: session.Order) -> str:
+    """A forecast in words."""
+    whole = "" if expected.seconds is None else f", {order.budget} in about {duration(expected.seconds)}"
+    return f"{expected.steps_per_s:,.3g} steps/s{whole}, {expected.source}"
+
+
+def duration(seconds: float) -> str:
+    """As a person says it."""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def carry_out_together(runs: list[Run], library: Library, *, json: bool) -> int:

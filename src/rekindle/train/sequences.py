@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.tree import apart, own, stacked
 from rekindle.core.types import Agent, Data, Obs
 from rekindle.envs.host.worlds import HostWorlds
@@ -221,7 +221,12 @@ class Turns:
         learning = bool(self._is_ready(loop.replay))
         for _ in range(ticks):
             actions = np.asarray(decision.action)
-            steps = [one.step(a) for one, a in zip(worlds, actions if self.many else [actions], strict=True)]
+            try:
+                steps = [one.step(a) for one, a in zip(worlds, actions if self.many else [actions], strict=True)]
+            except WorldError as error:
+                if not self.many:
+                    error.state, error.env_steps = loop.agent, int(loop.ticks) * worlds[0].rows
+                raise
             shown = jax.tree.map(lambda *x: np.stack(x), *steps) if self.many else steps[0]
             loop, decision, metrics = self._turn[learning](loop, decision, shown)
             if learning:

@@ -52,10 +52,9 @@ OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
 HOST_REPLAY, HOST_TAUGHT, HOST_LABELS = (f"{CHECKPOINTS}/{name}" for name in ("replay", "taught", "labels.npy"))
 """Where a run keeps, beside its checkpoints, what worlds that are not written in JAX have on the disk: the student's
 replay, steps that a teacher was asked to play, and what it says of those that it learns from."""
-CHUNK_STEPS = 2_000
-"""Environment steps in one jitted call of an agent that learns from a replay."""
-SEQUENCE_STEPS = 100
-"""The same of one that learns from sequences, whose updates are large."""
+CHUNK_STEPS = {"transition": 2_000, "sequence": 100}
+"""Environment steps in one jitted call of an agent that learns from a replay, by the data that it needs; updates on
+sequences are large."""
 EXAM_ROWS = 10
 """Worlds side by side in which an exam is played where they are not written in JAX."""
 EXPLORES = 50
@@ -224,12 +223,9 @@ def _carry_out(
         parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
-    if agent.needs.kind == "transition":
-        engine: Engine = from_replay(order, made, agent, run.path / HOST_REPLAY)
-        updates = max(CHUNK_STEPS // engine.steps_per_update, 1)
-    elif agent.needs.kind == "sequence":
-        engine = from_sequences(order, made, agent, budget.env_steps)
-        updates = max(SEQUENCE_STEPS // engine.steps_per_update, 1)
+    if agent.needs.kind in CHUNK_STEPS:
+        engine: Engine = from_replay(order, made, agent, folder=run.path / HOST_REPLAY, steps=budget.env_steps)
+        updates = max(CHUNK_STEPS[agent.needs.kind] // engine.steps_per_update, 1)
     else:
         if isinstance(made, registry.Hosted):
             raise ConfigError(
@@ -303,24 +299,25 @@ def from_rollouts(order: Order, made: registry.Made, agent: Agent, library: Libr
     return OnPolicy(agent, worlds, tasks, source)
 
 
-def from_replay(order: Order, made: AnyMade, agent: Agent, folder: Path | None = None) -> OffPolicy:
-    """For agents that learn from a replay; worlds that are not written in JAX keep it in `folder`.
+def from_replay(
+    order: Order, made: AnyMade, agent: Agent, *, folder: Path | None = None, steps: int | None = None
+) -> OffPolicy | OnSequences:
+    """For agents that learn from a replay.
+
+    Args:
+        order: what is to be trained.
+        made: where.
+        agent: who.
+        folder: where single steps of worlds that are not written in JAX are kept.
+        steps: of the environment that will be taken at most; a replay of sequences makes room for no more.
 
     Raises:
         ConfigError: a curriculum, or worlds for two.
     """
     worlds, source = rows_of(order, made, agent)
+    if agent.needs.kind == "sequence":
+        return OnSequences(agent, worlds, source, steps)
     return OffPolicy(agent, worlds, Given(source), folder=folder)
-
-
-def from_sequences(order: Order, made: AnyMade, agent: Agent, steps: int | None) -> OnSequences:
-    """For agents that learn from sequences, of at most so many steps.
-
-    Raises:
-        ConfigError: a curriculum, or worlds for two.
-    """
-    worlds, source = rows_of(order, made, agent)
-    return OnSequences(agent, worlds, source, steps)
 
 
 def exam(order: Order, made: AnyMade) -> Evaluation:

@@ -249,7 +249,7 @@ class Mill(gymnasium.Env):
 
 def test_a_world_that_breaks_down_ends_a_run_that_then_goes_on_exactly(tmp_path, monkeypatch):
     """In the 66th step of two worlds; checkpoints are of every 20 steps, so that the last is of 120."""
-    monkeypatch.setattr(session, "CHUNK_STEPS", 20)
+    monkeypatch.setitem(session.CHUNK_STEPS, "transition", 20)
     monkeypatch.setattr(Mill, "steps", 0)
     monkeypatch.setitem(gymnasium.registry, "Mill-v0", gymnasium.envs.registration.EnvSpec("Mill-v0", Mill))
     library = Library.open(tmp_path / "home")

@@ -16,14 +16,17 @@ from rekindle.train import session
 from rekindle.train.loop import Plan, Progress, train
 
 RATE = "time/env_steps_per_s"
-WORK = ("network", "width", "batch", "num_envs", "update_period")
+WORK = ("network", "width", "hidden", "state_width", "batch", "num_envs", "update_period")
 """Settings of a student that decide what a step costs."""
 LOOKED_AT = 20
 """The newest runs in the environment, among which one that measured is looked for."""
+MOST_WARMUP = 1_000
+"""Of the calibration: more makes no step dearer."""
 CALIBRATION_STEPS = 500
 """Of a chunk of the calibration; the last of four, without any compilation, is what counts."""
-USUAL_STEPS = 1_000_000
-"""What games like MinAtar's take from scratch, where nothing was ever learnt before."""
+USUAL_STEPS = {"mrq": 100_000}
+MANY_STEPS = 1_000_000
+"""What it takes from scratch where nothing was ever learnt before: of MR.Q, and of others in games like MinAtar's."""
 MEASURED = f"measured over {CALIBRATION_STEPS} steps"
 START_S = 15.0
 """Compilation, and looking round."""
@@ -57,7 +60,8 @@ def costs(order: session.Order, made: session.AnyMade, target: float, now: Situa
     seen = [(record.id, rows_of(record)) for record in like(order, now.library, now.run.manifest.device)]
     rates = {id: float(np.median(found)) for id, rows in seen if (found := [r[RATE] for r in rows[1:] if RATE in r])}
     reached = {id: first for id, rows in seen if (first := steps_to(target, rows)) is not None}
-    steps, steps_from = next(((n, f"as {id} took") for id, n in reached.items()), (USUAL_STEPS, "as is usual"))
+    usual = (usual_steps(order.agent), "as is usual")
+    steps, steps_from = next(((n, f"as {id} took") for id, n in reached.items()), usual)
     known = [*rates.items(), *earlier(order, now.library, now.run.manifest.device)]
     if known:
         id, rate = known[0]
@@ -69,6 +73,11 @@ def costs(order: session.Order, made: session.AnyMade, target: float, now: Situa
         found = Costs(rate, MEASURED, steps, steps_from)
     now.run.decide(costs=found._asdict(), env_steps=now.account.env_steps)
     return found
+
+
+def usual_steps(agent: str) -> int:
+    """From scratch."""
+    return USUAL_STEPS.get(agent, MANY_STEPS)
 
 
 def like(order: session.Order, library: Library, device: str) -> list[Record]:
@@ -117,15 +126,16 @@ def calibrated(order: session.Order, made: session.AnyMade, now: Situation[Any])
     Raises:
         KeyboardInterrupt: Ctrl-C came.
     """
-    agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
-    engine = session.from_replay(order, made, agent)
+    warmup = {"warmup": min(int(order.settings["warmup"]), MOST_WARMUP)}
+    agent = make_agent(order.agent, config_from_json(order.agent, order.settings | warmup))
+    steps = agent.needs.warmup + 3 * CALIBRATION_STEPS
+    engine = session.from_replay(order, made, agent, steps=steps)
     rates: list[float] = []
 
     def note(progress: Progress) -> None:
         rates.append(progress.steps_per_s)
 
-    budget = Budget(env_steps=agent.needs.warmup + 3 * CALIBRATION_STEPS)
-    plan = Plan(budget, chunk_updates=max(CALIBRATION_STEPS // engine.steps_per_update, 1))
+    plan = Plan(Budget(env_steps=steps), chunk_updates=max(CALIBRATION_STEPS // engine.steps_per_update, 1))
     trained = train(engine, jax.random.fold_in(now.key, 51), plan, show=note)
     if trained.status == "interrupted":
         raise KeyboardInterrupt

@@ -28,7 +28,9 @@ WORK = 3.0
 
 
 def teacher(now: Situation[Returned]) -> Recalled | None:
-    """Who teaches."""
+    """Who teaches; nobody, where the student learns from sequences."""
+    if now.task.student.needs.kind != "transition":
+        return None
     return next((one for one in now.priors if is_teacher(one, now)), None)
 
 

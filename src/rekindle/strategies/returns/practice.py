@@ -19,10 +19,10 @@ from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.library.run import reached as reached_at
 from rekindle.strategies.base import Attempt, Recalled, Situation, Verdict, judge
-from rekindle.strategies.returns.costs import START_S, USUAL_STEPS
+from rekindle.strategies.returns.costs import START_S, usual_steps
 from rekindle.strategies.returns.task import PRACTICE_EPISODES, PROOF_EPISODES, Returned
 from rekindle.train import session
-from rekindle.train.session import CHUNK_STEPS, Order
+from rekindle.train.session import Order
 
 EXAM_SHARE = 0.08
 """Exams take at most this share of the steps of practice from scratch."""
@@ -32,6 +32,8 @@ LEAST_STEPS = 10_000
 """Of a practice with a teacher."""
 EVALUATIONS = 20
 """Of a practice with a teacher, at most; the marks of the two take eight times as many episodes as one of them."""
+EXAM_STEPS = 2_000
+"""Environment steps after which it is looked whether an exam is due."""
 Curve = list[tuple[int, Interval]]
 
 
@@ -59,7 +61,7 @@ def practise(
 
     if run.manifest.status != "done" or again:
         trained = session.carry_out(run, now.library, show=lambda progress: now.show(name, progress),
-                                    evaluate=exam(task, run), evaluate_steps=CHUNK_STEPS, stop=enough)  # fmt: skip
+                                    evaluate=exam(task, run), evaluate_steps=EXAM_STEPS, stop=enough)  # fmt: skip
         interrupted = trained.status == "interrupted"
     else:
         interrupted = False
@@ -180,8 +182,8 @@ def reached(prior: Recalled) -> float:
 def experience(prior: Recalled, now: Situation[Returned]) -> int:
     """Environment steps that went into it; the usual, if that is not known."""
     if prior.loaded is None:
-        return USUAL_STEPS
-    return now.library.find(prior.id).manifest.env_steps or USUAL_STEPS
+        return usual_steps(now.task.order.agent)
+    return now.library.find(prior.id).manifest.env_steps or usual_steps(now.task.order.agent)
 
 
 def missing_steps(prior: Recalled, now: Situation[Returned]) -> int:

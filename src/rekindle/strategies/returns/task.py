@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Key
 
-from rekindle.agents.registry import config_from_json, config_to_json, incompatible, load, make_agent
+from rekindle.agents.registry import config_from_json, config_to_json, incompatible, load, make_agent, variant_of
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Discrete
+from rekindle.core.spaces import Box, Discrete
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Agent, EnvSpec, given
 from rekindle.envs import registry
-from rekindle.evaluate.policies import RandomPolicy, Wandering
+from rekindle.evaluate.policies import Wandering, random_policy
 from rekindle.evaluate.returns import Episodes, episodes, host_episodes
 from rekindle.library.library import Library
 from rekindle.library.records import Prior
@@ -26,8 +26,9 @@ from rekindle.strategies.returns.costs import Costs, costs
 from rekindle.train import session
 from rekindle.train.prepare import EVALUATED_AT
 
-STUDENT = "dqn"
-"""What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step."""
+CHEAP, GENERAL = "dqn", "mrq"
+"""What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step, for choices in
+worlds that cost little or show pictures; what needs the fewest steps, for everything else."""
 CHECKPOINT_SECONDS = 30.0
 PRACTICE_EPISODES = 64
 PROOF_EPISODES = (256, 1024, 4096)
@@ -63,7 +64,7 @@ class Returned:
     @classmethod
     def of(
         cls, env: str, pool: Mapping[str, Any], target: float, *, seed: int, source: str | None, trust: bool = False,
-        valued: bool = False,
+        valued: bool = False, student: str | None = None,
     ) -> "Returned":  # fmt: skip
         """From what a person typed.
 
@@ -72,13 +73,16 @@ class Returned:
                 that cannot be used.
         """
         id = registry.resolve(env, registry.ids())
-        settings = config_to_json(config_from_json(STUDENT, {}))
-        order = session.Order(STUDENT, settings, id, str(Budget(env_steps=1)), pool=dict(pool),
-                              checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
         made = registry.host(id, **pool) if registry.is_hosted(id) else registry.make(id, **pool)
-        if not isinstance(made.spec.action, Discrete):
-            raise ConfigError(f"a return can be reached where actions are discrete; {id} has {made.spec.action!r}.")
-        session.rows_of(order, made, make_agent(STUDENT, config_from_json(STUDENT, settings)))  # refuses worlds for two
+        agent, chosen = variant_of(student or student_for(made.spec, jax.default_backend()))
+        config = config_from_json(agent, chosen)
+        order = session.Order(agent, config_to_json(config), id, str(Budget(env_steps=1)), pool=dict(pool),
+                              checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
+        able = make_agent(agent, config)
+        if able.needs.kind == "rollout":
+            raise ConfigError(f"--student takes what learns from a replay (dqn, rainbow, mrq); got {student}.")
+        session.rows_of(order, made, able)  # refuses worlds for two
+        jax.eval_shape(lambda key: able.init(key, made.spec), jax.random.key(0))  # and what it cannot learn in
         foreign = None
         if source is not None and teachers.is_foreign(source):
             foreign = (source, teachers.load(source, made.spec, trust=trust, valued=valued))
@@ -128,6 +132,13 @@ class Returned:
     def costs(self) -> Costs:
         """What practice costs here."""
         return given(self.found)
+
+    @property
+    def student_name(self) -> str:
+        """With what tells it from others of its name."""
+        name, settings = self.order.agent, self.order.settings
+        small = name == GENERAL and settings["hidden"] < config_to_json(config_from_json(name, {}))["hidden"]
+        return f"{name}:small, of reduced size; --student {name} takes the full one" if small else name
 
     @cached_property
     def student(self) -> Agent:
@@ -179,8 +190,7 @@ class Returned:
         """With what acting at random comes to, and what practice costs; both are in the journal."""
         told = next((event["chance"] for event in now.run.decisions() if "chance" in event), None)
         if told is None:
-            assert isinstance(self.spec.action, Discrete)
-            played = self.play(RandomPolicy(self.spec.action.n), jax.random.fold_in(now.key, 50), PRACTICE_EPISODES)
+            played = self.play(random_policy(self.spec.action), jax.random.fold_in(now.key, 50), PRACTICE_EPISODES)
             chance = Chance(bootstrap(played.returns[None]), float(played.lengths.mean()))
             now.account.env_steps += played.env_steps
             now.run.decide(chance={"score": chance.score._asdict(), "length": chance.length},
@@ -188,6 +198,7 @@ class Returned:
         else:
             chance = Chance(Interval(**told["score"]), float(told["length"]))
         say("recall", f"acting at random comes to {chance.score.value:.3f}")
+        say("plan", f"practice from scratch would be by {self.student_name}")
         found = costs(self.order, self.made, self.target, now, say)
         return replace(self, chance=chance, found=found)
 
@@ -227,13 +238,23 @@ class Returned:
         return {"normaliser": "none", "episode_length": proof.env_steps / proof.episodes}
 
     def play(self, policy: Any, key: Key[Array, ""], number: int, *, split: str = "train", seed: int = 0) -> Episodes:
-        """Whole episodes, as all scores here are measured."""
-        assert isinstance(self.spec.action, Discrete)
-        acting = Wandering(policy, EVALUATED_AT, self.spec.action.n)
+        """Whole episodes, as all scores here are measured: choices are greedy but for one in a thousand."""
+        action = self.spec.action
+        explores = isinstance(action, Discrete)
+        acting = Wandering(policy, EVALUATED_AT, action.n) if isinstance(action, Discrete) else policy
         if isinstance(self.made, registry.Hosted):
-            return host_episodes(self.made.open(HOST_ROWS), acting, jax.random.fold_in(key, seed), number=number)
+            worlds = self.made.open(HOST_ROWS)
+            return host_episodes(worlds, acting, jax.random.fold_in(key, seed), number=number, explore=explores)
         source = self.made.pool(split=split, seed=seed)
-        return episodes(self.made.env, acting, self.made.draw, source, key, number=number)
+        return episodes(self.made.env, acting, self.made.draw, source, key, number=number, explore=explores)
+
+
+def student_for(spec: EnvSpec, backend: str) -> str:
+    """Who is to learn there: MR.Q where actions are numbers, and where a world shows numbers and each step is dear."""
+    pictures = any(isinstance(space, Box) and len(space.shape) == 3 for space in spec.obs.values())
+    if isinstance(spec.action, Discrete) and (spec.kind == "jax" or pictures):
+        return CHEAP
+    return f"{GENERAL}:small" if backend == "cpu" else GENERAL
 
 
 def enough(score: Interval, target: float) -> int:

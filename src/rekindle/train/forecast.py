@@ -1,0 +1,91 @@
+"""How long a training will take, before it begins: as earlier runs measured it, or from what the machine can multiply."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rekindle.core.budget import parse_budget
+from rekindle.library import provenance
+from rekindle.library.library import Library
+from rekindle.library.verify import METRICS, read_metrics
+from rekindle.train.session import Order
+
+LOOKED_AT = 20
+"""Of the newest runs in the environment."""
+RATE, LEARNT = "time/env_steps_per_s", "time/learner_steps"
+SHARE, OVERHEAD_S = 0.77, 0.006
+"""What MR.Q's products reach of the machine's best, and what else a step takes (benchmarks/mrq, part speed)."""
+SHAPE = (256, 512, 512)
+"""Of the products that are timed: rows, inner, columns."""
+
+
+class Forecast(NamedTuple):
+    """What is expected."""
+
+    steps_per_s: float
+    seconds: float | None
+    """Of the whole budget; None where that is in seconds."""
+    source: str
+
+
+def forecast(order: Order, library: Library) -> Forecast | None:
+    """Of an agent that learns from sequences; None of others, which are fast to show how fast they are."""
+    if order.agent != "mrq":
+        return None
+    measured = as_measured(order, library)
+    rate, source = measured or (1.0 / (operations(order.settings) / (SHARE * best_rate()) + OVERHEAD_S),
+                                "by what this machine multiplies")  # fmt: skip
+    steps = parse_budget(order.budget).env_steps
+    learnt = None if steps is None else max(steps - order.settings["warmup"], 0)
+    return Forecast(rate, None if learnt is None else learnt / rate, source)
+
+
+def as_measured(order: Order, library: Library) -> tuple[float, str] | None:
+    """By the newest run of the same agent in the same environment on the same device."""
+    runs = library.runs(kind="train", env_id=order.env, status="done", limit=LOOKED_AT)
+    for record in runs:
+        config = record.manifest.config
+        same = (config.get("agent"), config.get("settings")) == (order.agent, order.settings)
+        if not same or record.manifest.device != provenance.device():
+            continue
+        path = record.fetch(METRICS)
+        rates = [row[RATE] for row in (read_metrics(path) if path.is_file() else []) if row.get(LEARNT)]
+        if rates:
+            return float(np.median(rates)), f"as {record.id} measured"
+    return None
+
+
+def operations(settings: dict[str, Any]) -> float:
+    """Floating-point operations of a step of MR.Q: one update of the encoder, one of the critics and the policy.
+
+    Two per multiplication of the layers' matrices, and a backward pass costs twice the forward one; the first layers,
+    which depend on what is seen, count as hidden ones.
+    """
+    state, pair, action, hidden = (settings[n] for n in ("state_width", "pair_width", "action_width", "hidden"))
+    features = hidden * hidden + 2 * hidden * state
+    join = (state + action) * hidden + hidden * hidden + hidden * pair
+    model = pair * (1 + state + settings["bins"])
+    critic = pair * hidden + 2 * hidden * hidden
+    actor = state * hidden + hidden * hidden
+    horizon = settings["encoder_horizon"]
+    encoder = 3 * (features + horizon * (join + model)) + horizon * features
+    values = 2 * features + 2 * join + 3 * 2 * critic + 2 * critic + actor
+    policy = 3 * actor + 2 * join + 2 * 2 * critic
+    return 2.0 * settings["batch"] * (encoder + values + policy)
+
+
+def best_rate(seconds: float = 0.2) -> float:
+    """Floating-point operations per second of products of float32 matrices, each of which needs the one before."""
+    rows, inner, columns = SHAPE
+    x, w = jnp.ones((rows, inner)) / inner, jnp.ones((inner, columns)) / inner
+    often = jax.jit(lambda x: jax.lax.fori_loop(0, 50, lambda _, x: x @ w, x))
+    jax.block_until_ready(often(x))
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        jax.block_until_ready(often(x))
+        best = max(best, 50 * 2.0 * rows * inner * columns / (time.perf_counter() - began))
+    return best
