@@ -11,7 +11,9 @@ from rekindle.cli import master as command
 from rekindle.cli.main import main
 from rekindle.cli.reproduce import recipe
 from rekindle.core.budget import Budget
+from rekindle.core.spaces import Box, Discrete
 from rekindle.core.stats import Interval
+from rekindle.core.types import EnvSpec
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.master import Request, Silent, begin, master, under_way, understand
@@ -202,7 +204,9 @@ def test_what_a_curve_took_is_read_from_its_exams_before_its_own_episodes():
         (["--env", CATCH, "--reach", "much"], "--reach"),
         (["--env", CATCH, "--reach", "nan"], "a number"),
         (["--env", "minatar/brakeout", "--reach", "1"], "did you mean 'minatar/breakout-v1'"),
-        (["--env", "gymnax/Pendulum-v1", "--reach", "1"], "actions are discrete"),
+        (["--env", CATCH, "--reach", "1", "--student", "ppo"], "--student takes what learns from a replay"),
+        (["--env", CATCH, "--reach", "1", "--student", "mrq:tall"], "mrq has no variant 'tall'; did you mean 'small'"),
+        (["hold yellow sphere", "--student", "mrq"], "--student is for a return in an environment"),
         (["--env", CATCH, "--reach", "1", "--rule", "hold black cube -> nothing"], "--rule belongs to a goal in words"),
         (["--env", CATCH, "--reach", "1", "--from", "nowhere"], "nowhere"),
         (["--env", CATCH, "--reach", "1", "--from", "nowhere.zip"], "nowhere.zip"),
@@ -221,3 +225,16 @@ def test_wrong_words_are_one_sentence(words, said, capfd, tmp_path, monkeypatch)
     assert (code, json.loads(out.splitlines()[-1])["exit_code"]) == (2, 2)
     assert said in err.splitlines()[-1] and "Traceback" not in err
     assert Library.open(tmp_path).runs() == []
+
+
+def test_who_learns_from_scratch_depends_on_what_a_world_takes_and_costs():
+    picture, numbers = {"obs": Box((10, 10, 4), 0, 1)}, {"obs": Box((3,), -9, 9)}
+    vector = Box((2,), -1.0, 1.0)
+
+    def chosen(obs, action, kind, backend="cpu"):
+        return task.student_for(EnvSpec("test/any", 1, obs, action, kind=kind), backend)
+
+    assert chosen(picture, Discrete(3), "jax") == chosen(picture, Discrete(3), "host") == "dqn"
+    assert chosen(numbers, Discrete(3), "jax") == "dqn"
+    assert chosen(numbers, Discrete(3), "host") == chosen(numbers, vector, "jax") == "mrq:small"
+    assert chosen(numbers, vector, "host", "gpu") == "mrq"

@@ -13,6 +13,9 @@ from rekindle.train.loop import Progress
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVE = 24
 """Points of the small curve."""
+SHOWN = {"episode/return": "return {:.2f}/episode, ", "phase/agreement": "agreement {:.2f}, ",
+         "trial/reward": "reward {:.2f}/trial, "}  # fmt: skip
+"""The first of these metrics that there is, in words."""
 PLAIN_EVERY_S = 10.0
 """Where standard error is no terminal, a progress line this often."""
 
@@ -40,15 +43,12 @@ class Live:
             self.curve.append(float(now.metrics[self.score]))
         elif not self.curve and "trial/success" in now.metrics:
             self.curve = []
-        reward = f"reward {now.metrics.get('trial/reward', 0.0):.2f}/trial"
-        if "phase/agreement" in now.metrics:
-            reward = f"agreement {now.metrics['phase/agreement']:.2f}"
-        if "episode/return" in now.metrics:
-            reward = f"return {now.metrics['episode/return']:.2f}/episode"
+        shown = [(name, text) for name, text in SHOWN.items() if name in now.metrics]
+        reward = shown[0][1].format(now.metrics[shown[0][0]]) if shown else ""
         score = f"score {self.curve[-1]:.3f} {spark(self.curve)} " if self.curve else ""
         done, unit = (now.env_steps, "steps") if now.updates is None else (now.updates, "updates")
         text = (
-            f"{strategy} {score}{reward}, {done:,} {unit}, "
+            f"{strategy} {score}{reward}{done:,} {unit}, "
             f"{now.steps_per_s:,.0f} {unit}/s, {now.share:.0%}, {now.eta_s:.0f} s left"
         )
         with unheard():

@@ -1,4 +1,4 @@
-"""How long a training will take, before it begins: as earlier runs measured it, or from what the machine can multiply."""
+"""How long a training will take, before it begins: as earlier runs measured it, or by what the machine multiplies."""
 
 import time
 from typing import Any, NamedTuple
@@ -61,11 +61,11 @@ def as_measured(order: Order, library: Library) -> tuple[float, str] | None:
 def operations(settings: dict[str, Any]) -> float:
     """Floating-point operations of a step of MR.Q: one update of the encoder, one of the critics and the policy.
 
-    Two per multiplication of the layers' matrices, and a backward pass costs twice the forward one; the first layers,
-    which depend on what is seen, count as hidden ones.
+    Two per multiplication of the layers' matrices, and a backward pass costs twice the forward one; the layer that
+    takes what is seen is left out.
     """
     state, pair, action, hidden = (settings[n] for n in ("state_width", "pair_width", "action_width", "hidden"))
-    features = hidden * hidden + 2 * hidden * state
+    features = 2 * hidden * state
     join = (state + action) * hidden + hidden * hidden + hidden * pair
     model = pair * (1 + state + settings["bins"])
     critic = pair * hidden + 2 * hidden * hidden
