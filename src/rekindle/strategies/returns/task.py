@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Key
 
-from rekindle.agents.registry import config_from_json, config_to_json, incompatible, load, make_agent, variant_of
+from rekindle.agents.registry import (
+    config_from_json,
+    config_to_json,
+    incompatible,
+    load,
+    make_agent,
+    module_of,
+    variant_of,
+)
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete
@@ -75,12 +83,12 @@ class Returned:
         id = registry.resolve(env, registry.ids())
         made = registry.host(id, **pool) if registry.is_hosted(id) else registry.make(id, **pool)
         agent, chosen = variant_of(student or student_for(made.spec, jax.default_backend()))
+        if make_agent(agent, module_of(agent).Config()).needs.kind == "rollout":
+            raise ConfigError(f"--student takes what learns from a replay (dqn, rainbow, mrq); got {student}.")
         config = config_from_json(agent, chosen)
         order = session.Order(agent, config_to_json(config), id, str(Budget(env_steps=1)), pool=dict(pool),
                               checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
         able = make_agent(agent, config)
-        if able.needs.kind == "rollout":
-            raise ConfigError(f"--student takes what learns from a replay (dqn, rainbow, mrq); got {student}.")
         session.rows_of(order, made, able)  # refuses worlds for two
         jax.eval_shape(lambda key: able.init(key, made.spec), jax.random.key(0))  # and what it cannot learn in
         foreign = None
