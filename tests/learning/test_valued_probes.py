@@ -1,19 +1,15 @@
 """DQN and Rainbow on problems whose action values are known: each is what one fault of a value learner gets wrong."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.learning.probes import Several, Which, tasks_of
 
 from rekindle.agents.dqn import dqn
 from rekindle.agents.rainbow import rainbow
-from rekindle.core.spaces import Discrete
-from rekindle.core.types import Agent, EnvSpec
-from rekindle.envs import registry
-from rekindle.envs.probe.probe import PROBLEMS, Probe
+from rekindle.core.types import Agent
+from rekindle.envs.probe.probe import PROBLEMS
 from rekindle.train.off_policy import Given, Worlds, act_on, begin, ticks_before
 
 G = 0.5
@@ -36,50 +32,24 @@ AGENTS = {
     "dqn of 3 steps": dqn.make(dqn.Config(n_step=3, **COMMON)),
     "rainbow": rainbow.make(rainbow.Config(n_step=3, bound=3.0, atoms=21, **COMMON)),
 }
+WORLD = Several(tuple(VALUES), cues=max(map(len, VALUES.values())))
 UPDATES = 400
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """It runs for less than a second, so that only compiling counts."""
-
-
-class Which(NamedTuple):
-    """A probe by its number, and its task."""
-
-    number: jax.Array
-    task: NamedTuple
-
-
-@dataclass(frozen=True)
-class Several:
-    """All of these probes as one world, so that an agent is compiled once; which one it is lies in the task."""
-
-    spec = EnvSpec("test/several", 1, {"cue": Discrete(max(map(len, VALUES.values())))}, Discrete(2))
-    probes = tuple(Probe(f"probe/{name}-v1") for name in VALUES)
-
-    def reset(self, key, params):
-        return jax.lax.switch(params.number, [probe.reset for probe in self.probes], key, params.task)
-
-    def step(self, key, state, action, params):
-        steps = [probe.step for probe in self.probes]
-        state, ts = jax.lax.switch(params.number, steps, key, state, action, params.task)
-        limit = jnp.array([probe.problem.limit for probe in self.probes])[
-            params.number
-        ]  # the others end, as in `Trials`
-        return state, ts._replace(terminated=ts.truncated & ~limit, truncated=ts.truncated & limit)
 
 
 @pytest.fixture(scope="module", params=AGENTS)
 def learner(request):
     """An agent's steps of return, and what it has learnt of every probe: [probes, cues, actions]."""
     agent = AGENTS[request.param]
-    tasks = [registry.make(f"probe/{name}").pool() for name in VALUES]
-    which = Which(jnp.arange(len(VALUES)), jax.tree.map(lambda *x: jnp.stack(x), *tasks))
+    which = tasks_of(tuple(VALUES))
     learnt = jax.jit(jax.vmap(lambda key, which: learn(agent, key, which)), compiler_options=QUICKLY)
     return agent.needs.n_step, np.asarray(learnt(jax.random.split(jax.random.key(0), len(VALUES)), which))
 
 
 def learn(agent: Agent, key: jax.Array, which: Which) -> jax.Array:
     """The action values of one probe after so many updates on random actions."""
-    worlds, given = Worlds(Several(), lambda key, source: source, agent.needs.rows), Given(which)
+    worlds, given = Worlds(WORLD, lambda key, source: source, agent.needs.rows), Given(which)
     loop = begin(agent, worlds, None, given, key)
     loop, _ = act_on(agent, worlds, None, False, loop, given, ticks_before(agent.needs))
     loop, _ = act_on(agent, worlds, None, True, loop, given, UPDATES)

@@ -1,0 +1,57 @@
+"""MR.Q on problems whose answer is known: what is worth doing, and how much it is worth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.learning.probes import Several, tasks_of
+
+from rekindle.agents.mrq import mrq
+from rekindle.agents.mrq.actions import inward
+from rekindle.core.tree import apart, stacked
+from rekindle.train.off_policy import Worlds
+from rekindle.train.sequences import OnSequences, Turns
+
+G = 0.5
+VALUES = {"action": [[-1, 1]], "both": [[1, -1], [-1, 1]], "delay": [[G**2] * 2, [G] * 2, [1] * 2]}
+"""Of both actions, by what is shown."""
+AGENT = mrq.make(mrq.Config(
+    gamma=G, batch=32, capacity=2_048, warmup=64, num_envs=4, period=20, encoder_updates=20, state_width=16,
+    pair_width=16, action_width=8, hidden=16, encoder_rate=1e-3, value_rate=1e-2, policy_rate=1e-2, temperature=1.0,
+    eval_discrete="greedy",
+))  # fmt: skip
+TICKS = 150
+WORLD = Several(tuple(VALUES), cues=3)
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """The agent's state after so many steps of four worlds, by probe; all are trained in one program."""
+    before = jax.config.jax_debug_key_reuse
+    jax.config.update("jax_debug_key_reuse", False)  # it takes keys for used once vmap has transposed them
+    worlds, which = Worlds(WORLD, lambda key, source: source, 4), tasks_of(tuple(VALUES))
+    begun = [OnSequences(AGENT, worlds, task).begin(jax.random.key(3), None) for task in apart(which, len(VALUES))]
+    turns = Turns(AGENT, 1, many=True)
+    loop, _ = turns.chunk([worlds] * len(VALUES), stacked(begun), which, TICKS)
+    jax.config.update("jax_debug_key_reuse", before)
+    return dict(zip(VALUES, apart(loop.agent, len(VALUES)), strict=True))
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_critics_know_what_actions_are_worth(name, learnt):
+    state, known = learnt[name], np.array(VALUES[name], float)
+    cues = {"cue": jnp.arange(len(known))}
+    z = state.nets.encoder.features(cues)
+    for action in range(2):
+        taken = inward(state.nets.actor.space, jnp.full(len(known), action))
+        q = mrq.says(state.nets.values, state.nets.encoder.join(z, state.nets.encoder.read(taken)))
+        np.testing.assert_allclose(np.mean(q, axis=0) * state.scale, known[:, action], atol=0.2)
+
+
+@pytest.mark.parametrize("name", ["action", "both"])
+def test_its_policy_does_what_is_worth_most(name, learnt):
+    known = np.array(VALUES[name])
+    cues = {"cue": jnp.arange(len(known))}
+    start = jnp.ones(len(known), bool)
+    out = AGENT.act(jax.random.key(0), learnt[name], (), cues, start, explore=False)
+    np.testing.assert_array_equal(out.action, np.argmax(known, axis=1))
