@@ -310,11 +310,14 @@ def test_a_student_is_prepared_once_whatever_interrupts_it(tmp_path, monkeypatch
                           method="pretraining", checkpoint_seconds=0.0)  # fmt: skip
     counts = []
 
+    def is_read(values):
+        return values["phase/steps"] == 80  # the end of what is learnt offline
+
     def sitting(run, show=None):
         ASKED.clear()
         monkeypatch.setattr(Mill, "steps", 0)
         try:
-            return session.carry_out(Run.open(library, run.id), library, show=show)
+            return session.carry_out(Run.open(library, run.id), library, show=show, stop=is_read)
         finally:
             counts.append((Mill.steps, sum(ASKED)))
 
