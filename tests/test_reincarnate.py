@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rekindle.library import checkpoint
 from rekindle.library.dataset import read_dataset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
@@ -105,7 +106,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
     while run is None and time.monotonic() < deadline:
         time.sleep(0.2)
         started = [record for record in library.runs() if record.manifest.status == "running"]
-        if started and (saved := list((started[0].path / "checkpoints").glob("*"))) and len(saved) > 1:
+        if started and len(checkpoint.steps(started[0].path)) > 1:
             run = started[0].id
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import jax
 import numpy as np
@@ -247,6 +247,8 @@ def stored(path: Path, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[
 def gathered(path: Path | None, axes: tuple[int, ...], parts: Iterator[Any]) -> np.ndarray:
     """Parts along the first of these axes as one array: of the file at `path`, or in memory without one.
 
+    The file is there whole or not at all.
+
     Raises:
         LibraryError: the disk refuses.
     """
@@ -256,7 +258,20 @@ def gathered(path: Path | None, axes: tuple[int, ...], parts: Iterator[Any]) -> 
         return np.concatenate(list(every))
     with files.errors_named(path.parent, "create"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    return stored(path, first.dtype, (*axes, *first.shape[len(axes) :]), every)
+    shape = (*axes, *first.shape[len(axes) :])
+    with files.whole_file(path) as new:
+        stored(new, first.dtype, shape, every)
+    return opened(path, first.dtype, shape)
+
+
+def read(folder: Path) -> Ring:
+    """All that was ever added to the files in a folder, where it lies; nothing may have been overwritten.
+
+    The files have to be whole: they are taken as they are.
+    """
+    arrays = {unquote(path.stem): np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    added = int(arrays.pop(WRITTEN)[0])
+    return rings.in_place({name: np.asarray(array)[:added] for name, array in arrays.items()})
 
 
 def opened(path: Path, dtype: np.dtype, shape: tuple[int, ...], *, writable: bool = False) -> np.memmap:

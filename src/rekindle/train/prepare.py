@@ -115,7 +115,7 @@ def roll_out(
 
 
 def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int, folder: Path | None) -> Ring:
-    """So many steps of every world that is not compiled."""
+    """So many steps of every world that is not compiled; they are on the disk when this returns."""
     seed_key, act_key = jax.random.split(key)
     obs = worlds.reset(int(jax.random.randint(seed_key, (), 0, 2**31 - 1)))
     carry, start, steps = policy.init_carry(worlds.rows), np.ones(worlds.rows, bool), Mapped(folder, count)
@@ -129,6 +129,7 @@ def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], co
             steps.stand_at(0, kept)
         steps.write(kept)
         obs, start = step.obs, step.terminated | step.truncated
+    steps.save()
     return steps.ring()
 
 

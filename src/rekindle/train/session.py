@@ -37,7 +37,7 @@ from rekindle.reincarnation.phases import scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring
-from rekindle.train import off_policy, prepare, reincarnate
+from rekindle.train import off_policy, prepare, prepared, reincarnate
 from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.on_policy import OnPolicy
@@ -49,9 +49,8 @@ EPISODES, HOST_EPISODES = 64, 8
 """Of an evaluation of a student; its marks take four times as many. Worlds that are not compiled are slow."""
 OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
 """Names of the scores by which a student's are normalised."""
-HOST_REPLAY, HOST_TAUGHT, HOST_LABELS = (f"{CHECKPOINTS}/{name}" for name in ("replay", "taught", "labels.npy"))
-"""Where a run keeps, beside its checkpoints, what worlds that are not written in JAX have on the disk: the student's
-replay, steps that a teacher was asked to play, and what it says of those that it learns from."""
+HOST_REPLAY = f"{CHECKPOINTS}/replay"
+"""Where a run keeps, beside its checkpoints, the replay of worlds that are not written in JAX."""
 CHUNK_STEPS = {"transition": 2_000, "sequence": 100}
 """Environment steps in one jitted call of an agent that learns from a replay, by the data that it needs; updates on
 sequences are large."""
@@ -252,7 +251,7 @@ def _carry_out(
 def clear(run: Run) -> None:
     """Once a training is done, what it learnt from lies beside its policy; the files that it was learnt from go."""
     if run.manifest.status == "done":
-        for name in (HOST_REPLAY, HOST_TAUGHT, HOST_LABELS):
+        for name in (HOST_REPLAY, prepared.TAUGHT, prepared.LABELS, prepared.NOTES):
             if (run.path / name).exists():
                 files.remove(run.path / name)
 
@@ -380,14 +379,16 @@ def reincarnated(
             "student, or another method."
         )
     number = episodes_of(made)
-    marks = prepare.marks(worlds, source, teacher, keys[0], number=4 * number)
+    known = prepared.noted(run.path).marks
+    marks = known or prepare.marks(worlds, source, teacher, keys[0], number=4 * number)
     run.update(scores=scored(marks))
     prepare.refuse_luck(marks)
-    data = kept or prepare.roll_out(worlds, source, teacher, keys[1], steps=steps, folder=run.path / HOST_TAUGHT)
-    data = prepare.labelled(data, teacher, made.spec, path=run.path / HOST_LABELS)
+    if known is None:
+        prepared.note(run.path, marks=marks)
+    data = prepared.data_of(run.path, worlds, source, teacher, keys[1], steps=steps, kept=kept)
     told = prepare.told_by(teacher, made.spec, keys[2])
-    prepared = marks.env_steps + (0 if kept else data.slots * data.rows)
-    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, number, prepared,
+    taken = marks.env_steps + (0 if kept else data.slots * data.rows)
+    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, number, taken,
                                 folder=run.path / HOST_REPLAY)  # fmt: skip
     state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
     done = reincarnate.reincarnate(course, method, scale, key, run=run, state=state,

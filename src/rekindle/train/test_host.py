@@ -1,5 +1,6 @@
 """Worlds that are not compiled are acted in as those that are, and a saved loop goes on exactly."""
 
+import signal
 from functools import partial
 
 import equinox as eqx
@@ -23,6 +24,7 @@ from rekindle.core.types import ActOutput, EnvSpec, Extras
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.evaluate.returns import host_episodes
+from rekindle.library import files
 from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.files import sha256
 from rekindle.library.library import Library
@@ -31,7 +33,7 @@ from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale, Told
 from rekindle.replay import mapped
 from rekindle.replay import ring as rings
-from rekindle.train import prepare, reincarnate, session
+from rekindle.train import prepare, prepared, reincarnate, session
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, ticks_before
 from rekindle.train.replay_engine import OffPolicy
@@ -271,6 +273,124 @@ def test_a_world_that_breaks_down_ends_a_run_that_then_goes_on_exactly(tmp_path,
     assert again.env_steps == whole.env_steps == 200 and library.find(run.id).manifest.status == "done"
     for name, leaf in flatten_arrays(whole.state).items():
         np.testing.assert_array_equal(leaf, flatten_arrays(again.state)[name], err_msg=name)
+
+
+class Shift(Mill):
+    """The same in episodes of five steps."""
+
+    def reset(self, *, seed=None, options=None):
+        self.left = 5
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        obs, reward, *_ = super().step(action)
+        self.left -= 1
+        return obs, reward, self.left == 0, False, {}
+
+
+ASKED = []
+
+
+def paid(obs):
+    """A teacher from elsewhere that counts what it is asked."""
+    ASKED.append(len(obs["obs"]))
+    return np.ones(len(obs["obs"]), np.int32)
+
+
+def test_a_student_is_prepared_once_whatever_interrupts_it(tmp_path, monkeypatch):
+    """A world breaks down while the teacher plays, then Ctrl-C while the student learns from that.
+
+    Only the 26 slices of two worlds that broke off are played twice; each sitting asks the teacher for two examples.
+    """
+    monkeypatch.setattr(session, "HOST_EPISODES", 2)
+    monkeypatch.setitem(gymnasium.registry, "Shift-v0", gymnasium.envs.registration.EnvSpec("Shift-v0", Shift))
+    library, roll_out = Library.open(tmp_path / "home"), prepare.host_roll_out
+    small = config_to_json(dqn.Config(**SMALL | {"num_envs": 2, "warmup": 8}))
+    order = session.Order("dqn", small, "gymnasium/Shift-v0", "200steps", teacher=f"{__name__}:paid",
+                          method="pretraining", checkpoint_seconds=0.0)  # fmt: skip
+    counts = []
+
+    def is_read(values):
+        return values["phase/steps"] == 80  # the end of what is learnt offline
+
+    def sitting(run, show=None):
+        ASKED.clear()
+        monkeypatch.setattr(Mill, "steps", 0)
+        try:
+            return session.carry_out(Run.open(library, run.id), library, show=show, stop=is_read)
+        finally:
+            counts.append((Mill.steps, sum(ASKED)))
+
+    def break_down(*given):
+        patch.setattr(Mill, "breaks_after", Mill.steps + 51)
+        return roll_out(*given)
+
+    monkeypatch.setattr(Mill, "breaks_after", 0)
+    whole = sitting(session.begin(order, library, name="whole", seed=0))
+    run = session.begin(order, library, name="broken", seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "host_roll_out", break_down)
+        with pytest.raises(WorldError, match="Nothing was learnt by then"):
+            sitting(run)
+    scores = library.find(run.id).manifest.scores
+    assert sitting(run, lambda now: signal.raise_signal(signal.SIGINT)).status == "interrupted"
+    again = sitting(run)
+    assert again.status == "done" and library.find(run.id).manifest.scores[:2] == scores
+    once, *parts = np.array(counts)
+    assert (np.sum(parts, axis=0) == once + np.array([52, 52 + 2 * 2])).all()
+    jax.tree.map(np.testing.assert_array_equal, flatten_arrays(whole.state), flatten_arrays(again.state))
+    assert not any((run.path / name).exists() for name in (prepared.TAUGHT, prepared.LABELS, prepared.NOTES))
+
+
+def test_what_is_damaged_is_prepared_anew_and_nothing_else(tmp_path, monkeypatch):
+    done, notes, labels = [], tmp_path / prepared.NOTES, tmp_path / prepared.LABELS
+    frames = tmp_path / prepared.TAUGHT / "obs.obs.npy"
+
+    def counted(name):
+        do = getattr(prepare, name)
+        monkeypatch.setattr(prepare, name, lambda *given, **more: (done.append(name), do(*given, **more))[1])
+
+    def given(kept=None):
+        done.clear()
+        data = prepared.data_of(tmp_path, corridor(), (), Rightwards(), jax.random.key(1), steps=80, kept=kept)
+        return data, jax.tree.map(np.array, data.steps), list(done)
+
+    def put(path, change):
+        path.write_bytes(change(path.read_bytes()))
+
+    counted("roll_out")
+    counted("labelled")
+    _, first, did = given()
+    assert did == ["roll_out", "labelled"] and first.obs["obs"].shape == (20, 4, 1, 7, 1)
+    for damage, anew in (
+        (lambda: None, []),
+        (lambda: put(frames, lambda old: old[:-1]), ["roll_out"]),
+        (lambda: put(frames, lambda old: old.replace(b"\xff", b"\xfe", 1)), ["roll_out"]),
+        (lambda: put(labels, lambda old: old[: len(old) // 2]), ["labelled"]),
+        (lambda: put(labels, lambda old: old + b"0"), ["labelled"]),
+        (labels.unlink, ["labelled"]),
+        (lambda: put(notes, lambda old: old[:-9]), ["roll_out", "labelled"]),
+        (lambda: put(notes, lambda old: old.replace(b'"schema_version": 1', b'"schema_version": 2')),
+         ["roll_out", "labelled"]),
+    ):  # fmt: skip
+        damage()
+        data, steps, did = given()
+        assert did == anew
+        jax.tree.map(np.testing.assert_array_equal, steps, first)
+    assert given(rings.unlabelled(data))[2] == []
+    other = data._replace(steps=data.steps._replace(reward=np.array(data.steps.reward) + 1, labels=()))
+    assert given(other)[2] == ["labelled"]
+
+
+def test_marks_come_back_exactly_or_not_at_all(tmp_path):
+    marks = prepare.Marks(-0.1, 1 / 3, 0.7, 1e-9, 32, 12_345)
+    prepared.note(tmp_path, marks=marks)
+    assert prepared.noted(tmp_path).marks == marks
+    for wrong in ({"teacher": "NaN"}, {"episodes": 0}, {"random": None}):
+        prepared.note(tmp_path, marks=marks)
+        path = tmp_path / prepared.NOTES
+        files.write_json(path, files.read_json(path) | {"marks": marks._asdict() | wrong})
+        assert prepared.noted(tmp_path) == prepared.Notes()
 
 
 @pytest.mark.parametrize("id", ["gymnasium/CartPole-v1", "ALE/Pong-v5"])
