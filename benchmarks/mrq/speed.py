@@ -7,21 +7,20 @@ import jax
 import numpy as np
 
 from rekindle.agents.mrq import mrq
+from rekindle.agents.registry import config_to_json
 from rekindle.envs import registry
-from rekindle.train.forecast import best_rate
+from rekindle.train.forecast import best_rate, operations
 from rekindle.train.sequences import OnSequences
 
 TASK = "gymnasium/HalfCheetah-v4"
-STEP_FLOP = 19.9e9
-"""Of a step of full size: 11.5e9 of an update of the encoder, 8.4e9 of one of critics and policy (batch 256, unrolled
-over 5 steps), counted as two per multiplication of the layers' matrices, forwards and backwards."""
 
 
 def measure(settings: dict[str, Any], *, brief: bool) -> dict[str, dict[str, float]]:
     """Steps per second of the whole loop, products per second of float32 matrices, and the one by the other."""
     rates = steps_per_second(settings, blocks=2 if brief else 5)
     peak = best_rate(0.2 if brief else 2.0)
-    share = [rate * STEP_FLOP / peak for rate in rates]
+    work = operations(config_to_json(mrq.Config(**settings)))
+    share = [rate * work / peak for rate in rates]
     return {
         "steps_per_s": spread(rates),
         "GFLOP_per_s_of_matmul": spread([peak / 1e9]),

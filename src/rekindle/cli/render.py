@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 import tyro
 from PIL import Image
 
+from rekindle.agents.registry import load
 from rekindle.cli import io as cli
 from rekindle.core.errors import ConfigError, within
 from rekindle.core.spaces import Discrete
@@ -20,12 +21,14 @@ from rekindle.core.types import Policy
 from rekindle.envs import registry
 from rekindle.envs.base import Env
 from rekindle.envs.host.worlds import HostWorlds, is_scaled
+from rekindle.envs.seats import seat_spec
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import NOOP, Task
 from rekindle.envs.xland.text import parse_task, players_in
 from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy, VectorPolicy
 from rekindle.library import files
+from rekindle.library.library import Library
 from rekindle.report.film import shots
 from rekindle.report.video import SUFFIXES, Frame, write_video
 
@@ -41,8 +44,9 @@ class Options:
     minatar/breakout, ALE/Pong-v5, HalfCheetah-v5 or dmc/walker-stand."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("episode.mp4")
     """Where to: .png, .jpg or .webp for its first moment, .mp4 or .gif for an episode."""
-    policy: Literal["random", "noop"] = "random"
-    """What acts; noop is action 0 where the world is not XLand, and a vector of zeros where actions are vectors."""
+    policy: str = "random"
+    """What acts: random, noop, or an agent of the library. noop is action 0 where the world is not XLand, and a vector
+    of zeros where actions are vectors."""
     trials: int | None = None
     """Trials of the episode, in XLand; by default the task's own."""
     seed: int = 0
@@ -128,6 +132,8 @@ def find_world(name: str, key: Any, seed: int) -> tuple[Env | HostWorlds, Any]:
 
 
 def _policy(name: str, world: Env | HostWorlds) -> Policy:
+    if name not in ("random", "noop"):
+        return load(Library.open().find(name).fetch("policy"), env_spec=seat_spec(world.spec)).policy
     action = world.spec.action
     if is_scaled(action):
         return VectorPolicy(action.shape[0], 1.0 if name == "random" else 0.0)

@@ -22,8 +22,8 @@ from rekindle.train.loop import Trained
 
 MAX_TRIALS = 32_767
 """Tasks keep their number of trials in 16 bits."""
-EVALUATE_STEPS = 5_000
-"""Between two exams of MR.Q, as published."""
+EVALUATE_STEPS, ATARI_STEPS = 5_000, 100_000
+"""Between two exams of MR.Q, as published; of Atari games, which are long."""
 MAX_SETTING = 80
 """Characters of a value of --set."""
 
@@ -63,8 +63,8 @@ class Options:
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. An unknown one lists them all."""
     evaluate_every: int | None = None
-    """Environment steps between two exams of whole episodes without exploration; 0: none. By default 5000 for mrq,
-    none for others."""
+    """Environment steps between two exams of whole episodes without exploration; 0: none. By default 5000 for mrq
+    (Atari: 100000), none for others."""
     episodes: int = 10
     """Of an exam."""
     checkpoint_every: float = 60.0
@@ -121,7 +121,8 @@ def evaluate_steps(options: Options, kind: str) -> int:
     """Between two exams."""
     within("--episodes", options.episodes, 1)
     if options.evaluate_every is None:
-        return EVALUATE_STEPS if kind == "sequence" else 0
+        steps = ATARI_STEPS if options.env.startswith("ALE/") else EVALUATE_STEPS
+        return steps if kind == "sequence" else 0
     within("--evaluate-every", options.evaluate_every, 0)
     if options.evaluate_every and kind == "rollout":
         raise ConfigError(
@@ -164,10 +165,7 @@ def partners(which: str | None, env: str) -> dict[str, str]:
 def carry_out(run: Run, library: Library, *, json: bool) -> int:
     """Train one run to its end or to Ctrl-C, and say where it is."""
     live = Live(shown_by(run.manifest.config))
-    order = session.told(run.manifest.config)
-    if run.manifest.status != "done" and (expected := forecast(order, library)) is not None:
-        live.stage("forecast", spoken(expected, order))
-    live.stage("train", f"{run.id}")
+    announce(live, [run], library)
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
     tell(run, library, trained, live, json=json)
     if trained.status == "interrupted":
@@ -180,6 +178,15 @@ def shown_by(config: Mapping[str, Any]) -> str:
     if config.get("teacher"):
         return "score/normalised"
     return "score/return" if config.get("evaluate_steps") else "trial/reward"
+
+
+def announce(live: Live, runs: list[Run], library: Library) -> None:
+    """What is trained, and how long that will take, where it can be told."""
+    order = session.told(runs[0].manifest.config)
+    begun = runs[0].latest_checkpoint() is not None
+    if not begun and (expected := forecast(order, session.made_for(order).spec, library)) is not None:
+        live.stage("forecast", spoken(expected, order) + (", for one seed alone" if len(runs) > 1 else ""))
+    live.stage("train", ", ".join(run.id for run in runs))
 
 
 def spoken(expected: Forecast, order: session.Order) -> str:
@@ -201,8 +208,8 @@ def duration(seconds: float) -> str:
 
 def carry_out_together(runs: list[Run], library: Library, *, json: bool) -> int:
     """The same for several seeds in one program; shown is how the first one goes."""
-    live = Live("trial/reward")
-    live.stage("train", ", ".join(run.id for run in runs))
+    live = Live(shown_by(runs[0].manifest.config))
+    announce(live, runs, library)
     trained = together.carry_out(
         runs, library, show=lambda run, now: live.progress("training", now) if run is runs[0] else None
     )

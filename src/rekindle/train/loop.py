@@ -230,9 +230,11 @@ def handing_over(state: Any, env_steps: int) -> Iterator[None]:
     try:
         yield
     except WorldError as error:
-        if error.state is None:  # an engine may know more
-            error.state, error.env_steps = state, env_steps
-        raise
+        if error.state is not None:  # an engine may know more
+            raise
+        mine = WorldError(str(error), error.spec)  # of this training alone: others may have been told the same
+        mine.state, mine.env_steps = state, env_steps
+        raise mine from error
 
 
 def is_short(engine: Engine, loop: Any, plan: Plan) -> bool:

@@ -20,13 +20,15 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.tree import apart, own, stacked
 from rekindle.core.types import Agent, Data, Obs
-from rekindle.envs.host.worlds import HostWorlds
+from rekindle.envs.host.worlds import HostObs, HostWorlds
 from rekindle.replay import ring, windows
 from rekindle.replay.ring import Step
 from rekindle.replay.windows import Windows
 from rekindle.train.loop import named
 from rekindle.train.off_policy import EpisodeCounts, Nothing, Worlds, again, count
 
+LEAST_ENDS = 50
+"""Slots for ends of episodes at least."""
 HOPELESS = 2_000
 """Slots after which a replay from which nothing can be drawn is not going to change."""
 
@@ -214,8 +216,9 @@ class Turns:
 
     def _on_host(self, worlds: Sequence[HostWorlds], loop: LoopState, ticks: int) -> tuple[LoopState, Any]:
         states = apart(loop.worlds, len(worlds)) if self.many else [loop.worlds]
-        for one, state in zip(worlds, states, strict=True):
-            one.restore(state)
+        shown = apart(loop.obs, len(worlds)) if self.many else [loop.obs]
+        for one, state, obs in zip(worlds, states, shown, strict=True):
+            refuse_elsewhere(one, one.restore(state), obs)
         loop = loop._replace(worlds=())
         decision, total, learnt = self._decide(loop), None, 0
         learning = bool(self._is_ready(loop.replay))
@@ -299,6 +302,16 @@ class Turns:
         return cache(programs)
 
 
+def refuse_elsewhere(worlds: HostWorlds, here: HostObs, there: Obs) -> None:
+    """WorldError where worlds that were brought back to where they stood show something else."""
+    if not all(np.array_equal(here[name], np.asarray(x)) for name, x in there.items()):
+        raise WorldError(
+            f"{worlds.spec.id} does not come back to where it stood by its seed and the actions since: it draws at "
+            "random from elsewhere, so begin anew, or let it draw from the seed of its reset.",
+            worlds.spec,
+        )
+
+
 @jax.jit
 def _added(total: Any, metrics: Any) -> Any:
     return jax.tree.map(jnp.add, total, metrics)
@@ -323,13 +336,18 @@ class OnSequences:
 
     @property
     def slots(self) -> int:
-        """Of each row: for every step one, and one for the end of an episode, which may be as short as a step."""
-        most = self.agent.needs.capacity // self.worlds.rows
-        return most if self.most_steps is None else min(most, 2 * (-(-self.most_steps // self.worlds.rows) + 1))
+        """Of each row: for every step one, and for ends as many more; where they hold pictures a tenth as many."""
+        most, spec = self.agent.needs.capacity // self.worlds.rows, self.worlds.spec
+        if self.most_steps is None:
+            return most
+        steps = -(-self.most_steps // self.worlds.rows) + 1
+        pictures = any(len(getattr(space, "shape", ())) > 1 for space in spec.obs.values())
+        return min(most, steps + (steps // 10 + LEAST_ENDS if pictures else steps))
 
     def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
         """See Engine."""
-        worlds, world_key, start = self.worlds, jax.random.fold_in(key, 1), partial(begin_at, self.agent, self.worlds)
+        world_key, key = jax.random.split(key)
+        worlds, start = self.worlds, partial(begin_at, self.agent, self.worlds)
         if isinstance(worlds, HostWorlds):
             obs = worlds.reset(int(jax.random.randint(world_key, (), 0, 2**31 - 1)))
             return own(jax.jit(partial(start, self.slots, ()))(obs, key, state)._replace(worlds=worlds.save()))

@@ -231,7 +231,7 @@ def _carry_out(
                 f"{order.agent} learns from rollouts, in worlds that are written in JAX; {order.env} is not."
             )
         engine, updates = from_rollouts(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
-    if agent.needs.kind == "transition" and budget.env_steps is not None:
+    if agent.needs.kind in CHUNK_STEPS and budget.env_steps is not None:
         refuse_warmup(agent, budget.env_steps, engine.steps_per_update)
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
@@ -321,7 +321,8 @@ def from_replay(
 
 def exam(order: Order, made: AnyMade) -> Evaluation:
     """Whole episodes of their own without exploration, with the interval of their mean."""
-    worlds = made.open(min(order.episodes, EXAM_ROWS)) if isinstance(made, registry.Hosted) else None
+    rows = max(n for n in range(1, EXAM_ROWS + 1) if order.episodes % n == 0)
+    worlds = made.open(rows) if isinstance(made, registry.Hosted) else None
     source = None if isinstance(made, registry.Hosted) else pool_of(order)
 
     def evaluate(policy: Policy, env_steps: int, key: Key[Array, ""]) -> dict[str, float]:
@@ -508,7 +509,8 @@ def refuse_other_world(there: EnvSpec, pool: Any, order: Order, made: AnyMade, w
 
 def refuse_warmup(agent: Agent, steps: int, once: int) -> None:
     """ConfigError where a budget ends before the first update."""
-    before = off_policy.ticks_before(agent.needs) * once
+    sequences = agent.needs.kind == "sequence"  # an end takes a slot, too, so that it may be half of them
+    before = agent.needs.warmup // 2 if sequences else off_policy.ticks_before(agent.needs) * once
     if steps <= before:
         raise ConfigError(
             f"the budget of {steps:,} steps ends with the {before:,} that fill the replay, before anything is learnt; "

@@ -11,12 +11,13 @@ import pytest
 
 from rekindle.agents.ppo import ppo
 from rekindle.core.budget import Budget
-from rekindle.core.errors import DivergedError
+from rekindle.core.errors import DivergedError, WorldError
 from rekindle.core.tree import flatten_arrays
 from rekindle.curriculum.base import Uniform
 from rekindle.envs import registry
 from rekindle.library.library import Library
 from rekindle.library.run import Run
+from rekindle.train import loop
 from rekindle.train.loop import Plan, spent, train
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Solo
@@ -118,3 +119,13 @@ def test_a_diverged_value_is_an_error_not_a_checkpoint(world, tmp_path):
             OnPolicy(bad, env, tasks, source), jax.random.key(0), Plan(Budget(env_steps=400), chunk_updates=1), run=run
         )
     assert run.latest_checkpoint() is None
+
+
+def test_a_failure_that_several_trainings_are_told_takes_along_what_each_of_them_has():
+    """They may share a program, and so the error; the policy that is kept has to be their own."""
+    told, kept = WorldError("it broke", registry.make("xland/f0").spec), []
+    for state in ("mine", "theirs"):
+        with pytest.raises(WorldError) as caught, loop.handing_over(state, 7):
+            raise told
+        kept.append(caught.value.state)
+    assert kept == ["mine", "theirs"] and told.state is None

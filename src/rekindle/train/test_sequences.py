@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rekindle.agents.mrq import mrq
 from rekindle.core.budget import Budget
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import EnvSpec
@@ -160,6 +160,48 @@ def of_any_kind(discrete):
     """An engine that is compiled once, and what its world is like."""
     kind = Kind()
     return kind, OnSequences(AGENT, on_host(discrete=discrete, kind=kind), most_steps=400)
+
+
+def test_where_a_world_fails_what_was_learnt_till_then_is_handed_over(monkeypatch):
+    engine = hosted()
+    loop, _ = engine.chunk(engine.begin(jax.random.key(5), None), 50, 0.0)
+    before, step, left = int(loop.updates), engine.worlds.step, [4]
+
+    def breaks(action):
+        left[0] -= 1
+        if left[0] < 0:
+            raise WorldError("it broke", engine.worlds.spec)
+        return step(action)
+
+    monkeypatch.setattr(engine.worlds, "step", breaks)
+    with pytest.raises(WorldError) as caught:
+        engine.chunk(loop, 10, 0.0)
+    assert caught.value.env_steps == 54 and int(caught.value.state.updates) == before + 4
+
+
+def test_a_world_that_draws_from_elsewhere_than_its_seed_is_told(monkeypatch):
+    engine = hosted()
+    loop, _ = engine.chunk(engine.begin(jax.random.key(6), None), 30, 0.0)
+    again = reopened(engine)
+    reset = Line.reset
+
+    def elsewhere(self, *, seed, options):
+        reset(self, seed=seed, options=options)
+        self.place += 1.0
+        return self.place.copy(), {}
+
+    monkeypatch.setattr(Line, "reset", elsewhere)
+    with pytest.raises(WorldError, match="does not come back to where it stood"):
+        again.chunk(loop, 1, 0.0)
+
+
+def test_room_is_made_for_the_steps_that_will_be_taken():
+    agent = mrq.make(mrq.Config(**TINY | {"capacity": 100_000}))
+    assert OnSequences(agent, on_host(), most_steps=1_000).slots == 2_002
+    picture = EnvSpec("test/picture", 1, {"obs": Box((36, 36, 2), 0, 255, "uint8")}, Discrete(2), kind="host")
+    worlds = HostWorlds(lambda: Line(1, Kind()), picture, lambda obs: obs)
+    assert OnSequences(agent, worlds, most_steps=1_000).slots == 1_001 + 100 + 50
+    assert OnSequences(agent, worlds).slots == 100_000
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))

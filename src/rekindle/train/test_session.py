@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rekindle.agents.registry import config_from_json, config_to_json
 from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.exploration import epsilon
 from rekindle.envs import registry
@@ -103,3 +104,12 @@ def test_sizes_and_exploration_are_in_the_published_proportions():
     shares = [float(epsilon(jnp.int32(clock), last=0.01, steps=chosen["epsilon_steps"],
                             warmup=chosen["epsilon_warmup"])) for clock in (0, 25_000, 50_000, 1_000_000)]  # fmt: skip
     np.testing.assert_allclose(shares, [1.0, 0.505, 0.01, 0.01], rtol=1e-5)
+
+
+def test_a_budget_that_ends_before_learning_begins_is_refused_of_sequences_too(library):
+    settings = config_to_json(config_from_json("mrq", {"warmup": 3_000, "capacity": 4_000}))
+    run = session.begin(session.Order("mrq", settings, ENV, "1500steps"), library, name="s", seed=0)
+    with pytest.raises(ConfigError, match="ends with the 1,500 that fill the replay"):
+        session.carry_out(run, library)
+    with pytest.raises(ConfigError, match="warmup must be below capacity"):
+        config_from_json("mrq", {"warmup": 3_000, "capacity": 3_000})

@@ -125,6 +125,8 @@ class Config(eqx.Module):
         )  # fmt: skip
         if self.bins < 3 or self.bins % 2 == 0:
             wrong.append(f"bins must be odd and at least 3, so that 0 has one; got {self.bins}")
+        if self.warmup >= self.capacity:
+            wrong.append(f"warmup must be below capacity; got {self.warmup} and {self.capacity}")
         if self.capacity % self.num_envs:
             wrong.append(f"capacity must be a multiple of num_envs; got {self.capacity} and {self.num_envs}")
         for name, known in SWITCHES.items():
