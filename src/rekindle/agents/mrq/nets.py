@@ -36,7 +36,10 @@ class Features(eqx.Module):
         features = features_of(height, width)
         if len(spec.obs) > 1 or features == 0:
             seen = ", ".join(f"{name} {space!r}" for name, space in self.shown)
-            raise ConfigError(f"mrq sees numbers, or one picture of 31 x 31 at least; {spec.id} shows {seen}.")
+            raise ConfigError(
+                f"mrq sees numbers, or one picture of 31 x 31 at least; {spec.id} shows {seen}. Gymnasium's wrappers "
+                "ResizeObservation and FilterObservation make one of it."
+            )
         self.net = (Maps(keys[0], channels), Layer(keys[1], features, size))
 
     @property
