@@ -23,7 +23,7 @@ from rekindle.replay.ring import Step
 FLAT = EnvSpec("test/flat", 1, {"b": Box((2, 2), -1, 1), "a": Box((3,), -5, 5)}, Box((2,), -2, 2))
 CHOICES = dataclasses.replace(FLAT, action=Discrete(3))
 PICTURE = EnvSpec("test/picture", 1, {"x": Box((31, 31, 3), 0, 255, "uint8")}, Discrete(3))
-TINY = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 6, "capacity": 64,
+TINY = {"warmup": 16, "state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 6, "capacity": 64,
         "encoder_horizon": 2}  # fmt: skip
 
 
