@@ -76,9 +76,7 @@ def run(argv: list[str]) -> int:
     students = [name for name in names() if make_agent(name, config_from_json(name, {})).needs.kind == "transition"]
     algorithm, variant = variant_of(options.student)
     if algorithm not in students:
-        raise ConfigError(
-            f"--student takes what learns from single steps, {' or '.join(students)}; {algorithm} does not."
-        )
+        raise ConfigError(f"--student takes {' or '.join(students)}; {algorithm} cannot be taught yet.")
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
     chosen = session.exploration(steps) | variant | settings(algorithm, options.set)

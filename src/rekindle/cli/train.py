@@ -43,8 +43,8 @@ class Options:
     seed: int = 0
     """The first seed."""
     together: bool = False
-    """Train all seeds in one program, which an accelerator does hardly slower than one. For agents that learn from
-    rollouts; each seed is still a run of its own, which resumes and repeats alone, up to rounding."""
+    """Train all seeds in one program, which an accelerator does in less time than one after the other. Not for dqn and
+    rainbow; each seed is still a run of its own, which resumes and repeats alone, up to rounding."""
     curriculum: Literal["none", "doors", "foundation", "ramp", "plr", "no-op", "regret"] = "none"
     """What to practise on: the environment's own tasks as they come; a mixture that leads there (doors, foundation);
     its tasks with headings that are fixed at first (ramp); or those among them that are worth it: by prioritised level
@@ -108,6 +108,7 @@ def run(argv: list[str]) -> int:
         evaluate_steps=evaluate_steps(options, make_agent(algorithm, config).needs.kind),
         episodes=options.episodes,
     )
+    session.check(order)
     name, seeds = f"{algorithm}-{env.split('/')[1]}", range(options.seed, options.seed + options.seeds)
     if options.together:
         together.refuse(order)
@@ -216,7 +217,7 @@ def carry_out_together(runs: list[Run], library: Library, *, json: bool) -> int:
     for run, one in zip(runs, trained, strict=True):
         tell(run, library, one, live, json=json)
     if any(one.status == "interrupted" for one in trained):
-        raise KeyboardInterrupt("\n".join(run.how_to_go_on() for run in runs if run.manifest.status != "done"))
+        raise KeyboardInterrupt(" ".join(run.how_to_go_on() for run in runs if run.manifest.status != "done"))
     return 0
 
 

@@ -91,11 +91,16 @@ def nearest(word: str, known: Iterable[str], *, n: int = 3) -> str:
     return _or(close)
 
 
+MOST_NAMED = 40
+"""Words in one sentence."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: what is much like it, or else all that is known."""
     known = sorted(set(known))
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
-    return f"did you mean {_or(close)}?" if close else f"known are {', '.join(known)}."
+    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+    return f"did you mean {_or(close)}?" if close else f"known are {', '.join(known[:MOST_NAMED])}{more}."
 
 
 def _or(words: list[str]) -> str:

@@ -102,7 +102,13 @@ def opened() -> dict[str, str]:
 
 
 def _full(id: str) -> str:
-    return _merged("SHORT").get(id, id)
+    """Of what Gymnasium knows by a name without a folder, ours."""
+    short = _merged("SHORT")
+    if id in short or "/" in id or not re.fullmatch(r"[\w.:-]+-v\d+", id) or find_spec("gymnasium") is None:
+        return short.get(id, id)
+    import gymnasium
+
+    return f"gymnasium/{id}" if ":" in id or id in gymnasium.registry else id
 
 
 def _merged(table: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """How long a training will take, before it begins: as earlier runs measured it, or by what the machine multiplies."""
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -60,10 +61,20 @@ def as_measured(order: Order, library: Library) -> tuple[float, str] | None:
         if not same or record.manifest.device != provenance.device():
             continue
         path = record.fetch(METRICS)
-        rates = [row[RATE] for row in (read_metrics(path) if path.is_file() else []) if row.get(LEARNT)]
-        if rates:
-            return float(np.median(rates)), f"as {record.id} measured"
+        rate = typical_rate(read_metrics(path) if path.is_file() else [])
+        if rate is not None:
+            return rate, f"as {record.id} measured"
     return None
+
+
+def typical_rate(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Steps per second of all chunks in which something was learnt, but for the first, which compiles; None of none."""
+    seen = [row for row in rows if RATE in row and row.get(LEARNT)]
+    if len(seen) < 2:
+        return None
+    steps = np.diff([row["env_steps"] for row in seen])
+    seconds = steps / np.array([row[RATE] for row in seen[1:]])
+    return float(steps.sum() / seconds.sum()) if seconds.sum() > 0 else None
 
 
 def operations(settings: dict[str, Any]) -> float:

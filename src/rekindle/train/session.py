@@ -47,6 +47,7 @@ from rekindle.train.worlds import Pairs, Solo
 
 EPISODES, HOST_EPISODES = 64, 8
 """Of an evaluation of a student; its marks take four times as many. Worlds that are not compiled are slow."""
+AnyMade = registry.Made | registry.Hosted
 OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
 """Names of the scores by which a student's are normalised."""
 HOST_REPLAY = f"{CHECKPOINTS}/replay"
@@ -217,6 +218,7 @@ def _carry_out(
     key = jax.random.key(run.manifest.seed or 0)
     if order.teacher is not None:
         return reincarnated(order, made, agent, run, library, key, show, stop)
+    refuse(order, made, agent)
     state = None
     if order.init is not None:
         parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
@@ -226,13 +228,8 @@ def _carry_out(
         engine: Engine = from_replay(order, made, agent, folder=run.path / HOST_REPLAY, steps=budget.env_steps)
         updates = max(CHUNK_STEPS[agent.needs.kind] // engine.steps_per_update, 1)
     else:
-        if isinstance(made, registry.Hosted):
-            raise ConfigError(
-                f"{order.agent} learns from rollouts, in worlds that are written in JAX; {order.env} is not."
-            )
+        assert isinstance(made, registry.Made)
         engine, updates = from_rollouts(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
-    if agent.needs.kind in CHUNK_STEPS and budget.env_steps is not None:
-        refuse_warmup(agent, budget.env_steps, engine.steps_per_update)
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
     if evaluate is None and order.evaluate_steps:
@@ -246,6 +243,27 @@ def _carry_out(
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
     clear(run)
     return trained
+
+
+def check(order: Order) -> None:
+    """ConfigError for what can be told to go wrong before there is a run."""
+    if order.teacher is None:
+        refuse(order, made_for(order), make_agent(order.agent, config_from_json(order.agent, order.settings)))
+
+
+def refuse(order: Order, made: AnyMade, agent: Agent) -> None:
+    """ConfigError where an agent cannot learn in a world, or not within its budget."""
+    kind, steps = agent.needs.kind, parse_budget(order.budget).env_steps
+    if kind == "rollout":
+        if isinstance(made, registry.Hosted):
+            raise ConfigError(
+                f"{order.agent} learns from rollouts, in worlds that are written in JAX; {order.env} is not."
+            )
+        return
+    jax.eval_shape(lambda key: agent.init(key, made.spec), jax.random.key(0))  # spaces that it does not take
+    if steps is not None:
+        once = agent.needs.rows * (1 if kind == "sequence" else off_policy.pace(agent.needs).steps)
+        refuse_warmup(agent, steps, once)
 
 
 def clear(run: Run) -> None:
@@ -264,9 +282,6 @@ def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, engine: Engine, loop
             if arrays:
                 recipe = {"run": run.id, "options": order.pool}
                 save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe=recipe)
-
-
-AnyMade = registry.Made | registry.Hosted
 
 
 def made_for(order: Order) -> AnyMade:

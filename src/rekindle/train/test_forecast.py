@@ -38,3 +38,11 @@ def test_nothing_is_said_of_what_was_never_measured(tmp_path):
     library = Library.open(tmp_path)
     assert told.forecast(order("mrq", "20000steps"), PICTURE, library) is None
     assert told.forecast(order("dqn", "20000steps"), NUMBERS, library) is None
+
+
+def test_a_rate_is_steps_by_seconds_of_what_was_learnt():
+    """Random steps and the first chunk that learns, which compiles, do not count; slow ones do by their time."""
+    rows = [{"env_steps": n * 100, told.RATE: rate, told.LEARNT: learnt}
+            for n, rate, learnt in ((1, 900.0, 0), (2, 1.0, 200), (3, 100.0, 300), (4, 25.0, 400))]  # fmt: skip
+    assert told.typical_rate(rows) == pytest.approx(200 / (1.0 + 4.0))
+    assert told.typical_rate(rows[:2]) is None

@@ -131,7 +131,8 @@ def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.Vec
             return gymnasium.make_vec(id, rows, vectorization_mode="sync", wrappers=[Shaped],
                                       vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED}, **options)  # fmt: skip
     except Exception as error:  # whatever an environment raises for options that it cannot take
-        raise ConfigError(f"Gymnasium cannot make {id!r}: {type(error).__name__}: {error}") from error
+        said = " ".join(str(error).split())
+        raise ConfigError(f"Gymnasium cannot make {id!r}: {type(error).__name__}: {said}") from error
 
 
 def _named(obs: Any, spec: EnvSpec) -> HostObs:

@@ -13,9 +13,9 @@ from rekindle.library.records import Record
 from rekindle.library.verify import DECISIONS, METRICS, read_metrics
 from rekindle.strategies.base import Say, Situation
 from rekindle.train import session
+from rekindle.train.forecast import typical_rate
 from rekindle.train.loop import Plan, Progress, train
 
-RATE = "time/env_steps_per_s"
 WORK = ("network", "width", "hidden", "state_width", "batch", "num_envs", "update_period")
 """Settings of a student that decide what a step costs."""
 LOOKED_AT = 20
@@ -58,7 +58,7 @@ def costs(order: session.Order, made: session.AnyMade, target: float, now: Situa
     if told is not None:
         return Costs(**told)
     seen = [(record.id, rows_of(record)) for record in like(order, now.library, now.run.manifest.device)]
-    rates = {id: float(np.median(found)) for id, rows in seen if (found := [r[RATE] for r in rows[1:] if RATE in r])}
+    rates = {id: rate for id, rows in seen if (rate := typical_rate(rows)) is not None}
     reached = {id: first for id, rows in seen if (first := steps_to(target, rows)) is not None}
     usual = (usual_steps(order.agent), "as is usual")
     steps, steps_from = next(((n, f"as {id} took") for id, n in reached.items()), usual)
