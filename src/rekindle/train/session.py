@@ -524,8 +524,8 @@ def refuse_other_world(there: EnvSpec, pool: Any, order: Order, made: AnyMade, w
 
 def refuse_warmup(agent: Agent, steps: int, once: int) -> None:
     """ConfigError where a budget ends before the first update."""
-    sequences = agent.needs.kind == "sequence"  # an end takes a slot, too, so that it may be half of them
-    before = agent.needs.warmup // 2 if sequences else off_policy.ticks_before(agent.needs) * once
+    sequences = agent.needs.kind == "sequence"
+    before = agent.needs.warmup if sequences else off_policy.ticks_before(agent.needs) * once
     if steps <= before:
         raise ConfigError(
             f"the budget of {steps:,} steps ends with the {before:,} that fill the replay, before anything is learnt; "

@@ -108,8 +108,8 @@ def test_sizes_and_exploration_are_in_the_published_proportions():
 
 def test_a_budget_that_ends_before_learning_begins_is_refused_of_sequences_too(library):
     settings = config_to_json(config_from_json("mrq", {"warmup": 3_000, "capacity": 4_000}))
-    run = session.begin(session.Order("mrq", settings, ENV, "1500steps"), library, name="s", seed=0)
-    with pytest.raises(ConfigError, match="ends with the 1,500 that fill the replay"):
+    run = session.begin(session.Order("mrq", settings, ENV, "3000steps"), library, name="s", seed=0)
+    with pytest.raises(ConfigError, match="ends with the 3,000 that fill the replay"):
         session.carry_out(run, library)
     with pytest.raises(ConfigError, match="warmup must be below capacity"):
         config_from_json("mrq", {"warmup": 3_000, "capacity": 3_000})
