@@ -128,5 +128,5 @@ def _as_numbers(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _as_keys(numbers: Array, like: Any) -> Any:
+def _as_keys(numbers: Any, like: Any) -> Any:
     return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(like)) if _is_key(like) else numbers
