@@ -189,10 +189,10 @@ def train(
     status: Literal["done", "interrupted", "stopped"] = "done"
     with nullcontext(asked) if asked else stop_requests() as stops:
         while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
-            began, before_chunk = time.monotonic(), own(loop.agent)
+            began = time.monotonic()
             updates = plan.updates_from(steps, evaluations if evaluate else None, engine)
             updates = updates if (room := engine.room(loop)) is None else min(updates, room)
-            with handing_over(before_chunk, steps if acts else 0):
+            with handing_over(loop.agent, steps if acts else 0):
                 loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
             rate = updates * engine.steps_per_update / (time.monotonic() - began)
@@ -226,7 +226,10 @@ def train(
 
 @contextmanager
 def handing_over(state: Any, env_steps: int) -> Iterator[None]:
-    """Where a world fails, its error takes along what was learnt in so many steps before."""
+    """Where a world fails, its error takes along what was learnt in so many steps before.
+
+    An engine that has taken over the memory of that state by then says itself what it has.
+    """
     try:
         yield
     except WorldError as error:
