@@ -156,8 +156,9 @@ def fast(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
     name, bar = ("steps_per_s", 490.0) if accelerated else ("share_of_matmul", 0.5)
     at = found[name]
     bars = [at_least(f"speed.{name}", at["value"], at["low"], at["high"], bar)] if study.preset != "smoke" else []
-    table = [{"agent": agent, "quantity": quantity, **of} for agent, measured in (("mrq", found), ("mrq:small", reduced))
-             for quantity, of in measured.items()]  # fmt: skip
+    measured = {"mrq": found, "mrq:small": reduced}
+    table = [{"agent": agent, "quantity": quantity, **value} for agent, of in measured.items()
+             for quantity, value in of.items()]  # fmt: skip
     return {"measured": table}, bars, 1
 
 

@@ -21,7 +21,7 @@ LOOKED_AT = 20
 RATE, LEARNT = "time/env_steps_per_s", "time/learner_steps"
 SHARE, OVERHEAD_S = 0.8, 0.006
 """What MR.Q's products reach of the machine's best, and what else a step takes: two numbers that bring full and reduced
-size near to what they were measured at on a processor of two cores (7.2 and 87 steps/s)."""
+size near to what they were measured at on a processor of two cores (7 and 74 to 87 steps/s)."""
 SHAPE = (256, 512, 512)
 """Of the products that are timed: rows, inner, columns."""
 
