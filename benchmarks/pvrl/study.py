@@ -11,11 +11,10 @@ import numpy as np
 from benchmarks.pvrl.arms import RMSPROP, STUDENT, TEACHER, Arm, Preset
 from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget
-from rekindle.core.spaces import Discrete
 from rekindle.core.tree import flatten_arrays
 from rekindle.core.types import Agent
 from rekindle.envs import registry
-from rekindle.evaluate.policies import Wandering
+from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.returns import episodes
 from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import read_dataset, save_dataset
@@ -106,9 +105,7 @@ def to_be_tuned(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
     worlds, source, best = opened(game, final)
     marks = prepare.marks(worlds, source, best.policy, jax.random.key(100), number=EPISODES)
     loaded = opened(game, folder)[2]
-    action = worlds.spec.action
-    assert isinstance(action, Discrete)
-    played = episodes(worlds.env, Wandering(loaded.policy, prepare.EVALUATED_AT, action.n), worlds.draw, source,
+    played = episodes(worlds.env, as_evaluated(loaded.policy, worlds.spec.action), worlds.draw, source,
                       jax.random.key(101), number=EPISODES)  # fmt: skip
     score = normalised(float(np.mean(played.returns)), random=marks.random, teacher=marks.teacher)
     data = prepare.labelled(rings.from_arrays(read_dataset(folder / "replay").arrays), loaded.policy, worlds.spec)
@@ -127,7 +124,7 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     """A student's curve; resumes from its run's checkpoint."""
     agent = make_agent(arm.agent, config_from_json(arm.agent, {**STUDENT, **arm.student}))
     method = make_method(arm.method, arm.settings, student=arm.agent)
-    told = prepare.told_by(taught.loaded.policy, taught.worlds.spec, jax.random.key(0))
+    told = prepare.told_by(taught.loaded.policy, taught.worlds.spec, jax.random.key(0), agent)
     course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, taught.data, taught.marks,
                                 told, episodes=EPISODES // 4)  # fmt: skip
     scale = longer(size.scale, arm.times)

@@ -9,7 +9,7 @@ from tests.learning.probes import Several, tasks_of
 from rekindle.agents.mrq import mrq
 from rekindle.agents.mrq.actions import inward
 from rekindle.core.tree import apart, stacked
-from rekindle.train.off_policy import Worlds
+from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.sequences import OnSequences, Turns
 
 G = 0.5
@@ -30,10 +30,11 @@ WORLD = Several(tuple(VALUES), cues=3)
 def learnt():
     """The agent's state after so many steps of four worlds, by probe; all are trained in one program."""
     worlds, which = Worlds(WORLD, lambda key, source: source, 4), tasks_of(tuple(VALUES))
-    begun = [OnSequences(AGENT, worlds, task).begin(jax.random.key(3), None) for task in apart(which, len(VALUES))]
+    begun = [OnSequences(AGENT, worlds, Given(task)).begin(jax.random.key(3), None)
+             for task in apart(which, len(VALUES))]  # fmt: skip
     turns = Turns(AGENT, 1, many=True)
     with jax.debug_key_reuse(False):  # it takes keys for used once vmap has transposed them
-        loop, _ = turns.chunk([worlds] * len(VALUES), stacked(begun), which, TICKS)
+        loop, _ = turns.chunk([worlds] * len(VALUES), stacked(begun), Given(which), TICKS)
     return dict(zip(VALUES, apart(loop.agent, len(VALUES)), strict=True))
 
 

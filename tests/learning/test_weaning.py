@@ -55,7 +55,7 @@ def course():
     marks = prepare.marks(worlds, SOURCE, teacher, jax.random.key(1), number=2_000)
     data = prepare.roll_out(worlds, SOURCE, teacher, jax.random.key(2), steps=8_000, stray=0.05)
     data = prepare.labelled(data, teacher, MADE.spec)
-    return reincarnate.Course(agent, worlds, SOURCE, teacher, data, marks, Told(valued=False), episodes=200)
+    return reincarnate.Course(agent, worlds, SOURCE, teacher, data, marks, Told("logits"), episodes=200)
 
 
 def learnt(course, method, **settings):

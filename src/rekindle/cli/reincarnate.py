@@ -37,7 +37,7 @@ class Options:
     data: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """A run whose replay is learnt from in place of the teacher's own, such as an imported dataset."""
     student: str = "rainbow"
-    """The algorithm and perhaps its network, such as dqn, rainbow:residual or rainbow:impala."""
+    """The algorithm and perhaps its network, such as dqn, rainbow:residual, rainbow:impala, mrq or mrq:small."""
     method: str = "qdagger"
     """qdagger, kickstarting, pretraining, dqfd, rehearsal, jsrl, dagger, dagger+ql, fine-tuning or tabula-rasa."""
     budget: str = "1e5steps"
@@ -73,13 +73,15 @@ def run(argv: list[str]) -> int:
     if steps is None:
         raise ConfigError(f"--budget is in environment steps here, such as 1e5steps; got {options.budget}.")
     env = registry.resolve(options.env, registry.ids())
-    students = [name for name in names() if make_agent(name, config_from_json(name, {})).needs.kind == "transition"]
+    kinds = {name: make_agent(name, config_from_json(name, {})).needs.kind for name in names()}
+    students = [name for name, kind in kinds.items() if kind != "rollout"]
     algorithm, variant = variant_of(options.student)
     if algorithm not in students:
-        raise ConfigError(f"--student takes {' or '.join(students)}; {algorithm} cannot be taught yet.")
+        raise ConfigError(f"--student takes {', '.join(students)}; {algorithm} keeps no replay and cannot be taught.")
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
-    chosen = session.exploration(steps) | variant | settings(algorithm, options.set)
+    explores = session.exploration(steps) if kinds[algorithm] == "transition" else {}
+    chosen = explores | variant | settings(algorithm, options.set)
     order = session.Order(
         agent=algorithm,
         settings=config_to_json(config_from_json(algorithm, chosen)),

@@ -78,6 +78,7 @@ class Extras(NamedTuple):
     value: Float[Array, " B"] | None = None
     log_prob: Float[Array, " B"] | None = None
     mean: Float[Array, "B D"] | None = None
+    """Of vectors of actions, in units of the largest that the world takes: from -1 to 1."""
     next_value: Float[Array, " B"] | None = None
     """What a model expects the value to be after the action."""
     next_logits: Float[Array, "B A"] | None = None
@@ -225,6 +226,8 @@ class Sequences(NamedTuple):
     terminated: Bool[Array, "T B"]
     place: Int32[Array, " B"]
     """Where it begins in the replay."""
+    labels: PyTree = ()
+    """What a teacher says of the first observation; () where there is none."""
 
 
 class Past(NamedTuple):
@@ -237,14 +240,15 @@ class Past(NamedTuple):
 
 
 class Guidance(NamedTuple):
-    """What somebody else adds to an update of an agent that learns action values: a teacher, or the data."""
+    """What somebody else adds to an update of an agent that learns from a replay: a teacher, or the data."""
 
-    loss: Callable[[Float[Array, "B A"], Transitions], Float[Array, " B"]]
-    """From action values of the observations, and the batch, to a loss of each sample."""
+    loss: Callable[[Float[Array, "B A"], Transitions | Sequences], Float[Array, " B"]]
+    """From what the agent says of the observations (action values; of an agent that has a policy beside them, its
+    logits or its actions in [-1, 1]), and the batch, to a loss of each sample."""
     weight: Float[Array, ""] | float
     """Of that loss."""
     own: Float[Array, ""] | float
-    """Weight of the agent's own loss."""
+    """Weight of the agent's own loss (of a policy's, where there is one)."""
     learning_rate: Float[Array, ""] | float
     """In place of the agent's."""
 

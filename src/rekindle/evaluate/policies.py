@@ -125,3 +125,44 @@ class Wandering(eqx.Module):
         anything = jax.random.randint(action_key, out.action.shape, 0, self.num_actions, out.action.dtype)
         strays = jax.random.bernoulli(coin_key, self.share, out.action.shape)
         return out._replace(action=jnp.where(strays, anything, out.action))
+
+
+class Noisy(eqx.Module):
+    """Another policy whose actions are vectors, greedy but for Gaussian noise."""
+
+    policy: Any
+    size: float = eqx.field(static=True)
+    """Standard deviation, as a share of the largest action."""
+    reach: float = eqx.field(static=True)
+    """The largest."""
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """The other policy's."""
+        return self.policy.init_carry(batch_size)
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """The other policy's greedy action with noise, cut off where the world's actions end."""
+        del explore
+        act_key, noise_key = jax.random.split(key)
+        out = self.policy.act(act_key, carry, obs, start, explore=False)
+        noise = self.size * self.reach * jax.random.normal(noise_key, out.action.shape)
+        return out._replace(action=jnp.clip(out.action + noise, -self.reach, self.reach))
+
+
+EVALUATED_AT = 0.001
+"""Share of random actions in evaluations, where actions are numbered."""
+
+
+def as_evaluated(policy: Any, space: Space) -> Any:
+    """A policy as it is evaluated: greedy but for one action in a thousand; where actions are vectors, greedy."""
+    return Wandering(policy, EVALUATED_AT, space.n) if isinstance(space, Discrete) else policy
+
+
+def straying(policy: Any, space: Space, *, share: float, noise: float) -> Any:
+    """A policy as it makes data: a share of its actions are random, or all have noise where they are vectors."""
+    if isinstance(space, Discrete):
+        return Wandering(policy, share, space.n)
+    assert isinstance(space, Box)
+    return Noisy(policy, noise, space.high)

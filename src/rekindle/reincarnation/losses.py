@@ -1,7 +1,7 @@
 """What a teacher adds to a student's loss, for one sample; the caller vmaps and averages over the batch.
 
 Agarwal et al. 2022 (2206.01626), section 4. The student's policy is softmax(Q / tau); a teacher's is given by logits:
-its action values over the same tau, or its log-probabilities.
+its action values over the same tau, or its log-probabilities. A student with a policy of its own is asked for that.
 """
 
 import jax
@@ -11,10 +11,15 @@ from jaxtyping import Array, Float, Int32
 Q = Float[Array, " A"]
 
 
-def distillation(q: Q, teacher_logits: Q, tau: float) -> Float[Array, ""]:
+def distillation(logits: Q, teacher_logits: Q) -> Float[Array, ""]:
     """KL(pi_T, pi): a sum over actions, without a factor tau^2. In logarithms throughout: Q / tau reaches +-100."""
-    log_teacher, log_student = jax.nn.log_softmax(teacher_logits), jax.nn.log_softmax(q / tau)
+    log_teacher, log_student = jax.nn.log_softmax(teacher_logits), jax.nn.log_softmax(logits)
     return jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student))
+
+
+def distance(action: Float[Array, " D"], teacher: Float[Array, " D"]) -> Float[Array, ""]:
+    """Mean square of the differences, for actions that are vectors. Which distance the paper takes is not known."""
+    return jnp.mean((action - teacher) ** 2)
 
 
 def conservative(q: Q, action: Int32[Array, ""], tau: float) -> Float[Array, ""]:

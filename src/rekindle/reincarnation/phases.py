@@ -6,17 +6,18 @@ act at first. The loops of `train/` run it; an agent knows nothing of it but `Gu
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
 
-from rekindle.core.types import Extras, Transitions
+from rekindle.core.errors import ConfigError
+from rekindle.core.types import Extras, Sequences, Transitions
 from rekindle.reincarnation.weaning import Number, Weaning, step_size
 
-Loss = Callable[[Float[Array, "B A"], Transitions], Float[Array, " B"]]
-"""From action values of the observations, and a batch with its labels, to a loss of each sample."""
+Loss = Callable[[Float[Array, "B A"], Transitions | Sequences], Float[Array, " B"]]
+"""From what a student says of the observations, and a batch with its labels, to a loss of each sample."""
 
 
 class Progress(NamedTuple):
@@ -125,7 +126,10 @@ GUIDED, ALONE = 1.2, 0.2
 """Step sizes beside a teacher and after it, as multiples of that from scratch (section 6.3; on Atari 1.6 and 0.16)."""
 
 
-def scaled(online_steps: int, *, scratch: float, step: int = 1, iterations: int = 10) -> Scale:
+def scaled(
+    online_steps: int, *, scratch: float, step: int = 1, iterations: int = 10, guided: float = GUIDED,
+    alone: float = ALONE,
+) -> Scale:  # fmt: skip
     """Sizes for so many online steps: 0.4 times as many offline updates, whole iterations.
 
     Args:
@@ -133,32 +137,57 @@ def scaled(online_steps: int, *, scratch: float, step: int = 1, iterations: int 
         scratch: the step size from scratch.
         step: environment steps that are taken at once.
         iterations: of each phase.
+        guided: the step size beside a teacher, as a multiple of that.
+        alone: the same after it.
     """
     every = online_steps // (iterations * step) * step
     offline = round(0.4 * online_steps) // iterations
-    return Scale(max(offline, 1) * iterations, max(every, step) * iterations, iterations, GUIDED * scratch,
-                 ALONE * scratch, scratch)  # fmt: skip
+    return Scale(max(offline, 1) * iterations, max(every, step) * iterations, iterations, guided * scratch,
+                 alone * scratch, scratch)  # fmt: skip
+
+
+Sort = Literal["values", "logits", "actions"]
 
 
 def says(extras: Extras) -> Float[Array, "B A"]:
-    """What a teacher says of observations: its action values, else the logarithms of its probabilities.
+    """What a teacher says of observations: action values, else logarithms of probabilities, else its actions."""
+    sort = sort_of(extras)
+    said = {"values": extras.q, "logits": extras.logits, "actions": extras.mean}[sort]
+    assert said is not None
+    return jax.nn.log_softmax(said) if sort == "logits" else said
 
-    Raises:
-        ValueError: it gives neither.
-    """
+
+def sort_of(extras: Extras) -> Sort:
+    """Which of them; ValueError if it says nothing."""
     if extras.q is not None:
-        return extras.q
+        return "values"
     if extras.logits is not None:
-        return jax.nn.log_softmax(extras.logits)
-    raise ValueError("a teacher has to give action values or logits")
+        return "logits"
+    if extras.mean is not None:
+        return "actions"
+    raise ValueError("a teacher has to give action values, logits or, of vectors, its actions")
 
 
 class Told(NamedTuple):
-    """What kind of teacher there is, as a method has to know it."""
+    """What a method has to know of a teacher and its student."""
 
-    valued: bool
-    """Whether it says action values (else log-probabilities)."""
+    teacher: Sort
+    """What it says: action values, log-probabilities, or actions that are vectors."""
+    student: Literal["values", "policy"] = "values"
+    """What the student says: action values, or its policy's logits or actions."""
 
     def logits(self, labels: Any, tau: float) -> Float[Array, "B A"]:
         """Of the teacher's policy."""
-        return labels / tau if self.valued else labels
+        return labels / tau if self.teacher == "values" else labels
+
+    def student_logits(self, said: Float[Array, "B A"], tau: float) -> Float[Array, "B A"]:
+        """Of the student's."""
+        return said / tau if self.student == "values" else said
+
+    def needs_values(self, method: str) -> None:
+        """ConfigError where the method's loss is one of the student's action values and it has a policy instead."""
+        if self.student != "values":
+            raise ConfigError(
+                f"the method {method} trains action values of a student that acts by them; this one has a policy "
+                "beside its critics. Take qdagger, kickstarting, rehearsal, jsrl, dagger or fine-tuning."
+            )

@@ -10,7 +10,7 @@ SCALE = Scale(10, 100, 10, guided=1e-4, alone=1e-5, scratch=6e-5)
 
 
 def last(name, **settings) -> Phase:
-    return make_method(name, settings).phases(SCALE, Told(True))[-1]
+    return make_method(name, settings).phases(SCALE, Told("values"))[-1]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, Key
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.types import Obs, Past, Sequences
@@ -37,6 +37,8 @@ class Slots(NamedTuple):
     """Steps of the episode before it."""
     priority: Float[Array, " N"]
     """With which it can be drawn for the first time."""
+    labels: PyTree = ()
+    """What a teacher says of the observation; () where there is none."""
 
 
 class Windows(NamedTuple):
@@ -76,7 +78,7 @@ def empty(like: Step, slots: int) -> Windows:
     room = lambda x: jnp.zeros((rows * slots, *x.shape[1:]), x.dtype)  # noqa: E731
     numbers, none = jnp.zeros(rows * slots, jnp.int32), jnp.zeros(rows, jnp.int32)
     held = Slots(jax.tree.map(room, like.obs), room(like.action), room(like.reward), room(like.terminated), numbers,
-                 room(like.reward))  # fmt: skip
+                 room(like.reward), jax.tree.map(room, like.labels))  # fmt: skip
     return Windows(held, sum_tree.empty(rows * slots), none, none, jnp.ones(()), jnp.array(False))
 
 
@@ -100,9 +102,9 @@ def add(replay: Windows, step: Step, final: Obs, *, horizon: int, stack: int = 1
         )
     over = step.terminated | step.truncated
     one = Slots(step.obs, step.action, step.reward, step.terminated, replay.begun,
-                jnp.broadcast_to(replay.highest, over.shape))  # fmt: skip
+                jnp.broadcast_to(replay.highest, over.shape), step.labels)  # fmt: skip
     last = Slots(final, jnp.zeros_like(step.action), jnp.zeros_like(step.reward), jnp.ones_like(over),
-                 replay.begun + 1, jnp.zeros_like(step.reward))  # fmt: skip
+                 replay.begun + 1, jnp.zeros_like(step.reward), jax.tree.map(jnp.zeros_like, step.labels))  # fmt: skip
     here, after = _places(replay, jnp.arange(2, dtype=jnp.int32)).T
     after = jnp.where(over, after, over.size * replay.room)  # nowhere
     write = lambda old, new, end: old.at[here].set(new).at[after].set(end, mode="drop")  # noqa: E731
@@ -133,6 +135,26 @@ def _places(replay: Windows, ahead: Int32[Array, " n"]) -> Int32[Array, "R n"]:
     """Of the slots so far ahead of those that are filled next."""
     first = jnp.arange(replay.rows, dtype=jnp.int32) * replay.room
     return first[:, None] + (replay.added[:, None] + ahead[None]) % replay.room
+
+
+def holding(steps: Step, slots: int, *, horizon: int, stack: int = 1) -> Windows:
+    """A replay that begins with steps which exist already, the latest if there are more.
+
+    They do not tell what an episode ended with: its last observation that was acted on stands for that, which is looked
+    at by nothing but the prediction of what follows a termination. What follows the last of them is another's, so that
+    no sequence may run on.
+
+    Args:
+        steps: of T slices of R rows, the oldest first.
+        slots: for each row.
+        horizon: see `add`.
+        stack: see `add`.
+    """
+    last = jnp.arange(steps.reward.shape[0])[:, None] == steps.reward.shape[0] - 1
+    steps = steps._replace(truncated=steps.truncated | (last & ~steps.terminated))
+    begun = empty(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), steps), slots)
+    once = lambda replay, step: (add(replay, step, step.obs, horizon=horizon, stack=stack), None)  # noqa: E731
+    return jax.lax.scan(once, begun, steps)[0]
 
 
 def draw(key: Key[Array, ""], replay: Windows, *shape: int) -> Int32[Array, "*shape"]:
@@ -167,7 +189,8 @@ def gather(replay: Windows, place: Int32[Array, " B"], *, length: int, stack: in
     # stacked step by step, so that what an update does not look at is never copied
     obs = jax.tree.map(lambda *x: jnp.stack(x), *[_seen(replay, a, stack) for a in shown])
     action, reward = (jnp.stack([x[a] for a in at[:-1]]) for x in (slots.action, slots.reward))
-    return Sequences(obs, action, reward, jnp.stack(terminated), place)
+    labels = jax.tree.map(lambda x: x[place], slots.labels)
+    return Sequences(obs, action, reward, jnp.stack(terminated), place, labels)
 
 
 def _seen(replay: Windows, place: Int32[Array, " B"], stack: int) -> Obs:
@@ -177,10 +200,14 @@ def _seen(replay: Windows, place: Int32[Array, " B"], stack: int) -> Obs:
     return joined([jax.tree.map(lambda x, a=a: x[a], replay.slots.obs) for a in back])
 
 
-def revise(replay: Windows, place: Int32[Array, " B"], priority: Float[Array, " B"]) -> Windows:
-    """New priorities of places that were drawn, unless they have been overwritten since."""
-    there = sum_tree.priorities(replay.tree, place) > 0
-    tree = sum_tree.put(replay.tree, place, jnp.where(there, priority, 0.0))
+def revise(
+    replay: Windows, place: Int32[Array, " B"], priority: Float[Array, " B"], *, kept: Bool[Array, " B"] | None = None
+) -> Windows:
+    """New priorities of places that were drawn, unless they have been overwritten since; some may be `kept`."""
+    old = sum_tree.priorities(replay.tree, place)
+    if kept is not None:
+        priority = jnp.where(kept, old, priority)
+    tree = sum_tree.put(replay.tree, place, jnp.where(old > 0, priority, 0.0))
     return replay._replace(tree=tree, highest=jnp.maximum(replay.highest, jnp.max(priority)))
 
 

@@ -14,9 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from rekindle.agents.registry import load
 from rekindle.core.errors import ConfigError, RekindleError
-from rekindle.core.spaces import Discrete
 from rekindle.envs.registry import Hosted, is_hosted
-from rekindle.evaluate.policies import Wandering
+from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.library import files
 from rekindle.library.library import Library
@@ -30,7 +29,6 @@ from rekindle.report.page import Fact, Page, write_page
 from rekindle.report.plots import Curve, Panel, joined_plot
 from rekindle.train import session
 from rekindle.train.off_policy import Worlds
-from rekindle.train.reincarnate import EVALUATED_AT
 from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order
 
 FILE, VIDEO, CAPTION = "report.html", "film.mp4", "film.txt"
@@ -198,10 +196,9 @@ def play(run: Run, student: Student, library: Library) -> tuple[bytes, dict[str,
         rows, source = session.rows_of(order, made, learnt.agent)
         assert isinstance(rows, Worlds)
         task, worlds = rows.draw(task_key, source), [made.env] * 2
-    action, players = made.spec.action, {"teacher": teacher, "student": learnt.policy}
-    assert isinstance(action, Discrete)
+    players = {"teacher": teacher, "student": learnt.policy}
     return side_by_side({
-        name: shots(world, Wandering(policy, EVALUATED_AT, action.n), task, play_key, most=FILMED)
+        name: shots(world, as_evaluated(policy, made.spec.action), task, play_key, most=FILMED)
         for world, (name, policy) in zip(worlds, players.items(), strict=True)
     })  # fmt: skip
 

@@ -77,6 +77,9 @@ class Given(NamedTuple):
     """A ring of its steps, with labels; of arrays on the host where worlds are not compiled."""
 
 
+NOTHING_GIVEN = Given(())
+
+
 class LoopState(NamedTuple):
     """Everything between two chunks. `ticks` numbers the random streams."""
 
@@ -220,8 +223,7 @@ def live(
     return record(agent, worlds.spec.stack, loop._replace(worlds=state), decision, shown)
 
 
-def decide(agent: Agent, given: Given, dials: Dials | None, keys: Sequence[Key[Array, ""]], loop: LoopState
-           ) -> Decision:  # fmt: skip
+def decide(agent: Agent, given: Given, dials: Dials | None, keys: Sequence[Key[Array, ""]], loop: Any) -> Decision:
     """The agent's actions, or a teacher's where it rolls in."""
     act_key, teacher_key, depth_key = keys
     out = agent.act(act_key, loop.agent, loop.carry, loop.obs, loop.start, explore=True)
@@ -230,7 +232,8 @@ def decide(agent: Agent, given: Given, dials: Dials | None, keys: Sequence[Key[A
     if dials is not None and given.teacher != ():
         drawn = jax.random.randint(depth_key, depth.shape, 1, jnp.maximum(dials.roll_in, 1) + 1)
         depth = jnp.where(loop.start, jnp.where(dials.roll_in > 0, drawn, 0), depth)
-        action = jnp.where(loop.counts.length < depth, theirs.astype(action.dtype), action)
+        rolls_in = (loop.counts.length < depth).reshape(-1, *(1,) * (action.ndim - 1))
+        action = jnp.where(rolls_in, theirs.astype(action.dtype), action)
     return Decision(action, out.carry, depth, beside, labels)
 
 
@@ -358,7 +361,7 @@ def improve(
     if phase is not None and dials is not None:
         if other is not None:
             batch, swapped = rehearse(keys.coin, batch, other, dials.rehearse)
-        guide = Guidance(phase.adds or _nothing, dials.weight, dials.own, dials.learning_rate)
+        guide = Guidance(phase.adds or nothing_added, dials.weight, dials.own, dials.learning_rate)
     result = agent.update(keys.update, loop.agent, batch, guide=guide)
     replay = loop.replay
     if isinstance(replay, Prioritised) and not (phase is not None and phase.offline):
@@ -367,9 +370,10 @@ def improve(
     return loop._replace(agent=result.state, replay=replay), result.metrics
 
 
-def _nothing(q: Float[Array, "B A"], batch: Transitions) -> Float[Array, " B"]:
+def nothing_added(said: Float[Array, "B A"], batch: Any) -> Float[Array, " B"]:
+    """The loss of a phase that adds none."""
     del batch
-    return jnp.zeros(q.shape[:1])
+    return jnp.zeros(said.shape[:1])
 
 
 class Nothing(NamedTuple):

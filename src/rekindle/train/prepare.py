@@ -10,20 +10,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Discrete, newest_of
-from rekindle.core.types import EnvSpec, Obs, Policy
+from rekindle.core.spaces import newest_of
+from rekindle.core.types import Agent, EnvSpec, Obs, Policy
 from rekindle.envs.host.worlds import HostWorlds
-from rekindle.evaluate.policies import RandomPolicy, Wandering
+from rekindle.evaluate.policies import as_evaluated, random_policy, straying
 from rekindle.evaluate.returns import Episodes, episodes, host_episodes
-from rekindle.reincarnation.phases import Told, says
+from rekindle.reincarnation.phases import Told, says, sort_of
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.mapped import Mapped, gathered, on_host
 from rekindle.replay.ring import Ring, Step
 from rekindle.train.off_policy import Worlds
 
-EVALUATED_AT = 0.001
-"""Share of random actions in evaluations."""
 BLOCK = 2_048
 """Observations on the host of which a teacher is asked at once."""
 
@@ -45,8 +43,8 @@ class Marks(NamedTuple):
 def played_in(worlds: Worlds | HostWorlds, source: PyTree, policy: Any, key: Key[Array, ""], number: int) -> Episodes:
     """Whole episodes in worlds of either kind."""
     if isinstance(worlds, HostWorlds):  # a second set, so that those of training stand where they stood
-        return host_episodes(worlds.beside(), policy, key, number=number)
-    return episodes(worlds.env, policy, worlds.draw, source, key, number=number)
+        return host_episodes(worlds.beside(), policy, key, number=number, explore=False)
+    return episodes(worlds.env, policy, worlds.draw, source, key, number=number, explore=False)
 
 
 def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, number: int = 256
@@ -57,10 +55,9 @@ def marks(worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Ar
         ConfigError: the teacher is no better than random.
     """
     action = worlds.spec.action
-    assert isinstance(action, Discrete)
     random_key, teacher_key = jax.random.split(key)
-    chance = played_in(worlds, source, RandomPolicy(action.n), random_key, number)
-    taught = played_in(worlds, source, Wandering(teacher, EVALUATED_AT, action.n), teacher_key, number)
+    chance = played_in(worlds, source, random_policy(action), random_key, number)
+    taught = played_in(worlds, source, as_evaluated(teacher, action), teacher_key, number)
     means, spreads = ([float(of(played.returns)) for played in (chance, taught)] for of in (np.mean, np.std))
     found = Marks(*means, *spreads, episodes=len(taught.returns), env_steps=chance.env_steps + taught.env_steps)
     normalised(0.0, random=found.random, teacher=found.teacher)
@@ -82,15 +79,14 @@ def refuse_luck(marks: Marks) -> None:
 
 def roll_out(
     worlds: Worlds | HostWorlds, source: PyTree, teacher: Any, key: Key[Array, ""], *, steps: int, stray: float = 0.01,
-    folder: Path | None = None,
+    noise: float = 0.2, folder: Path | None = None,
 ) -> Ring:  # fmt: skip
-    """The teacher's own steps, where it has left none: so many, a share of them random.
+    """The teacher's own steps, where it has left none: so many, a share of them random, or with noise in vectors.
 
     Those of worlds that are not compiled go to files in `folder`, or in a temporary one.
     """
-    action = worlds.spec.action
-    assert isinstance(action, Discrete)
-    policy, count = Wandering(teacher, stray, action.n), -(-steps // worlds.rows)
+    policy = straying(teacher, worlds.spec.action, share=stray, noise=noise)
+    count, numbers = -(-steps // worlds.rows), worlds.spec.action.dtype  # pyright: ignore
     if isinstance(worlds, HostWorlds):
         return host_roll_out(worlds.beside(), policy, key, count, folder)
 
@@ -104,7 +100,7 @@ def roll_out(
             act_key, env_key = jax.random.split(key)
             out = policy.act(act_key, carry, obs, start, explore=True)
             state, ts = worlds.step(env_key, state, out.action, source)
-            kept = Step(obs, out.action.astype(action.dtype), ts.reward, ts.terminated, ts.truncated)
+            kept = Step(obs, out.action.astype(numbers), ts.reward, ts.terminated, ts.truncated)
             return (state, ts.obs, out.carry, ts.terminated | ts.truncated), kept
 
         begin = (state, obs, policy.init_carry(worlds.rows), jnp.ones(worlds.rows, bool))
@@ -114,7 +110,7 @@ def roll_out(
     return Ring(kept, jnp.int32(kept.reward.shape[0]))
 
 
-def host_roll_out(worlds: HostWorlds, policy: Wandering, key: Key[Array, ""], count: int, folder: Path | None) -> Ring:
+def host_roll_out(worlds: HostWorlds, policy: Any, key: Key[Array, ""], count: int, folder: Path | None) -> Ring:
     """So many steps of every world that is not compiled; they are on the disk when this returns."""
     seed_key, act_key = jax.random.split(key)
     obs = worlds.reset(int(jax.random.randint(seed_key, (), 0, 2**31 - 1)))
@@ -180,9 +176,9 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec, *, path: Path | None = Non
     return data._replace(steps=steps._replace(labels=gathered(path, (count, data.rows), said())))
 
 
-def told_by(teacher: Policy, spec: EnvSpec, key: Key[Array, ""]) -> Told:
-    """Whether a teacher says action values."""
+def told_by(teacher: Policy, spec: EnvSpec, key: Key[Array, ""], student: Agent) -> Told:
+    """What kind of things a teacher says, and its student."""
     obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in spec.obs.items()}  # pyright: ignore
     carry = teacher.init_carry(1)
     extras = jax.eval_shape(lambda: teacher.act(key, carry, obs, jnp.ones(1, bool), explore=False).extras)
-    return Told(extras.q is not None)
+    return Told(sort_of(extras), "policy" if student.needs.kind == "sequence" else "values")

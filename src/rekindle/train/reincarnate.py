@@ -17,12 +17,11 @@ from jaxtyping import Array, Float, Int32, Key, PyTree
 
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Discrete
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.tree import own
 from rekindle.core.types import Agent, Policy
 from rekindle.envs.host.worlds import HostWorlds
-from rekindle.evaluate.policies import Wandering
+from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.returns import play
 from rekindle.library.run import Run, reached
 from rekindle.reincarnation.methods.registry import Method
@@ -30,13 +29,17 @@ from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring
+from rekindle.train.agreement import Reference
 from rekindle.train.loop import FIRST, Before, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import Given, LoopState, Worlds, act_on, begin, read_on, ticks_before
-from rekindle.train.prepare import EVALUATED_AT, Marks, played_in
-from rekindle.train.replay_engine import OffPolicy, Reference
+from rekindle.train.prepare import Marks, played_in
+from rekindle.train.replay_engine import OffPolicy
+from rekindle.train.sequences import OnSequences
 
-CHUNK = 500
-"""Ticks in one jitted call, at most."""
+CHUNK = {"transition": 500, "sequence": 100}
+"""Ticks in one jitted call at most, by the data that the student needs; updates on sequences are large."""
+Student = OffPolicy | OnSequences
+"""The engine of a phase."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,9 @@ class Taught(NamedTuple):
     curve: list[Point]
     status: str
     env_steps: int
-    engine: OffPolicy
+    engine: Student
     """Of the last phase."""
-    loop: LoopState
+    loop: Any
     """Where that stands."""
 
 
@@ -138,7 +141,7 @@ def reincarnate(
     return Taught(state, curve, trained.status, before.env_steps + acted, engine, trained.loop)
 
 
-def after(before: Before, engine: OffPolicy, phase: Phase) -> Before:
+def after(before: Before, engine: Student, phase: Phase) -> Before:
     """What a phase and those before it took."""
     steps = iteration_of(phase, engine) * phase.iterations
     env_steps, updates = before
@@ -151,7 +154,7 @@ def tag_of(number: int, phase: Phase) -> str:
 
 
 def carry_out(
-    course: Course, engine: OffPolicy, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None,
+    course: Course, engine: Student, phase: Phase, number: int, before: Before, key: Key[Array, ""], run: Run | None,
     state: Any, show: Callable[[str, Progress], None] | None, checkpoint_seconds: float, stop: Stop | None,
 ) -> tuple[Trained, list[Point]]:  # fmt: skip
     """One phase, evaluated after every iteration."""
@@ -171,8 +174,8 @@ def carry_out(
             show(phase.name, now)
 
     every = iteration_of(phase, engine)
-    plan = Plan(Budget(env_steps=every * phase.iterations), chunk_updates=CHUNK, evaluate_steps=every,
-                checkpoint_seconds=checkpoint_seconds)  # fmt: skip
+    plan = Plan(Budget(env_steps=every * phase.iterations), chunk_updates=CHUNK[course.agent.needs.kind],
+                evaluate_steps=every, checkpoint_seconds=checkpoint_seconds)  # fmt: skip
     trained = train(engine, key, plan, run=run, state=state, evaluate=evaluate, show=watch, stop=stop,
                     tag=tag_of(number, phase), before=before, acts=not phase.offline)  # fmt: skip
     return trained, points
@@ -184,7 +187,7 @@ def point(phase: str, values: Mapping[str, Any]) -> Point:
                  float(values["phase/multiplier"]), float(values["score/return"]))  # fmt: skip
 
 
-def iteration_of(phase: Phase, engine: OffPolicy) -> int:
+def iteration_of(phase: Phase, engine: Student) -> int:
     """Steps of an iteration: as many as go into a phase, in whole ticks.
 
     Raises:
@@ -199,22 +202,24 @@ def iteration_of(phase: Phase, engine: OffPolicy) -> int:
     return ticks * step
 
 
-def engine_of(course: Course, phase: Phase) -> OffPolicy:
+def engine_of(course: Course, phase: Phase) -> Student:
     """What runs a phase; the teacher is there where it is asked."""
     asks = phase.adds is not None or phase.roll_in > 0
     data = course.data if asks else rings.unlabelled(course.data)
     teacher = course.teacher if asks and not phase.offline else ()
     given, reference = Given(course.source, teacher, data), Reference(course.told, course.data)
+    if course.agent.needs.kind == "sequence":
+        return OnSequences(course.agent, course.worlds, given, phase.steps, phase, reference)
     return OffPolicy(course.agent, course.worlds, given, phase, reference, folder=course.folder)
 
 
 def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:
     """ConfigError where the teacher's data are too short to make returns of."""
-    reads = any(phase.offline or phase.rehearse or phase.keeps_replay for phase in phases)
-    if reads and course.data.slots <= (least := course.agent.needs.n_step + 1):
+    reads, needs = any(phase.offline or phase.rehearse or phase.keeps_replay for phase in phases), course.agent.needs
+    if reads and needs.kind == "transition" and course.data.slots <= (least := needs.n_step + 1):
         raise ConfigError(
             f"the teacher's data are {course.data.slots} steps of {course.data.rows} worlds; returns of "
-            f"{course.agent.needs.n_step} steps take more than {least}. Take another replay, or a teacher without one."
+            f"{needs.n_step} steps take more than {least}. Take another replay, or a teacher without one."
         )
 
 
@@ -246,10 +251,13 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
     if any(phase.needs_state for phase in phases):
         raise ConfigError("fine-tuning goes on from the teacher's weights, one student at a time; use `reincarnate`.")
     worlds = course.worlds
+    if course.agent.needs.kind != "transition":
+        raise ConfigError(f"students of {course.agent.name} are taught one at a time; use `reincarnate`.")
     if not isinstance(worlds, Worlds):
         raise ConfigError(f"{worlds.spec.id} is not written in JAX: one student at a time; use `reincarnate`.")
     for number, phase in enumerate(phases):
         engine = engine_of(course, phase)
+        assert isinstance(engine, OffPolicy)
         every = iteration_of(phase, engine)
         begins, examines = (jax.vmap(partial(jax.random.fold_in, data=2 * number + which))(keys) for which in range(2))
         if states is not None:
@@ -284,7 +292,7 @@ def iteration(
         act = partial(act_on, course.agent, worlds, phase)
         loop, _ = act(False, loop, given, before)
         loop, _ = act(True, loop, given, ticks)
-    policy = wandering(course, course.agent.policy(loop.agent))
+    policy = as_evaluated(course.agent.policy(loop.agent), worlds.spec.action)
     returns, _ = play(worlds.env, policy, worlds.draw, course.source, key, course.episodes, True)
     returned = jnp.mean(returns)
     scored = jnp.asarray(normalised(returned, random=course.marks.random, teacher=course.marks.teacher))
@@ -292,14 +300,8 @@ def iteration(
     return loop._replace(progress=progress), scored
 
 
-def wandering(course: Course, policy: Any) -> Wandering:
-    """As it is evaluated."""
-    action = course.worlds.spec.action
-    assert isinstance(action, Discrete)
-    return Wandering(policy, EVALUATED_AT, action.n)
-
-
 def examine(course: Course, policy: Any, key: Key[Array, ""]) -> tuple[Interval, int]:
-    """Mean undiscounted return of whole episodes, greedy but for one action in a thousand; and the steps they took."""
-    played = played_in(course.worlds, course.source, wandering(course, policy), key, course.episodes)
+    """Mean undiscounted return of whole episodes, without exploration; and the steps they took."""
+    acting = as_evaluated(policy, course.worlds.spec.action)
+    played = played_in(course.worlds, course.source, acting, key, course.episodes)
     return bootstrap(played.returns[None]), played.env_steps

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,12 @@ from jaxtyping import Array, Float, Key
 from rekindle.core.tree import own
 from rekindle.core.types import Agent, Obs, Transitions
 from rekindle.envs.host.worlds import HostWorlds
-from rekindle.reincarnation.phases import Dials, Phase, Told
+from rekindle.reincarnation.phases import Phase
 from rekindle.replay import ring
 from rekindle.replay.mapped import Mapped
 from rekindle.replay.prioritised import Prioritised
 from rekindle.replay.ring import Ring
+from rekindle.train.agreement import COMPARED, Reference, Standing
 from rekindle.train.host import HostLoop
 from rekindle.train.off_policy import (
     NO_TICK,
@@ -39,38 +40,6 @@ from rekindle.train.off_policy import (
     read_on,
     ticks_before,
 )
-
-COMPARED = 256
-"""Observations on which a student is compared with its teacher."""
-
-
-class Reference(NamedTuple):
-    """What a student is compared with."""
-
-    told: Told
-    data: Ring
-    """Labelled steps of the teacher, where those that are learnt from have no labels."""
-
-
-class Agreement(NamedTuple):
-    """How near a student is to its teacher, over some observations."""
-
-    agreement: Float[Array, ""]
-    """Share of them on which both would do the same."""
-    teacher_entropy: Float[Array, ""]
-    """Of the teacher's policy, in nats: of softmax(Q / tau) where it says action values."""
-    teacher_spread: Float[Array, ""]
-    """Standard deviation of what the teacher says, over actions: for value teachers, the scale of a temperature."""
-
-
-def compare(agent: Agent, told: Told, tau: float, loop: LoopState, batch: Transitions) -> Agreement:
-    """The student's greedy actions beside the labels of so many observations."""
-    key = jax.random.fold_in(loop.key, NO_TICK)
-    start = jnp.ones(COMPARED, bool)
-    out = agent.act(key, loop.agent, agent.init_carry(loop.agent, COMPARED), batch.obs, start, explore=False)
-    same = jnp.argmax(batch.labels, axis=-1) == out.action
-    entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(told.logits(batch.labels, tau))), axis=-1)
-    return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.mean(entropy), jnp.mean(jnp.std(batch.labels, axis=-1)))
 
 
 @dataclass(frozen=True)
@@ -132,15 +101,8 @@ class OffPolicy:
         replay = replay.ring if isinstance(replay, Prioritised) else replay
         values["replay/size"] = float(replay.filled * replay.rows)
         if self.phase is not None:
-            found: dict[str, Any] = {
-                "steps": self.steps(loop),
-                "updates": self._updates(loop),
-                "multiplier": loop.progress.multiplier,
-                **self._dials(loop.progress)._asdict(),
-            }
-            if self.reference is not None:
-                found |= self._compare(loop, self._shown(loop))._asdict()
-            values |= {f"phase/{name}": float(value) for name, value in found.items()}
+            values |= self._standing.values(loop, steps=self.steps(loop), updates=self._updates(loop),
+                                            shown=lambda: self._shown(loop))  # fmt: skip
         return loop._replace(counts=counts), values
 
     def room(self, loop: LoopState) -> int | None:
@@ -191,12 +153,16 @@ class OffPolicy:
         return max(self._lived(loop) - ticks_before(self.agent.needs), 0) * pace(self.agent.needs).updates
 
     @cached_property
-    def _dials(self) -> Callable[[Any], Dials]:
+    def _standing(self) -> Standing:
         assert self.phase is not None
-        return jax.jit(self.phase.dials)
+        return Standing(self.agent, self.phase, self.reference)
 
-    def _shown(self, loop: LoopState) -> Transitions:
-        """Steps with labels: of what is learnt from, or else of the teacher's data."""
+    def _shown(self, loop: LoopState) -> tuple[Obs, Float[Array, "B A"]]:
+        """Observations with labels: of what is learnt from, or else of the teacher's data."""
+        batch = self._labelled(loop)
+        return batch.obs, batch.labels
+
+    def _labelled(self, loop: LoopState) -> Transitions:
         assert self.reference is not None
         key = jax.random.fold_in(loop.key, NO_TICK)
         if isinstance(self.worlds, HostWorlds):
@@ -222,11 +188,6 @@ class OffPolicy:
     def _host(self) -> HostLoop:
         assert isinstance(self.worlds, HostWorlds)
         return HostLoop(self.agent, self.worlds, self.phase, self.given, self.folder, COMPARED)
-
-    @cached_property
-    def _compare(self) -> Callable[[LoopState, Transitions], Agreement]:
-        assert self.phase is not None and self.reference is not None
-        return jax.jit(partial(compare, self.agent, self.reference.told, self.phase.tau))
 
     @cached_property
     def _compiled(self) -> Callable[[bool], Chunk]:

@@ -4,6 +4,9 @@ From the first step before which the replay holds `needs.warmup` slots, every st
 updates, and before every `needs.prepare_period` updates the agent prepares. Where worlds are not compiled, one program
 stands between two of their steps: it stores the last, learns, and decides on the next. What a chunk does is decided by
 `LoopState` alone, so that a run resumes exactly from a checkpoint of it.
+
+What somebody else adds (a teacher, data that exists already) comes as a `Phase`. One that learns from data alone begins
+with them in the replay, and only learns.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +22,27 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.tree import apart, own, stacked
-from rekindle.core.types import Agent, Data, Obs
+from rekindle.core.types import Agent, Data, Guidance, Obs, Sequences
 from rekindle.envs.host.worlds import HostObs, HostWorlds
+from rekindle.reincarnation.phases import Dials, Phase
 from rekindle.replay import ring, windows
-from rekindle.replay.ring import Step
+from rekindle.replay.ring import Ring, Step
 from rekindle.replay.windows import Windows
+from rekindle.train import off_policy
+from rekindle.train.agreement import COMPARED, Reference, Standing
 from rekindle.train.loop import named
-from rekindle.train.off_policy import EpisodeCounts, Nothing, Worlds, again, count
+from rekindle.train.off_policy import (
+    NOTHING_GIVEN,
+    Decision,
+    EpisodeCounts,
+    Given,
+    Nothing,
+    Worlds,
+    again,
+    ask,
+    count,
+    nothing_added,
+)
 
 LEAST_ENDS = 50
 """Slots for ends of episodes at least."""
@@ -42,6 +59,12 @@ class LoopState(NamedTuple):
     start: Bool[Array, " B"]
     carry: PyTree
     counts: EpisodeCounts
+    roll_in: Int32[Array, " B"]
+    """First steps of this episode that are the teacher's."""
+    beside: PyTree
+    """The teacher's memory."""
+    progress: Any
+    """How far the phase has come; () without one."""
     replay: Windows
     prepared: Any
     """What the agent last said of its preparation; zeros at first."""
@@ -52,13 +75,6 @@ class LoopState(NamedTuple):
 
 AXES: Any = LoopState._make(None if name in ("updates", "ticks") else 0 for name in LoopState._fields)
 """Along which the states of several trainings are stacked: they share their numbers of updates and ticks."""
-
-
-class Decision(NamedTuple):
-    """What is done in all worlds, and the memory after it."""
-
-    action: Array
-    carry: PyTree
 
 
 class Shown(NamedTuple):
@@ -75,6 +91,7 @@ class TickKeys(NamedTuple):
     """Of the random choices in a tick."""
 
     act: Key[Array, ""]
+    """Split for the agent, its teacher, and how long that plays."""
     step: Key[Array, ""]
     learn: Key[Array, ""]
 
@@ -85,24 +102,37 @@ def tick_keys(loop: LoopState) -> TickKeys:
 
 
 def begin_at(
-    agent: Agent, worlds: Worlds | HostWorlds, slots: int, inside: Any, obs: Obs, key: Key[Array, ""], state: Any
-) -> LoopState:
+    agent: Agent, worlds: Worlds | HostWorlds, slots: int, phase: Phase | None, given: Given, inside: Any, obs: Obs,
+    key: Key[Array, ""], state: Any,
+) -> LoopState:  # fmt: skip
     """The state before the first step, where the worlds have begun: what is inside them, and what they show."""
     init_key, act_key, run_key = jax.random.split(key, 3)
     fresh = agent.init(init_key, worlds.spec) if state is None else state
     rows, stack = worlds.rows, worlds.spec.stack
     ones, zeros = jnp.ones(rows, bool), jnp.zeros(rows)
     carry = agent.init_carry(fresh, rows)
+    beside = () if given.teacher == () else given.teacher.init_carry(rows)
 
     def like() -> Step:
         action = agent.act(act_key, fresh, carry, obs, ones, explore=True).action
-        return Step(ring.newest(obs, stack), action, zeros, ones, ones)
+        labels = ask(given.teacher, run_key, beside, obs, ones)[1]
+        return Step(ring.newest(obs, stack), action, zeros, ones, ones, labels)
 
-    replay = windows.empty(jax.eval_shape(like), slots)
-    prepared = jax.eval_shape(lambda: prepare(agent, stack, run_key, fresh, replay)[1])
+    if phase is not None and (phase.offline or phase.keeps_replay):
+        replay = held(agent.needs, stack, given.data.steps, slots)
+    else:
+        replay = windows.empty(jax.eval_shape(like), slots)
+    prepared = jax.eval_shape(lambda: Learner(agent, stack).prepare(run_key, fresh, replay, (), None)[1])
     prepared = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), prepared)
     counts = EpisodeCounts(zeros, jnp.zeros(rows, jnp.int32), *(jnp.zeros(()) for _ in range(3)))
-    return LoopState(fresh, inside, obs, ones, carry, counts, replay, prepared, jnp.int32(0), jnp.int32(0), run_key)
+    depth, progress = jnp.zeros(rows, jnp.int32), () if phase is None else phase.begin()
+    return LoopState(fresh, inside, obs, ones, carry, counts, depth, beside, progress, replay, prepared, jnp.int32(0),
+                     jnp.int32(0), run_key)  # fmt: skip
+
+
+def held(needs: Data, stack: int, steps: Step, slots: int) -> Windows:
+    """A replay of so many slots for each row that begins with steps which exist already."""
+    return windows.holding(steps, slots, horizon=needs.length, stack=stack)
 
 
 def is_ready(needs: Data, replay: Windows) -> Bool[Array, ""]:
@@ -110,29 +140,23 @@ def is_ready(needs: Data, replay: Windows) -> Bool[Array, ""]:
     return (replay.filled >= needs.warmup) & (replay.tree.total > 0)
 
 
-def decide(agent: Agent, loop: LoopState) -> Decision:
-    """The agent's actions."""
-    out = agent.act(tick_keys(loop).act, loop.agent, loop.carry, loop.obs, loop.start, explore=True)
-    return Decision(out.action, out.carry)
+def decide(agent: Agent, phase: Phase | None, given: Given, loop: LoopState) -> Decision:
+    """The agent's actions, or a teacher's where it rolls in."""
+    dials = None if phase is None else phase.dials(loop.progress)
+    return off_policy.decide(agent, given, dials, tuple(jax.random.split(tick_keys(loop).act, 3)), loop)
 
 
 def record(agent: Agent, stack: int, loop: LoopState, decision: Decision, shown: Shown) -> LoopState:
     """The state after a step of all worlds, which is stored."""
     over = shown.terminated | shown.truncated
-    step = Step(ring.newest(loop.obs, stack), decision.action, shown.reward, shown.terminated, shown.truncated)
+    step = Step(ring.newest(loop.obs, stack), decision.action, shown.reward, shown.terminated, shown.truncated,
+                decision.labels)  # fmt: skip
     final = ring.newest(shown.final_obs, stack)
     return loop._replace(
         agent=agent.lived(loop.agent, over.shape[0]), obs=shown.obs, start=over, carry=decision.carry,
-        counts=count(loop.counts, shown.reward, over),
+        roll_in=decision.roll_in, beside=decision.beside, counts=count(loop.counts, shown.reward, over),
         replay=windows.add(loop.replay, step, final, horizon=agent.needs.length, stack=stack),
     )  # fmt: skip
-
-
-def learn(agent: Agent, stack: int, loop: LoopState) -> tuple[LoopState, Any]:
-    """The updates that follow a step of all worlds; means of their metrics."""
-    once = partial(improve, agent, stack)
-    loop, metrics = jax.lax.scan(once, loop, jax.random.split(tick_keys(loop).learn, updates_after(agent.needs)))
-    return loop, jax.tree.map(jnp.mean, metrics)
 
 
 def updates_after(needs: Data) -> int:
@@ -140,38 +164,87 @@ def updates_after(needs: Data) -> int:
     return max(round(needs.rows * needs.updates_per_step), 1)
 
 
-def improve(agent: Agent, stack: int, loop: LoopState, key: Key[Array, ""]) -> tuple[LoopState, Any]:
-    """One update, after the preparation that is due."""
-    prepare_key, draw_key, update_key = jax.random.split(key, 3)
-    state, prepared = loop.agent, loop.prepared
-    if agent.prepare is not None:
-        state, prepared = jax.lax.cond(
-            loop.updates % agent.needs.prepare_period == 0,
-            lambda: prepare(agent, stack, prepare_key, state, loop.replay),
-            lambda: (state, prepared),
-        )
-    batch = sequences(agent.needs, stack, loop.replay, windows.draw(draw_key, loop.replay, agent.needs.batch))
-    result = agent.update(update_key, state, batch)
-    assert result.priorities is not None
-    replay = windows.revise(loop.replay, batch.place, result.priorities)
-    loop = loop._replace(agent=result.state, replay=replay, prepared=prepared, updates=loop.updates + 1)
-    return loop, result.metrics
+class Mixed(NamedTuple):
+    """Places of a batch, some of which are replaced by places in data that exists already."""
+
+    place: Int32[Array, "*n B"]
+    other: Int32[Array, "*n B"]
+    swap: Bool[Array, "*n B"]
 
 
-def prepare(agent: Agent, stack: int, key: Key[Array, ""], state: Any, replay: Windows) -> tuple[Any, Any]:
-    """The agent's preparation, on batches that are drawn at once and made when they are looked at."""
-    if agent.prepare is None:
-        return state, Nothing()
-    draw_key, prepare_key = jax.random.split(key)
-    places = windows.draw(draw_key, replay, agent.needs.prepare_batches, agent.needs.batch)
-    result = agent.prepare(prepare_key, state, places, windows.past(replay),
-                           fetch=partial(sequences, agent.needs, stack, replay))  # fmt: skip
-    return result.state, result.metrics
+@dataclass(frozen=True)
+class Learner:
+    """How an agent learns from a replay, and from what a phase adds to it."""
+
+    agent: Agent
+    stack: int
+    phase: Phase | None = None
+
+    def improve(self, loop: LoopState, data: Windows | tuple[()], key: Key[Array, ""]) -> tuple[LoopState, Any]:
+        """One update, after the preparation that is due; `data` is what is rehearsed."""
+        agent, dials = self.agent, None if self.phase is None else self.phase.dials(loop.progress)
+        prepare_key, draw_key, update_key = jax.random.split(key, 3)
+        state, prepared = loop.agent, loop.prepared
+        if agent.prepare is not None:
+            state, prepared = jax.lax.cond(
+                loop.updates % agent.needs.prepare_period == 0,
+                lambda: self.prepare(prepare_key, state, loop.replay, data, dials),
+                lambda: (state, prepared),
+            )
+        places = self.draw(draw_key, loop.replay, data, dials, agent.needs.batch)
+        batch = self.sequences(loop.replay, data, places)
+        if self.phase is None or dials is None:
+            result = agent.update(update_key, state, batch)
+        else:
+            guide = Guidance(self.phase.adds or nothing_added, dials.weight, dials.own, dials.learning_rate)
+            result = agent.update(update_key, state, batch, guide=guide)
+        assert result.priorities is not None
+        kept = places.swap if isinstance(places, Mixed) else None
+        replay = windows.revise(loop.replay, batch.place, result.priorities, kept=kept)
+        loop = loop._replace(agent=result.state, replay=replay, prepared=prepared, updates=loop.updates + 1)
+        return loop, result.metrics
+
+    def prepare(
+        self, key: Key[Array, ""], state: Any, replay: Windows, data: Windows | tuple[()], dials: Dials | None
+    ) -> tuple[Any, Any]:
+        """The agent's preparation, on batches that are drawn at once and made when they are looked at."""
+        agent = self.agent
+        if agent.prepare is None:
+            return state, Nothing()
+        draw_key, prepare_key = jax.random.split(key)
+        places = self.draw(draw_key, replay, data, dials, agent.needs.prepare_batches, agent.needs.batch)
+        result = agent.prepare(prepare_key, state, places, windows.past(replay),
+                               fetch=partial(self.sequences, replay, data))  # fmt: skip
+        return result.state, result.metrics
+
+    def draw(
+        self, key: Key[Array, ""], replay: Windows, data: Windows | tuple[()], dials: Dials | None, *shape: int
+    ) -> Int32[Array, "*shape"] | Mixed:
+        """Places for batches."""
+        if dials is None or not isinstance(data, Windows):
+            return windows.draw(key, replay, *shape)
+        own_key, other_key, coin_key = jax.random.split(key, 3)
+        return Mixed(windows.draw(own_key, replay, *shape), windows.draw(other_key, data, *shape),
+                     jax.random.bernoulli(coin_key, dials.rehearse, shape))  # fmt: skip
+
+    def sequences(self, replay: Windows, data: Windows | tuple[()], places: Int32[Array, " B"] | Mixed) -> Sequences:
+        """What begins at these places."""
+        needs = self.agent.needs
+        gather = partial(windows.gather, length=needs.length, stack=self.stack, true_ends=needs.true_ends)
+        if not isinstance(places, Mixed):
+            return gather(replay, places)
+        assert isinstance(data, Windows)
+        mine, theirs = gather(replay, places.place), gather(data, places.other)
+        pick = lambda a, b: jnp.where(places.swap.reshape(1, -1, *(1,) * (a.ndim - 2)), b, a)  # noqa: E731
+        mixed = jax.tree.map(pick, *(one._replace(place=(), labels=()) for one in (mine, theirs)))
+        return mixed._replace(place=mine.place, labels=mine.labels)
 
 
-def sequences(needs: Data, stack: int, replay: Windows, place: Int32[Array, " B"]) -> Any:
-    """What begins at these places."""
-    return windows.gather(replay, place, length=needs.length, stack=stack, true_ends=needs.true_ends)
+def learn(learner: Learner, loop: LoopState, data: Windows | tuple[()], number: int) -> tuple[LoopState, Any]:
+    """So many updates after a step of all worlds; means of their metrics."""
+    once = lambda loop, key: learner.improve(loop, data, key)  # noqa: E731
+    loop, metrics = jax.lax.scan(once, loop, jax.random.split(tick_keys(loop).learn, number))
+    return loop, jax.tree.map(jnp.mean, metrics)
 
 
 @dataclass(frozen=True)
@@ -183,25 +256,29 @@ class Turns:
 
     agent: Agent
     stack: int
+    phase: Phase | None = None
     many: bool = False
 
-    def chunk(self, worlds: Sequence[Worlds | HostWorlds], loop: LoopState, source: Any, ticks: int
+    def chunk(self, worlds: Sequence[Worlds | HostWorlds], loop: LoopState, given: Given, ticks: int
               ) -> tuple[LoopState, Any]:  # fmt: skip
         """So many ticks, and means over their updates, if there were any.
 
         Args:
             worlds: of every training.
             loop: their states.
-            source: what tasks are drawn from, in worlds that are compiled.
+            given: what exists already; its data are a replay, of what is rehearsed.
             ticks: how many.
 
         Raises:
             ConfigError: trainings that have not come equally far.
         """
+        if self.phase is not None and self.phase.offline:
+            return self._read(loop, ticks)
         number = len(worlds)
         loop = self._in_step(loop) if self.many else loop
         hosted = [one for one in worlds if isinstance(one, HostWorlds)]
-        loop, metrics = self._on_host(hosted, loop, ticks) if hosted else self._act(worlds[0], loop, source, ticks)
+        act = partial(self._on_host, hosted) if hosted else partial(self._act, worlds[0])
+        loop, metrics = act(loop, given, ticks)
         if not self.many:
             return loop, metrics
         spread = lambda x: jnp.broadcast_to(x, (number, *x.shape))  # noqa: E731
@@ -214,13 +291,14 @@ class Turns:
                 raise ConfigError("these runs have not come equally far; go on with each by itself.")
         return loop._replace(updates=loop.updates[0], ticks=loop.ticks[0])
 
-    def _on_host(self, worlds: Sequence[HostWorlds], loop: LoopState, ticks: int) -> tuple[LoopState, Any]:
+    def _on_host(self, worlds: Sequence[HostWorlds], loop: LoopState, given: Given, ticks: int
+                 ) -> tuple[LoopState, Any]:  # fmt: skip
         states = apart(loop.worlds, len(worlds)) if self.many else [loop.worlds]
         shown = apart(loop.obs, len(worlds)) if self.many else [loop.obs]
         for one, state, obs in zip(worlds, states, shown, strict=True):
             refuse_elsewhere(one, one.restore(state), obs)
         loop = loop._replace(worlds=())
-        decision, total, learnt = self._decide(loop), None, 0
+        decision, total, learnt = self._decide(loop, given), None, 0
         learning = bool(self._is_ready(loop.replay))
         for _ in range(ticks):
             actions = np.asarray(decision.action)
@@ -231,7 +309,7 @@ class Turns:
                     error.state, error.env_steps = loop.agent, int(loop.ticks) * worlds[0].rows
                 raise
             shown = jax.tree.map(lambda *x: np.stack(x), *steps) if self.many else steps[0]
-            loop, decision, metrics = self._turn[learning](loop, decision, shown)
+            loop, decision, metrics = self._turn[learning](loop, decision, shown, given)
             if learning:
                 total, learnt = metrics if total is None else _added(total, metrics), learnt + 1
             learning = learning or bool(self._is_ready(loop.replay))
@@ -239,12 +317,12 @@ class Turns:
         loop = loop._replace(worlds=own(stacked(states) if self.many else states[0]))
         return loop, Nothing() if total is None else jax.tree.map(lambda x: np.asarray(x) / learnt, total)
 
-    def _act(self, worlds: Any, loop: LoopState, source: Any, ticks: int) -> tuple[LoopState, Any]:
+    def _act(self, worlds: Any, loop: LoopState, given: Given, ticks: int) -> tuple[LoopState, Any]:
         until = int(loop.ticks) + ticks
         if not self._is_ready(loop.replay):
-            loop = self._programs(worlds)[0](loop, source, until)
+            loop = self._programs(worlds)[0](loop, given, until)
         left = until - int(loop.ticks)
-        return self._programs(worlds)[1](loop, source, left) if left else (loop, Nothing())
+        return self._programs(worlds)[1](loop, given, left) if left else (loop, Nothing())
 
     def _each(self, function: Callable[..., Any], takes: Any, gives: Any) -> Callable[..., Any]:
         """A function of one training for all of them."""
@@ -256,46 +334,66 @@ class Turns:
         return jax.jit(lambda replay: jnp.all(ready(replay)))
 
     @cached_property
-    def _decide(self) -> Callable[[LoopState], Decision]:
-        return jax.jit(self._each(partial(decide, self.agent), (AXES,), 0))
+    def _learner(self) -> Learner:
+        return Learner(self.agent, self.stack, self.phase)
+
+    @cached_property
+    def _read(self) -> Callable[[LoopState, int], tuple[LoopState, Any]]:
+        """So many updates on what the replay began with; the agent's clock goes on with them."""
+
+        def once(loop: LoopState) -> tuple[LoopState, Any]:
+            loop, metrics = learn(self._learner, loop, (), 1)
+            return loop._replace(agent=self.agent.lived(loop.agent, 1), ticks=loop.ticks + 1), metrics
+
+        return jax.jit(partial(again, once), donate_argnums=0)
+
+    @cached_property
+    def _decide(self) -> Callable[[LoopState, Given], Decision]:
+        def first(loop: LoopState, given: Given) -> Decision:
+            return decide(self.agent, self.phase, given, loop)
+
+        return jax.jit(self._each(first, (AXES, 0), 0))
+
+    def _learn(self, loop: LoopState, given: Given) -> tuple[LoopState, Any]:
+        return learn(self._learner, loop, given.data, updates_after(self.agent.needs))
 
     @cached_property
     def _turn(self) -> tuple[Callable[..., tuple[LoopState, Decision, Any]], ...]:
         """From a step of worlds that are not compiled to the next decision; with updates, and without."""
 
-        def turn(learning: bool, loop: LoopState, decision: Decision, step: Any) -> Any:
+        def turn(learning: bool, loop: LoopState, decision: Decision, step: Any, given: Given) -> Any:
             loop = record(self.agent, self.stack, loop, decision, Shown(*step))
-            loop, metrics = learn(self.agent, self.stack, loop) if learning else (loop, Nothing())
+            loop, metrics = self._learn(loop, given) if learning else (loop, Nothing())
             loop = loop._replace(ticks=loop.ticks + 1)
-            return loop, decide(self.agent, loop), metrics
+            return loop, decide(self.agent, self.phase, given, loop), metrics
 
-        made = (self._each(partial(turn, learning), (AXES, 0, 0), (AXES, 0, 0)) for learning in (False, True))
+        made = (self._each(partial(turn, learning), (AXES, 0, 0, 0), (AXES, 0, 0)) for learning in (False, True))
         return tuple(jax.jit(one, donate_argnums=0) for one in made)
 
     @cached_property
     def _programs(self) -> Callable[[Worlds], tuple[Callable[..., Any], Callable[..., Any]]]:
         """In worlds that are compiled: to act until a tick or until learning can begin, and to act and learn."""
 
-        def tick(worlds: Worlds, source: PyTree, learning: bool, loop: LoopState) -> tuple[LoopState, Any]:
-            decision = decide(self.agent, loop)
-            state, ts = worlds.step(tick_keys(loop).step, loop.worlds, decision.action, source)
+        def tick(worlds: Worlds, learning: bool, given: Given, loop: LoopState) -> tuple[LoopState, Any]:
+            decision = decide(self.agent, self.phase, given, loop)
+            state, ts = worlds.step(tick_keys(loop).step, loop.worlds, decision.action, given.source)
             shown = Shown(ts.obs, ts.reward, ts.terminated, ts.truncated, ts.final_obs)
             loop = record(self.agent, self.stack, loop._replace(worlds=state), decision, shown)
-            loop, metrics = learn(self.agent, self.stack, loop) if learning else (loop, Nothing())
+            loop, metrics = self._learn(loop, given) if learning else (loop, Nothing())
             return loop._replace(ticks=loop.ticks + 1), metrics
 
-        def ticks_of(worlds: Worlds, source: PyTree, learning: bool) -> Callable[[LoopState], tuple[LoopState, Any]]:
-            all_of_them = self._each(lambda source, loop: tick(worlds, source, learning, loop), (0, AXES), (AXES, 0))
-            return partial(all_of_them, source)
+        def ticks_of(worlds: Worlds, given: Given, learning: bool) -> Callable[[LoopState], tuple[LoopState, Any]]:
+            all_of_them = self._each(partial(tick, worlds, learning), (0, AXES), (AXES, 0))
+            return partial(all_of_them, given)
 
         def programs(worlds: Worlds) -> tuple[Callable[..., Any], Callable[..., Any]]:
-            def fill(loop: LoopState, source: PyTree, until: Int32[Array, ""]) -> LoopState:
-                once = ticks_of(worlds, source, False)
+            def fill(loop: LoopState, given: Given, until: Int32[Array, ""]) -> LoopState:
+                once = ticks_of(worlds, given, False)
                 waits = lambda loop: (loop.ticks < until) & ~self._is_ready(loop.replay)  # noqa: E731
                 return jax.lax.while_loop(waits, lambda loop: once(loop)[0], loop)
 
-            def act(loop: LoopState, source: PyTree, ticks: Int32[Array, ""]) -> tuple[LoopState, Any]:
-                return again(ticks_of(worlds, source, True), loop, ticks)
+            def act(loop: LoopState, given: Given, ticks: Int32[Array, ""]) -> tuple[LoopState, Any]:
+                return again(ticks_of(worlds, given, True), loop, ticks)
 
             return jax.jit(fill, donate_argnums=0), jax.jit(act, donate_argnums=0)
 
@@ -323,60 +421,84 @@ class OnSequences:
 
     agent: Agent
     worlds: Worlds | HostWorlds
-    source: Any = ()
-    """What tasks are drawn from, in worlds that are compiled."""
+    given: Given = NOTHING_GIVEN
     most_steps: int | None = None
     """Of the environment that will ever be taken: so much is made room for, if it is less than the replay may hold."""
+    phase: Phase | None = None
+    reference: Reference | None = None
     any_size: bool = True
 
     @property
+    def offline(self) -> bool:
+        """Whether nothing is acted."""
+        return self.phase is not None and self.phase.offline
+
+    @property
     def steps_per_update(self) -> int:
-        """A step of all worlds."""
-        return self.worlds.rows
+        """A step of all worlds; where nothing is acted, one update."""
+        return 1 if self.offline else self.worlds.rows
 
     @property
     def slots(self) -> int:
         """Of each row: for every step one, and for ends as many more; where they hold pictures a tenth as many."""
         most, spec = self.agent.needs.capacity // self.worlds.rows, self.worlds.spec
-        if self.most_steps is None:
+        if self.most_steps is None and not self.offline:
             return most
-        steps = -(-self.most_steps // self.worlds.rows) + 1
+        steps = 0 if self.offline or self.most_steps is None else -(-self.most_steps // self.worlds.rows)
+        steps += self.given.data.slots if self._begins_with_data else 0
         pictures = any(len(getattr(space, "shape", ())) > 1 for space in spec.obs.values())
-        return min(most, steps + (steps // 10 + LEAST_ENDS if pictures else steps))
+        return min(most, steps + 1 + (steps // 10 + LEAST_ENDS if pictures else steps + 1))
+
+    @property
+    def _begins_with_data(self) -> bool:
+        return self.phase is not None and (self.phase.offline or self.phase.keeps_replay)
 
     def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
-        """See Engine."""
+        """See Engine.
+
+        Raises:
+            ConfigError: data in which no episode is long enough to learn from.
+        """
         world_key, key = jax.random.split(key)
-        worlds, start = self.worlds, partial(begin_at, self.agent, self.worlds)
+        worlds, given = self.worlds, self.given if self._begins_with_data else self.given._replace(data=())
+        start = partial(begin_at, self.agent, worlds, self.slots, self.phase)
         if isinstance(worlds, HostWorlds):
             obs = worlds.reset(int(jax.random.randint(world_key, (), 0, 2**31 - 1)))
-            return own(jax.jit(partial(start, self.slots, ()))(obs, key, state)._replace(worlds=worlds.save()))
+            begun = jax.jit(lambda given, *rest: start(given, (), *rest))(given, obs, key, state)
+            loop = begun._replace(worlds=worlds.save())
+        else:
 
-        def everything(key: Key[Array, ""], state: Any, source: PyTree) -> LoopState:
-            return start(self.slots, *worlds.reset(world_key, source), key, state)
+            def everything(given: Given, key: Key[Array, ""], state: Any) -> LoopState:
+                return start(given, *worlds.reset(world_key, given.source), key, state)
 
-        return own(jax.jit(everything)(key, state, self.source))
+            loop = jax.jit(everything)(given, key, state)
+        if self._begins_with_data:
+            self._refuse_short(loop.replay)
+        return own(loop)
 
     def chunk(self, loop: LoopState, updates: int, share: float) -> tuple[LoopState, Any]:
         """So many steps of all worlds; means over the updates, if there were any."""
         del share
-        return self._turns.chunk([self.worlds], loop, self.source, updates)
+        return self._turns.chunk([self.worlds], loop, self.given._replace(data=self._rehearsed), updates)
 
     def steps(self, loop: LoopState) -> int:
-        """All of them."""
-        return int(loop.ticks) * self.worlds.rows
+        """All of them; where nothing is acted, updates."""
+        return int(loop.ticks) * self.steps_per_update
 
     def learnt(self, loop: LoopState) -> int:
         """The same, once learning has begun."""
         return self.steps(loop) if int(loop.updates) else 0
 
     def drain(self, loop: LoopState) -> tuple[LoopState, dict[str, float]]:
-        """Mean return and length of the episodes that ended, the replay's size, and the last preparation."""
+        """Mean return and length of the episodes that ended, the replay's size, the last preparation, the phase."""
         ended, total, steps = (float(x) for x in loop.counts[2:])
         values = {"episode/return": total / ended, "episode/length": steps / ended} if ended else {}
         values["replay/size"] = float(loop.replay.filled)
         if int(loop.updates):
             values |= named(self.agent.name, loop.prepared._asdict())
+        if self.phase is not None:
+            values |= self._standing.values(loop, steps=self.steps(loop), updates=int(loop.updates),
+                                            shown=lambda: self._shown(loop))  # fmt: skip
         counts = EpisodeCounts(*loop.counts[:2], *(jnp.zeros(()) for _ in range(3)))
         return loop._replace(counts=counts), values
 
@@ -398,9 +520,10 @@ class OnSequences:
         )
 
     def hear(self, loop: LoopState, values: Mapping[str, float]) -> LoopState:
-        """Evaluations change nothing."""
-        del values
-        return loop
+        """A phase goes on by the normalised score that an evaluation found."""
+        if self.phase is None:
+            return loop
+        return loop._replace(progress=self.phase.after(loop.progress, values["score/normalised"], self.steps(loop)))
 
     @contextmanager
     def unrolled(self, loop: LoopState) -> Iterator[dict[str, np.ndarray]]:
@@ -409,4 +532,45 @@ class OnSequences:
 
     @cached_property
     def _turns(self) -> "Turns":
-        return Turns(self.agent, self.worlds.spec.stack)
+        return Turns(self.agent, self.worlds.spec.stack, self.phase)
+
+    @cached_property
+    def _rehearsed(self) -> Windows | tuple[()]:
+        """Data that are mixed into batches, as a replay."""
+        if self.phase is None or not self.phase.rehearse:
+            return ()
+        steps = self.given.data.steps
+        replay = jax.jit(partial(held, self.agent.needs, self.worlds.spec.stack, slots=2 * len(steps.reward)))(steps)
+        self._refuse_short(replay)
+        return replay
+
+    def _refuse_short(self, replay: Windows) -> None:
+        if not float(replay.tree.total) > 0:
+            raise ConfigError(
+                f"{self.agent.name} learns from {self.agent.needs.length} steps in a row, and the teacher's data have "
+                "no episode of so many; take another replay, or a teacher without one."
+            )
+
+    @cached_property
+    def _standing(self) -> Standing:
+        assert self.phase is not None
+        return Standing(self.agent, self.phase, self.reference)
+
+    def _shown(self, loop: LoopState) -> tuple[Obs, Float[Array, "B A"]]:
+        """Observations with labels: of what is learnt from, or else of the teacher's data."""
+        assert self.reference is not None
+        key = jax.random.fold_in(loop.key, off_policy.NO_TICK)
+        return self._labelled(key, loop.replay if jax.tree.leaves(loop.replay.slots.labels) else self.reference.data)
+
+    @cached_property
+    def _labelled(self) -> Callable[[Key[Array, ""], Windows | Ring], tuple[Obs, Float[Array, "B A"]]]:
+        stack = self.worlds.spec.stack
+
+        def shown(key: Key[Array, ""], kept: Windows | Ring) -> tuple[Obs, Float[Array, "B A"]]:
+            if isinstance(kept, Windows):
+                batch = windows.sample(key, kept, COMPARED, length=1, stack=stack)
+                return jax.tree.map(lambda x: x[0], batch.obs), batch.labels
+            batch = ring.sample(key, kept, COMPARED, n=1, gamma=1.0, stack=stack)
+            return batch.obs, batch.labels
+
+        return jax.jit(shown)

@@ -55,6 +55,9 @@ HOST_REPLAY = f"{CHECKPOINTS}/replay"
 CHUNK_STEPS = {"transition": 2_000, "sequence": 100}
 """Environment steps in one jitted call of an agent that learns from a replay, by the data that it needs; updates on
 sequences are large."""
+STEP_SIZES = {"transition": ("learning_rate", {}), "sequence": ("value_rate", {"guided": 1.0, "alone": 1.0})}
+"""Which setting of a student is its step size, and what a phase of reincarnation makes of it: MR.Q has one set of
+hyperparameters for everything."""
 EXAM_ROWS = 10
 """Worlds side by side in which an exam is played where they are not written in JAX."""
 EXPLORES = 50
@@ -262,8 +265,7 @@ def refuse(order: Order, made: AnyMade, agent: Agent) -> None:
         return
     jax.eval_shape(lambda key: agent.init(key, made.spec), jax.random.key(0))  # spaces that it does not take
     if steps is not None:
-        once = agent.needs.rows * (1 if kind == "sequence" else off_policy.pace(agent.needs).steps)
-        refuse_warmup(agent, steps, once)
+        refuse_warmup(agent, steps, once_of(agent))
 
 
 def clear(run: Run) -> None:
@@ -330,7 +332,7 @@ def from_replay(
     """
     worlds, source = rows_of(order, made, agent)
     if agent.needs.kind == "sequence":
-        return OnSequences(agent, worlds, source, steps)
+        return OnSequences(agent, worlds, Given(source), steps)
     return OffPolicy(agent, worlds, Given(source), folder=folder)
 
 
@@ -383,8 +385,8 @@ def reincarnated(
         raise ConfigError(f"a reincarnation's budget is in environment steps, such as 1e5steps; got {order.budget}.")
     method = make_method(order.method, order.method_settings, student=order.agent)
     worlds, source = rows_of(order, made, agent)
-    once = off_policy.pace(agent.needs).steps * worlds.rows
-    scale = scaled(steps, scratch=agent.config.learning_rate, step=once)
+    once, (rate, share) = once_of(agent), STEP_SIZES[agent.needs.kind]
+    scale = scaled(steps, scratch=getattr(agent.config, rate), step=once, **share)
     refuse_warmup(agent, scale.online_steps, once)
     keys = jax.random.split(jax.random.fold_in(key, 3), 4)
     teacher, kept, loaded = taught_by(order, made, library, run)
@@ -402,7 +404,7 @@ def reincarnated(
     if known is None:
         prepared.note(run.path, marks=marks)
     data = prepared.data_of(run.path, worlds, source, teacher, keys[1], steps=steps, kept=kept)
-    told = prepare.told_by(teacher, made.spec, keys[2])
+    told = prepare.told_by(teacher, made.spec, keys[2], agent)
     taken = marks.env_steps + (0 if kept else data.slots * data.rows)
     course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, number, taken,
                                 folder=run.path / HOST_REPLAY)  # fmt: skip
@@ -520,6 +522,11 @@ def refuse_other_world(there: EnvSpec, pool: Any, order: Order, made: AnyMade, w
     if made_by_options(order.env) and dict(pool) != order.pool:
         shown = [", ".join(f"{n}={v}" for n, v in o.items()) or "no options" for o in (dict(pool), order.pool)]
         raise ConfigError(f"{what} was made with {shown[0]} of {made.spec.id}, the student with {shown[1]}.")
+
+
+def once_of(agent: Agent) -> int:
+    """Environment steps that are taken at once."""
+    return agent.needs.rows * (1 if agent.needs.kind == "sequence" else off_policy.pace(agent.needs).steps)
 
 
 def refuse_warmup(agent: Agent, steps: int, once: int) -> None:

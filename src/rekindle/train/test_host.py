@@ -188,7 +188,7 @@ def test_a_students_replay_begins_with_the_teachers_where_that_lies(name, tmp_pa
     save_dataset(tmp_path / "data" / "replay", spec=SPEC.to_json(), arrays=rings.to_arrays(data))
     stored = read_dataset(tmp_path / "data").arrays
     data = prepare.labelled(rings.in_place(stored), Rightwards(), SPEC)
-    told, marks = Told(True), reincarnate.Marks(0.0, 1.0)
+    told, marks = Told("values"), reincarnate.Marks(0.0, 1.0)
     course = reincarnate.Course(agent, worlds, (), Rightwards(), data, marks, told, 4, folder=tmp_path / "replay")
     state = agent.init(jax.random.key(5), SPEC)
     hashed = sha256(tmp_path / "data" / "replay" / "steps.safetensors")
@@ -219,7 +219,7 @@ def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames(tmp_path, monk
     data = prepare.labelled(data, Rightwards(), SPEC, path=tmp_path / "labels.npy")
     assert isinstance(data.steps.labels, np.memmap) and data.steps.obs["obs"].shape == (100, 4, 1, 7, 1)
     assert (np.asarray(data.steps.labels[..., 1]) == 1.0).all()
-    told = prepare.told_by(Rightwards(), SPEC, jax.random.key(2))
+    told = prepare.told_by(Rightwards(), SPEC, jax.random.key(2), AGENTS["dqn"])
     course = reincarnate.Course(AGENTS["dqn"], worlds, (), Rightwards(), data, marks, told, episodes=16)
     scale = Scale(100, 400, 2, 1e-2, 1e-3, 1e-3)
     before = worlds.save()

@@ -23,9 +23,10 @@ from rekindle.reincarnation.methods.registry import METHODS, make_method
 from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.replay import ring as rings
 from rekindle.train import prepare, reincarnate
+from rekindle.train.agreement import COMPARED, compare
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Worlds, draw, learn, pace, refuse_replay, rehearse, ticks_before
-from rekindle.train.replay_engine import COMPARED, OffPolicy, compare
+from rekindle.train.replay_engine import OffPolicy
 
 MADE = registry.make("probe/chain-v1")
 SOURCE = jax.tree.map(jnp.asarray, MADE.pool())
@@ -127,7 +128,8 @@ def test_a_student_is_compared_with_what_its_teacher_says(valued, tau):
     left = AGENT._replace(act=lambda key, state, carry, obs, start, *, explore:
                           Fixed(0).act(key, carry, obs, start, explore=explore))  # fmt: skip
     batch = draw(replace(AGENT.needs, batch=COMPARED), jax.random.key(1), data, loop.obs)
-    found = compare(left, Told(valued), tau, loop, batch)
+    told = Told("values" if valued else "logits")
+    found = compare(left, told, tau, jax.random.key(2), loop.agent, batch.obs, batch.labels)
     assert float(found.agreement) == pytest.approx(0.75, abs=0.1)
     assert float(found.teacher_spread) == pytest.approx(np.log(9) / 2, rel=1e-5)
     p = 1 / (1 + 9 ** (1 / tau)) if valued else 0.1
@@ -160,7 +162,7 @@ def test_the_teacher_plays_the_first_steps(most, theirs):
     """A teacher that always goes right, in episodes of ten steps; its steps are stored like any other."""
     config = {**SMALL, "epsilon": 1.0}  # the student itself acts at random
     agent = dqn.make(dqn.Config(**config))
-    phase = make_method("jsrl", {"most": most}).phases(Scale(10, 4000, 1, 1e-3, 1e-4, 1e-3), Told(True))[0]
+    phase = make_method("jsrl", {"most": most}).phases(Scale(10, 4000, 1, 1e-3, 1e-4, 1e-3), Told("values"))[0]
     engine = OffPolicy(agent, WORLDS, Given(SOURCE, Fixed(1), _data(0.0)), phase)
     loop = engine.chunk(engine.begin(jax.random.key(0), None), 100, 0.0)[0]
     steps = rings.unrolled(loop.replay)
@@ -191,7 +193,7 @@ def taught(agent, data=None):
     marks = prepare.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
     data = data or prepare.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
     data = prepare.labelled(data, teacher, MADE.spec)
-    return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Told(True), episodes=20)
+    return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Told("values"), episodes=20)
 
 
 TINY = Scale(20, 80, 2, 1e-3, 1e-4, 1e-3)
@@ -203,7 +205,7 @@ def test_every_method_is_carried_out_as_its_phases_say(name):
     method = make_method(name)
     state = AGENT.init(jax.random.key(5), MADE.spec) if name == "fine-tuning" else None
     done = reincarnate.reincarnate(course, method, TINY, jax.random.key(0), state=state)
-    phases = method.phases(TINY, Told(True))
+    phases = method.phases(TINY, Told("values"))
     assert [(p.phase, p.steps) for p in done.curve] == [
         (phase.name, phase.steps // 2 * turn) for phase in phases for turn in (1, 2)
     ]

@@ -20,7 +20,7 @@ from rekindle.envs.host.worlds import HostWorlds
 from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.train import sequences
 from rekindle.train.loop import Plan, train
-from rekindle.train.off_policy import Nothing, Worlds
+from rekindle.train.off_policy import Given, Nothing, Worlds
 from rekindle.train.sequences import OnSequences
 
 TINY = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 8, "warmup": 40, "period": 10,
@@ -69,7 +69,7 @@ def on_host(rows=1, *, discrete=False, kind=None, **world):
 def compiled(rows=1):
     made = registry.make("probe/delay-v1")
     agent = mrq.make(mrq.Config(**TINY | {"num_envs": rows}))
-    return OnSequences(agent, Worlds(made.env, made.draw, rows), made.pool(), 400)
+    return OnSequences(agent, Worlds(made.env, made.draw, rows), Given(made.pool()), 400)
 
 
 def hosted(rows=1, **world):
@@ -83,7 +83,7 @@ ENGINES = {"compiled": compiled, "hosted": hosted, "hosted, discrete": lambda ro
 def reopened(engine):
     """The same in another process."""
     worlds = engine.worlds
-    return OnSequences(engine.agent, worlds.beside() if isinstance(worlds, HostWorlds) else worlds, engine.source,
+    return OnSequences(engine.agent, worlds.beside() if isinstance(worlds, HostWorlds) else worlds, engine.given,
                        engine.most_steps)  # fmt: skip
 
 

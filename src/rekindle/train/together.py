@@ -45,14 +45,16 @@ class Together:
         self._trouble: Exception | None = None
         self._compiled = cache(self._compile)
 
-    def join(self, engine: Any) -> "Member | Learner":
+    def join(self, engine: Any) -> "Member | SequenceMember":
         """An engine whose chunks are computed with those of the others."""
         assert isinstance(engine, OnPolicy | OnSequences)
         with self._changed:
             number = len(self._engines)
             self._engines.append(engine)
         if isinstance(engine, OnSequences):
-            return Learner(engine.agent, engine.worlds, engine.source, engine.most_steps, together=self, number=number)
+            return SequenceMember(
+                engine.agent, engine.worlds, engine.given, engine.most_steps, together=self, number=number
+            )
         return Member(engine.agent, engine.worlds, engine.curriculum, engine.source, together=self, number=number)
 
     def leave(self) -> None:
@@ -119,7 +121,7 @@ class Member(OnPolicy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learner(OnSequences):
+class SequenceMember(OnSequences):
     """The same of one that learns from sequences."""
 
     together: Together
@@ -128,7 +130,7 @@ class Learner(OnSequences):
     def chunk(self, loop: Any, updates: int, share: float) -> tuple[Any, Any]:
         """With the others."""
         del share
-        return self.together.chunk(self.number, loop, self.source, updates)
+        return self.together.chunk(self.number, loop, self.given, updates)
 
 
 def refuse(order: session.Order) -> None:

@@ -33,7 +33,7 @@ from rekindle.core.checks import out_of_range
 from rekindle.core.errors import ConfigError
 from rekindle.core.losses import huber
 from rekindle.core.optimisers import decayed_adam
-from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Obs, Past, Sequences, Update
+from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Guidance, Obs, Past, Sequences, Update
 from rekindle.networks.normalised import Layer, Perceptron, elu
 from rekindle.networks.target import descend
 
@@ -337,10 +337,11 @@ def next_features(encoder: Encoder, targets: Nets, after: Obs) -> Float[Array, "
 
 
 def update(
-    config: Config, key: Key[Array, ""], state: State, batch: Sequences, *, parts: Parts | None = None
-) -> Update:
-    """One step of the critics and one of the policy; new priorities of what was drawn."""
-    parts = parts or PARTS
+    config: Config, key: Key[Array, ""], state: State, batch: Sequences, *, guide: Guidance | None = None,
+    parts: Parts | None = None,
+) -> Update:  # fmt: skip
+    """One step of the critics and one of the policy, to which somebody may add; new priorities of what was drawn."""
+    parts, config = parts or PARTS, config if guide is None else at_rate(config, guide.learning_rate)
     shift_key, target_key, policy_key = jax.random.split(key, 3)
     n = config.value_horizon
     ends = batch._replace(obs=jax.tree.map(lambda x: jnp.stack([x[0], x[n]]), batch.obs))
@@ -349,11 +350,29 @@ def update(
     goal = value_goal(config, parts, target_key, state, batch.reward[:n], batch.terminated[:n], after)
     action = inward(state.nets.actor.space, batch.action[0])
     nets, opts, z, q, (value_loss, norm) = parts.value_step(config, parts, state.nets, state.opts, obs, action, goal)
-    nets, opts, (policy_loss, plain_size) = policy_step(config, policy_key, nets, opts, z)
+    added = None if guide is None else partial(guided, guide, batch)
+    nets, opts, (policy_loss, plain_size) = policy_step(config, policy_key, nets, opts, z, added)
     priorities = parts.priority(config, jnp.max(jnp.abs(q - goal[None]), axis=0))
     metrics = Metrics(value_loss, policy_loss, jnp.mean(q), jnp.mean(goal), jnp.max(priorities), norm, plain_size)
     state = state._replace(nets=nets, opts=opts, updates=state.updates + 1, warm=jnp.ones_like(state.warm))
     return Update(state, metrics, priorities)
+
+
+def at_rate(config: Config, rate: Float[Array, ""] | float) -> Config:
+    """With another step size of the critics, and the policy's in proportion."""
+    rates = (rate, rate / config.value_rate * config.policy_rate)
+    return eqx.tree_at(lambda config: (config.value_rate, config.policy_rate), config, rates)
+
+
+def guided(
+    guide: Guidance, batch: Sequences, own: Float[Array, ""], q: Float[Array, "2 B"], said: Float[Array, "B A"]
+) -> Float[Array, ""]:
+    """The policy's loss with what somebody adds, whose weight is in units of what the critics say.
+
+    Source: TD3+BC (Fujimoto and Gu 2021, 2106.06860), eq. 5, which divides the critics' part by that instead.
+    """
+    size = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
+    return guide.own * own + guide.weight * size * jnp.mean(guide.loss(said, batch))
 
 
 def value_goal(
@@ -414,16 +433,23 @@ def clipped_step(config: Config, values: Any, grads: Any, opt: optax.OptState) -
     return *descend(values, grads, opt, decayed_adam(config.weight_decay), config.value_rate), norm
 
 
+Added = Callable[[Array, Array, Array], Array]
+"""From the policy's own loss, what the critics say, and what the policy says, to the loss that is taken."""
+
+
 def policy_step(
-    config: Config, key: Key[Array, ""], nets: Nets, opts: Optimisers, z: Float[Array, "B D"]
-) -> tuple[Nets, Optimisers, tuple[Float[Array, ""], Float[Array, ""]]]:
+    config: Config, key: Key[Array, ""], nets: Nets, opts: Optimisers, z: Float[Array, "B D"],
+    added: Added | None = None,
+) -> tuple[Nets, Optimisers, tuple[Float[Array, ""], Float[Array, ""]]]:  # fmt: skip
     """Towards actions that the critics value; gradients of other nets' weights are not computed."""
 
     def loss(actor: Actor) -> tuple[Float[Array, ""], Float[Array, ""]]:
         plain = actor(z)
         action = soften(key, actor.space, plain, config.temperature)
         q = says(nets.values, nets.encoder.join(z, nets.encoder.read(action)))
-        return losses.policy_loss(q, plain, config.plain_weight)
+        own, size = losses.policy_loss(q, plain, config.plain_weight)
+        said = plain if is_discrete(actor.space) else action
+        return (own if added is None else added(own, q, said)), size
 
     measures, grads = eqx.filter_value_and_grad(loss, has_aux=True)(nets.actor)
     actor, opt = descend(nets.actor, grads, opts.policy, decayed_adam(config.weight_decay), config.policy_rate)

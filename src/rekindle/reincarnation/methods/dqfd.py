@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rekindle.core.types import Transitions
+from rekindle.core.types import Sequences, Transitions
 from rekindle.reincarnation.losses import hard_margin, soft_margin
 from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.reincarnation.weaning import Ratio
@@ -29,10 +29,10 @@ class DQfD:
 
     def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
         """Offline, then online until the teacher is silent; the step stays as it is."""
-        del told
+        told.needs_values("dqfd")
         one = partial(soft_margin if self.form == "soft" else hard_margin, margin=self.margin)
 
-        def loss(q: Float[Array, "B A"], batch: Transitions) -> Float[Array, " B"]:
+        def loss(q: Float[Array, "B A"], batch: Transitions | Sequences) -> Float[Array, " B"]:
             return jax.vmap(one)(q, jnp.argmax(batch.labels, axis=-1).astype(jnp.int32))
 
         return (

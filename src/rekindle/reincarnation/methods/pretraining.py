@@ -9,7 +9,7 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float
 
-from rekindle.core.types import Transitions
+from rekindle.core.types import Sequences, Transitions
 from rekindle.reincarnation.losses import conservative
 from rekindle.reincarnation.phases import Phase, Scale, Told
 
@@ -24,9 +24,9 @@ class Pretraining:
 
     def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
         """Offline, then online with a small step and an optimiser that has forgotten."""
-        del told
+        told.needs_values("pretraining")
 
-        def loss(q: Float[Array, "B A"], batch: Transitions) -> Float[Array, " B"]:
+        def loss(q: Float[Array, "B A"], batch: Transitions | Sequences) -> Float[Array, " B"]:
             return jax.vmap(partial(conservative, tau=self.tau))(q, batch.action)
 
         return (

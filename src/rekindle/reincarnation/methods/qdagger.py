@@ -4,14 +4,13 @@ Agarwal et al. 2022 (2206.01626), section 4.1, eq. 3.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import jax
 from jaxtyping import Array, Float
 
-from rekindle.core.types import Transitions
-from rekindle.reincarnation.losses import distillation
+from rekindle.core.types import Sequences, Transitions
+from rekindle.reincarnation.losses import distance, distillation
 from rekindle.reincarnation.phases import Loss, Phase, Scale, Told
 from rekindle.reincarnation.weaning import HardCut, Linear, Ratio
 
@@ -40,9 +39,11 @@ class QDagger:
 
 
 def distils(told: Told, tau: float) -> Loss:
-    """KL from the student's policy to the teacher's, as it was stored with each observation."""
+    """KL from the student's policy to the teacher's, as it was stored with each observation; of vectors a distance."""
 
-    def loss(q: Float[Array, "B A"], batch: Transitions) -> Float[Array, " B"]:
-        return jax.vmap(partial(distillation, tau=tau))(q, told.logits(batch.labels, tau))
+    def loss(said: Float[Array, "B A"], batch: Transitions | Sequences) -> Float[Array, " B"]:
+        if told.teacher == "actions":
+            return jax.vmap(distance)(said, batch.labels)
+        return jax.vmap(distillation)(told.student_logits(said, tau), told.logits(batch.labels, tau))
 
     return loss

@@ -24,7 +24,7 @@ from rekindle.core.spaces import Box, Discrete
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Agent, EnvSpec, given
 from rekindle.envs import registry
-from rekindle.evaluate.policies import Wandering, random_policy
+from rekindle.evaluate.policies import as_evaluated, random_policy
 from rekindle.evaluate.returns import Episodes, episodes, host_episodes
 from rekindle.library.library import Library
 from rekindle.library.records import Prior
@@ -32,7 +32,6 @@ from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
 from rekindle.strategies.returns.costs import Costs, costs
 from rekindle.train import session
-from rekindle.train.prepare import EVALUATED_AT
 
 CHEAP, GENERAL = "dqn", "mrq"
 """What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step, for choices in
@@ -247,14 +246,12 @@ class Returned:
 
     def play(self, policy: Any, key: Key[Array, ""], number: int, *, split: str = "train", seed: int = 0) -> Episodes:
         """Whole episodes, as all scores here are measured: choices are greedy but for one in a thousand."""
-        action = self.spec.action
-        explores = isinstance(action, Discrete)
-        acting = Wandering(policy, EVALUATED_AT, action.n) if isinstance(action, Discrete) else policy
+        acting = as_evaluated(policy, self.spec.action)
         if isinstance(self.made, registry.Hosted):
             worlds = self.made.open(HOST_ROWS)
-            return host_episodes(worlds, acting, jax.random.fold_in(key, seed), number=number, explore=explores)
+            return host_episodes(worlds, acting, jax.random.fold_in(key, seed), number=number, explore=False)
         source = self.made.pool(split=split, seed=seed)
-        return episodes(self.made.env, acting, self.made.draw, source, key, number=number, explore=explores)
+        return episodes(self.made.env, acting, self.made.draw, source, key, number=number, explore=False)
 
 
 def student_for(spec: EnvSpec, backend: str) -> str:
