@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import stable_baselines3
 
 from rekindle.agents.registry import load as load_policy
 from rekindle.core.errors import ConfigError
@@ -109,6 +110,20 @@ def test_all_ways_of_reading_a_policy_agree(taught):
     np.testing.assert_allclose(rebuilt.extras.logits, exported.extras.logits, atol=1e-4)
     assert 20 < int(rebuilt.action.sum()) < 180
     np.testing.assert_array_equal(rebuilt.action, theirs.action)
+
+
+@pytest.mark.parametrize("algorithm", ["TD3", "SAC", "PPO"])
+def test_vectors_are_those_of_stable_baselines(tmp_path, algorithm):
+    """Actors that nothing has been taught yet, rebuilt and asked."""
+    model = getattr(stable_baselines3, algorithm)("MlpPolicy", "Pendulum-v1", seed=0, device="cpu")
+    model.save(tmp_path / "actor.zip")
+    spec = registry.make("gymnax/Pendulum-v1").spec
+    x = 3 * np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    for trust in (False, True):
+        teacher = load.load(str(tmp_path / "actor.zip"), spec, trust=trust)
+        out = teacher.act(jax.random.key(0), (), {"obs": jnp.asarray(x)}, jnp.ones(100, bool), explore=False)
+        np.testing.assert_allclose(2.0 * out.action, model.predict(x, deterministic=True)[0], atol=1e-5)
+        np.testing.assert_allclose(out.extras.mean, out.action, atol=1e-6)
 
 
 def test_a_trusted_file_teaches(home, taught):

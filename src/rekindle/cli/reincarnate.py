@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"--student takes {', '.join(students)}; {algorithm} keeps no replay and cannot be taught.")
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
-    explores = session.exploration(steps) if kinds[algorithm] == "transition" else {}
+    explores = session.exploration(steps, kind=kinds[algorithm], method=options.method)
     chosen = explores | variant | settings(algorithm, options.set)
     order = session.Order(
         agent=algorithm,

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from rekindle.core.errors import ConfigError
 
@@ -84,6 +84,11 @@ _KINDS: dict[str, type] = {
     "text": Text,
     "image": Image,
 }
+
+
+def is_vectors(space: Space) -> TypeGuard[Box]:
+    """Whether these are vectors of numbers from -x to some x."""
+    return isinstance(space, Box) and len(space.shape) == 1 and -space.low == space.high and math.isfinite(space.high)
 
 
 def newest_of(space: Space, stack: int) -> Space:

@@ -1,6 +1,5 @@
 """Policies that every score stands beside: random, no-op, and memory emptied at every trial."""
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key, PyTree
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Box, Discrete, Space
+from rekindle.core.spaces import Box, Discrete, Space, is_vectors
 from rekindle.core.types import ActOutput, Extras, Obs
 from rekindle.envs.wrappers import FIRST_STEP
 
@@ -56,7 +55,7 @@ def random_policy(space: Space) -> Any:
     """What acts at random there; ConfigError where actions are neither numbered nor vectors from -x to x."""
     if isinstance(space, Discrete):
         return RandomPolicy(space.n)
-    if isinstance(space, Box) and len(space.shape) == 1 and -space.low == space.high and math.isfinite(space.high):
+    if is_vectors(space):
         return VectorPolicy(space.shape[0], space.high)
     raise ConfigError(f"there is no acting at random with {space!r}: it takes choices, or vectors from -x to x.")
 

@@ -32,7 +32,7 @@ from rekindle.library.manifest import Parent
 from rekindle.library.records import Record
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.fine_tuning import FineTuning
-from rekindle.reincarnation.methods.registry import make_method
+from rekindle.reincarnation.methods.registry import BEGIN_TAUGHT, make_method
 from rekindle.reincarnation.phases import scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
@@ -61,8 +61,9 @@ hyperparameters for everything."""
 EXAM_ROWS = 10
 """Worlds side by side in which an exam is played where they are not written in JAX."""
 EXPLORES = 50
-"""One part in so many of its steps is over before a student explores as little as it ever will; learning from data
-counts, too, so that after that it is over at once."""
+"""One part in so many of its steps is over before a student explores as little as it ever will, or before one that
+knows something already learns from its own sequences; learning from data counts, too, so that after that the former is
+over at once."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,18 @@ class Order:
     """Of a foreign teacher's file as it was at first; None for a function, and for an agent of the library."""
 
 
-def exploration(steps: int) -> dict[str, Any]:
-    """The settings of a student's exploration, where it has so many steps."""
-    return {"epsilon_steps": max(steps // EXPLORES, 1), "epsilon_warmup": 0}
+def exploration(steps: int, *, kind: str = "transition", method: str = "qdagger") -> dict[str, Any]:
+    """The settings of a student's exploration.
+
+    Args:
+        steps: that it has.
+        kind: of the data that it needs.
+        method: by which it is taught; one that begins with weights which know something is not begun at random.
+    """
+    brief = max(steps // EXPLORES, 1)
+    if kind == "transition":
+        return {"epsilon_steps": brief, "epsilon_warmup": 0}
+    return {"warmup": brief} if method in BEGIN_TAUGHT else {}
 
 
 def told(config: Mapping[str, Any]) -> Order:

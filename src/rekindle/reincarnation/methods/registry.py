@@ -46,6 +46,8 @@ OPTIONS = {
     "keeps_replay": one_of(True, False),
 }  # fmt: skip
 """What the settings of methods take."""
+BEGIN_TAUGHT = ("qdagger", "pretraining", "dqfd", "dagger", "dagger+ql", "fine-tuning")
+"""With weights that have learnt from data, or from the teacher's own."""
 DISTILS = ("qdagger", "kickstarting", "dagger", "dagger+ql")
 RAINBOW_WEIGHT = 1.0
 """Of the distillation into Rainbow, whose loss is larger (specification, section 3.2)."""

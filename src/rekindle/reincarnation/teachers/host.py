@@ -1,6 +1,8 @@
 """Teachers that are asked outside the compiled program: ONNX files, functions, what Stable-Baselines3 itself loads."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from jaxtyping import Array, Bool, Key, PyTree
 from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.exploration import greedy
 from rekindle.core.extras import optional
+from rekindle.core.spaces import Box, Discrete
 from rekindle.core.types import ActOutput, Extras, Obs
 
 Scores = Callable[[dict[str, np.ndarray]], np.ndarray]
-"""From a batch of observations to a number for each action, `[B, A]`, or to actions, `[B]`."""
+"""From a batch of observations to a number for each action, `[B, A]`, or to actions, `[B]`; where actions are vectors,
+to these, `[B, D]`, as worlds here take them: from -1 to 1."""
 SURE = 0.99
 """Probability of the action of a teacher that says nothing but actions."""
 
@@ -53,7 +57,37 @@ class HostTeacher(eqx.Module):
         return said.astype(np.float32)
 
 
-def checked(scores: Scores, obs: dict[str, np.ndarray], num_actions: int, *, valued: bool, what: str) -> HostTeacher:
+class HostActor(eqx.Module):
+    """The same of a function that says vectors."""
+
+    actions: Scores = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+    reach: float = eqx.field(static=True)
+    """The largest number that the world takes; what is larger is cut off."""
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """No memory."""
+        del batch_size
+        return ()
+
+    def act(
+        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
+    ) -> ActOutput:
+        """Its action."""
+        del key, start, explore
+        rows = next(iter(obs.values())).shape[0]
+        form = jax.ShapeDtypeStruct((rows, self.size), jnp.float32)
+        said = jax.pure_callback(self._ask, form, obs, vmap_method="sequential")
+        action = jnp.clip(said, -self.reach, self.reach)
+        return ActOutput(action, carry, Extras(mean=action / self.reach))
+
+    def _ask(self, obs: Obs) -> np.ndarray:
+        return np.asarray(self.actions({name: np.asarray(x) for name, x in obs.items()})).astype(np.float32)
+
+
+def checked(
+    scores: Scores, obs: dict[str, np.ndarray], space: Discrete | Box, *, valued: bool, what: str
+) -> HostTeacher | HostActor:
     """A teacher whose answer to one batch was looked at.
 
     Raises:
@@ -66,12 +100,17 @@ def checked(scores: Scores, obs: dict[str, np.ndarray], num_actions: int, *, val
             f"the teacher {what} fails on a batch of observations: {type(error).__name__}: {error}"
         ) from error
     rows = next(iter(obs.values())).shape[0]
-    if said.shape not in ((rows,), (rows, num_actions)) or not np.isfinite(said).all():
+    size = space.n if isinstance(space, Discrete) else math.prod(space.shape)
+    forms = ((rows,), (rows, size)) if isinstance(space, Discrete) else ((rows, size),)
+    if said.shape not in forms or not np.isfinite(said).all():
+        other = f" or [{rows}] actions" if len(forms) == 2 else ""
         raise ConfigError(
-            f"the teacher {what} has to answer {rows} observations with [{rows}, {num_actions}] finite numbers or "
-            f"[{rows}] actions; got {said.dtype}{list(said.shape)}."
+            f"the teacher {what} has to answer {rows} observations with [{rows}, {size}] finite numbers{other}; got "
+            f"{said.dtype}{list(said.shape)}."
         )
-    return HostTeacher(scores, num_actions, valued and said.ndim == 2)
+    if isinstance(space, Box):
+        return HostActor(scores, size, space.high)
+    return HostTeacher(scores, size, valued and said.ndim == 2)
 
 
 def from_name(place: str) -> Scores:
@@ -91,7 +130,7 @@ def from_name(place: str) -> Scores:
 
 
 def from_onnx(path: Path) -> Scores:
-    """A network in ONNX's form with one input, a batch of observations, whose first output has a number per action.
+    """A network in ONNX's form with one input, a batch of observations, whose first output is what teachers say.
 
     Raises:
         ConfigError: onnxruntime is not installed.
@@ -115,6 +154,12 @@ def from_onnx(path: Path) -> Scores:
     return scores
 
 
+def _predicted(model: Any, obs: dict[str, np.ndarray]) -> np.ndarray:
+    """What a model does; vectors are brought from its world's bounds to [-1, 1]."""
+    action, space = model.predict(next(iter(obs.values())), deterministic=True)[0], model.action_space
+    return 2.0 * (action - space.low) / (space.high - space.low) - 1.0 if hasattr(space, "low") else action
+
+
 def from_stable_baselines(path: Path) -> Scores:
     """What Stable-Baselines3's own loader makes of a file. It executes what is in it: name only what you trust.
 
@@ -123,11 +168,11 @@ def from_stable_baselines(path: Path) -> Scores:
     """
     baselines = optional("stable_baselines3", what=f"loading {path}", extra="teachers")
     problems = []
-    for algorithm in (baselines.DQN, baselines.PPO, baselines.A2C):
+    for algorithm in (baselines.DQN, baselines.PPO, baselines.A2C, baselines.TD3, baselines.SAC, baselines.DDPG):
         try:
             model: Any = algorithm.load(path, device="cpu")
         except Exception as error:
             problems.append(f"{algorithm.__name__}: {str(error)[:80]}")
             continue
-        return lambda obs: model.predict(next(iter(obs.values())), deterministic=True)[0]
+        return partial(_predicted, model)
     raise ConfigError(f"Stable-Baselines3 cannot load {path} ({'; '.join(problems)}).")

@@ -40,8 +40,16 @@ class Facts(NamedTuple):
     bytes: bool
     """Whether it is a picture, whose bytes are divided by 255."""
     actions: int
+    """How many there are, or how many numbers one has."""
     activation: str | None
     """Of the dense layers, where it is not the algorithm's own."""
+    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Least and largest numbers of an action, where actions are vectors."""
+
+    @property
+    def vectors(self) -> bool:
+        """Whether actions are vectors."""
+        return self.bounds is not None
 
 
 class Layer(eqx.Module):
@@ -53,14 +61,18 @@ class Layer(eqx.Module):
 
 
 class StableBaselinesPolicy(eqx.Module):
-    """A feed-forward policy for discrete actions: action values or logits."""
+    """A feed-forward policy: action values, logits, or actions that are vectors."""
 
     features: tuple[Layer, ...]
     dense: tuple[Layer, ...]
-    """The last gives a number for each action."""
+    """The last gives a number for each action, or for each of an action's numbers."""
     facts: Facts = eqx.field(static=True)
     activation: str = eqx.field(static=True)
     valued: bool = eqx.field(static=True)
+    squashed: bool = eqx.field(static=True, default=False)
+    """Whether tanh brings vectors to [-1, 1]; else they are cut off where its world's actions ended."""
+    reach: float = eqx.field(static=True, default=1.0)
+    """The largest number in a vector that the world takes now."""
 
     def init_carry(self, batch_size: int) -> PyTree:
         """No memory."""
@@ -73,6 +85,11 @@ class StableBaselinesPolicy(eqx.Module):
         """The best action; with exploration, one that is drawn, where it gives probabilities."""
         del start
         scores = self.scores(next(iter(obs.values())))
+        if self.facts.bounds is not None:
+            low, high = map(jnp.array, self.facts.bounds)
+            within = 2.0 * (scores - low[None]) / (high - low)[None] - 1.0
+            mean = jnp.tanh(scores) if self.squashed else jnp.clip(within, -1.0, 1.0)
+            return ActOutput(mean * self.reach, carry, Extras(mean=mean))
         extras = Extras(q=scores) if self.valued else Extras(logits=scores)
         drawn = explore and not self.valued
         action = jax.random.categorical(key, scores).astype(jnp.int32) if drawn else greedy(scores)
@@ -126,33 +143,55 @@ def _member(file: zipfile.ZipFile, name: str) -> bytes:
 
 def _facts(data: Any, path: Path) -> Facts:
     space, action, kwargs = (data.get(name) for name in ("observation_space", "action_space", "policy_kwargs"))
-    if not isinstance(space, dict) or not isinstance(action, dict) or "n" not in action or "_shape" not in space:
-        raise ConfigError(f"{path} has other spaces than a box of observations and discrete actions; take --trust.")
-    if int(action.get("start", 0)) != 0:
+    if not isinstance(space, dict) or not isinstance(action, dict) or "_shape" not in space or not (
+        "n" in action or len(action.get("_shape", ())) == 1
+    ):  # fmt: skip
+        raise ConfigError(
+            f"{path} has other spaces than a box of observations, and discrete actions or vectors; take --trust."
+        )
+    if int(action.get("start") or 0) != 0:
         raise ConfigError(f"{path} has actions that begin at {action['start']}; known are those from 0.")
+    if data.get("use_sde") and "n" not in action:
+        raise ConfigError(f"{path} explores by gSDE, whose network is not known; take --trust.")
+    bounds = None if "n" in action else _bounds(action, path)
+    number = int(action["n"]) if bounds is None else len(bounds[0])
     shape = tuple(int(n) for n in space["_shape"])
     named = re.search(r"activation\.(\w+)'", str((kwargs or {}).get("activation_fn", "")))
     picture = space.get("dtype") == "uint8" and len(shape) == 3 and "255" in str(space.get("high"))
-    return Facts(shape, picture, int(action["n"]), named[1] if named else None)
+    return Facts(shape, picture, number, named[1] if named else None, bounds)
+
+
+def _bounds(action: Mapping[str, Any], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of a box of actions, which the JSON has as NumPy prints them."""
+    size, found = int(action["_shape"][0]), []
+    for name in ("low", "high"):
+        numbers = tuple(map(float, re.findall(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?", str(action.get(name)))))
+        if len(numbers) != size:
+            raise ConfigError(f"{path} does not say all {size} bounds of its actions ({name}); take --trust.")
+        found.append(numbers)
+    if not all(low < high for low, high in zip(*found, strict=True)):
+        raise ConfigError(f"{path} has actions without an end; take --trust.")
+    return found[0], found[1]
 
 
 def rebuilt(weights: Mapping[str, np.ndarray], facts: Facts, path: Path) -> StableBaselinesPolicy:
     """The network of these weights: names say which layers follow each other, shapes what they are."""
-    valued = any(name.startswith("q_net.") for name in weights)
-    start = "q_net." if valued else ""
+    valued, has_actor = (any(name.startswith(start) for name in weights) for start in ("q_net.", "actor."))
+    start = "q_net." if valued else "actor." if has_actor else ""
     extractors = [f"{start}features_extractor.", f"{start}pi_features_extractor."]
     extractor = next((p for p in extractors if any(name.startswith(p) for name in weights)), extractors[0])
-    towers = ["q_net.q_net."] if valued else ["mlp_extractor.policy_net.", "action_net."]
+    on_policy = ["mlp_extractor.policy_net.", "action_net."]
+    towers = ["q_net.q_net."] if valued else ["actor.latent_pi.", "actor.mu."] if has_actor else on_policy
     features = _layers(weights, [extractor], path)
     dense = _layers(weights, towers, path)
-    activation = facts.activation or ("ReLU" if valued else "Tanh")
+    activation = facts.activation or ("ReLU" if valued or has_actor else "Tanh")
     if activation not in ACTIVATIONS:
         raise ConfigError(f"{path} uses {activation}; known are {', '.join(ACTIVATIONS)}. Take --trust.")
     known = len(features) + len(dense)
     others = [name for name in weights if "lstm" in name or "quantile" in name]
     if not dense or others or any(layer.weight.ndim == 4 for layer in dense):
         raise ConfigError(f"{path} holds a network of a kind that is not known ({known} layers); take --trust.")
-    policy = StableBaselinesPolicy(features, dense, facts, activation, valued)
+    policy = StableBaselinesPolicy(features, dense, facts, activation, valued, squashed=has_actor)
     try:
         out = jax.eval_shape(policy.scores, jax.ShapeDtypeStruct((1, *facts.shape), jnp.float32))
     except (TypeError, ValueError) as error:

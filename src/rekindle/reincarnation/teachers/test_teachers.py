@@ -1,5 +1,7 @@
 """Networks rebuilt from names and shapes, against the same arithmetic in NumPy; functions, and what does not fit."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from rekindle.reincarnation.phases import says
 from rekindle.reincarnation.teachers import host, load, stable_baselines
 from rekindle.reincarnation.teachers.stable_baselines import Facts, rebuilt
 
+PUSH = EnvSpec("test/push", 1, {"x": Box((4,), -1, 1)}, Box((2,), -2.0, 2.0))
 FLAT = EnvSpec("test/flat", 1, {"x": Box((4,), -1, 1)}, Discrete(3))
 RNG = np.random.default_rng(0)
 
@@ -41,6 +44,44 @@ def test_an_actor_of_dense_layers_is_rebuilt(tmp_path):
     np.testing.assert_array_equal(out.action, logits.argmax(-1))
     np.testing.assert_allclose(says(out.extras), jax.nn.log_softmax(logits), atol=1e-5)
     assert len(set(np.asarray(act(policy, np.zeros((50, 4), np.float32), explore=True).action))) > 1
+
+
+@pytest.mark.parametrize("kind", ["TD3", "SAC", "PPO"])
+def test_actors_of_vectors_are_rebuilt(tmp_path, kind):
+    """Those of TD3 and SAC are squashed, those of PPO are cut off."""
+    names = {"TD3": ("actor.mu.0", "actor.mu.2"), "SAC": ("actor.latent_pi.0", "actor.mu"),
+             "PPO": ("mlp_extractor.policy_net.0", "action_net")}[kind]  # fmt: skip
+    weights = {**layer(names[0], 8, 4), **layer(names[1], 2, 8), **layer("critic.qf0.0", 8, 6),
+               "log_std": np.zeros(2, np.float32)}  # fmt: skip
+    if kind == "SAC":
+        weights |= layer("actor.log_std", 2, 8)
+    facts = Facts((4,), False, 2, None, ((-2.0, -1.0), (2.0, 3.0)))
+    load.refuse_other(facts, PUSH, "a.zip")
+    policy = replace(rebuilt(weights, facts, tmp_path), reach=2.0)
+    x = 3 * RNG.normal(size=(50, 4)).astype(np.float32)
+    h = x @ weights[f"{names[0]}.weight"].T + weights[f"{names[0]}.bias"]
+    h = np.tanh(h) if kind == "PPO" else np.maximum(h, 0)
+    h = h @ weights[f"{names[1]}.weight"].T + weights[f"{names[1]}.bias"]
+    wanted = np.clip((h - [0, 1]), -2, 2) if kind == "PPO" else 2 * np.tanh(h)
+    out = act(policy, x)
+    np.testing.assert_allclose(out.action, wanted, atol=1e-5)
+    np.testing.assert_allclose(out.extras.mean, wanted / 2, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"has actions of 2 numbers, test/flat has 3 actions"):
+        load.refuse_other(facts, FLAT, "a.zip")
+
+
+def pushes(obs):
+    return 5 * obs["x"][:, :2]
+
+
+def test_a_function_may_say_vectors_which_are_cut_off():
+    teacher = host.checked(pushes, load.sample(PUSH), PUSH.action, valued=False, what="pushes")
+    x = np.array([[0.1, -0.2, 0, 0], [1.0, -1.0, 0, 0]], np.float32)
+    out = jax.jit(lambda x: act(teacher, x))(x)
+    np.testing.assert_allclose(out.action, [[0.5, -1.0], [2.0, -2.0]], atol=1e-6)
+    np.testing.assert_allclose(says(out.extras), out.action / 2)
+    with pytest.raises(ConfigError, match=r"\[2, 2\] finite numbers; got float64\[2, 3\]"):
+        host.checked(by_sum, load.sample(PUSH), PUSH.action, valued=False, what="by_sum")
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -101,14 +142,14 @@ def failing(obs):
 
 
 def test_a_function_is_asked_inside_a_compiled_program():
-    teacher = host.checked(by_sum, load.sample(FLAT), 3, valued=True, what="by_sum")
+    teacher = host.checked(by_sum, load.sample(FLAT), FLAT.action, valued=True, what="by_sum")
     x = RNG.normal(size=(7, 6, 4)).astype(np.float32)
 
     def walk(x):
         return jax.lax.scan(lambda c, row: (c, act(teacher, row).extras.q), 0, x)[1]
 
     np.testing.assert_allclose(jax.jit(walk)(x)[..., 0], x.sum(-1), atol=1e-5)
-    actor = host.checked(first_action, load.sample(FLAT), 3, valued=True, what="first_action")
+    actor = host.checked(first_action, load.sample(FLAT), FLAT.action, valued=True, what="first_action")
     said = act(actor, x[0]).extras
     assert said.q is None
     np.testing.assert_allclose(jax.nn.softmax(said.logits)[0], [0.99, 0.005, 0.005], atol=1e-5)
@@ -119,7 +160,7 @@ def test_a_function_is_asked_inside_a_compiled_program():
 )
 def test_a_function_that_says_something_else_is_refused(function, message):
     with pytest.raises(ConfigError, match=message):
-        host.checked(function, load.sample(FLAT), 3, valued=False, what="mine")
+        host.checked(function, load.sample(FLAT), FLAT.action, valued=False, what="mine")
 
 
 @pytest.mark.parametrize(
@@ -145,5 +186,15 @@ def test_the_json_of_a_zip_says_what_is_seen_and_done(tmp_path):
     data = {"observation_space": space, "action_space": {"n": "3", "start": "0"},
             "policy_kwargs": {"activation_fn": "<class 'torch.nn.modules.activation.ReLU'>"}}  # fmt: skip
     assert stable_baselines._facts(data, tmp_path) == Facts((10, 10, 4), True, 3, "ReLU")
+    box = {"_shape": [2], "start": None, "low": "[-2.  -1.5]", "high": "[2. 1e+01]"}
+    vectors = {**data, "action_space": box}
+    found = Facts((10, 10, 4), True, 2, "ReLU", ((-2.0, -1.5), (2.0, 10.0)))
+    assert stable_baselines._facts(vectors, tmp_path) == found
+    for bad, message in (("[2. ...]", "say all 2 bounds"), ("[-3. 2.]", "actions without an end"),
+                         ("[inf inf]", "say all 2 bounds")):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            stable_baselines._facts({**data, "action_space": {**box, "high": bad}}, tmp_path)
+    with pytest.raises(ConfigError, match="explores by gSDE"):
+        stable_baselines._facts({**vectors, "use_sde": True}, tmp_path)
     with pytest.raises(ConfigError, match="other spaces than a box"):
-        stable_baselines._facts({**data, "action_space": {"_shape": [2]}}, tmp_path)
+        stable_baselines._facts({**data, "action_space": {"_shape": [2, 2]}}, tmp_path)

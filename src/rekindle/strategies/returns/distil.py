@@ -28,9 +28,7 @@ WORK = 3.0
 
 
 def teacher(now: Situation[Returned]) -> Recalled | None:
-    """Who teaches; nobody, where the student learns from sequences."""
-    if now.task.student.needs.kind != "transition":
-        return None
+    """Who teaches."""
     return next((one for one in now.priors if is_teacher(one, now)), None)
 
 
@@ -55,7 +53,7 @@ def carry_out(now: Situation[Returned]) -> Attempt:
     best = teacher(now)
     assert best is not None
     planned = max(steps(now, best), LEAST_STEPS)
-    settings = now.task.order.settings | session.exploration(planned)
+    settings = now.task.order.settings | session.exploration(planned, kind=now.task.student.needs.kind)
     order = bought(now.task.order, planned, settings=settings, teacher=best.id, method="qdagger")
     parents = () if best.loaded is None else (best.parent("teacher"),)
     return practise(now, name, order, share=SHARE, parents=parents, give_up=False)

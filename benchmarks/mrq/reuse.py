@@ -1,0 +1,85 @@
+"""What is trained once teaches: students of a stored policy beside learning from scratch, with the reduced agent."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks import training
+from benchmarks.common import Bar, Study
+from rekindle.agents.registry import config_from_json, config_to_json
+from rekindle.core.stats import bootstrap
+from rekindle.library.run import Run
+from rekindle.train import session
+from rekindle.train.session import OF_TEACHER, Order
+
+TASK = "dmc/cartpole-swingup"
+TEACHER_SEED = 100
+GAIN, SHARE = 1.2, 0.5
+"""A student has to reach so many times its teacher's return, in at most this share of the steps from scratch."""
+
+
+def run(
+    study: Study, settings: dict[str, Any], scratch: list[dict[str, Any]], teacher_steps: int, steps: int, seeds: int
+) -> tuple[dict[str, Any], list[Bar]]:
+    """The teacher's students, beside the curves from scratch.
+
+    Args:
+        study: whose cells these are.
+        settings: of the agent that teaches, and of its students.
+        scratch: cells with the exams of seeds that learn alone.
+        teacher_steps: after which the teacher stops.
+        steps: of a student.
+        seeds: how many students.
+    """
+    taught = [study.cell(f"reuse-student-seed{seed}", partial(student, study, settings, teacher_steps, steps, seed))
+              for seed in range(seeds)]  # fmt: skip
+    goal = GAIN * taught[0]["teacher"]
+    alone = [first_at(cell["curve"], goal) for cell in scratch[:seeds]]
+    reused = [first_at([p for p in cell["curve"] if p["multiplier"] == 0], goal) for cell in taught]
+    table = [{"seed": seed, "teacher's return": cell["teacher"], "goal": goal, "steps from scratch": own,
+              "steps of the student, weaned": its, "student's last return": cell["curve"][-1]["return"]}
+             for seed, (cell, own, its) in enumerate(zip(taught, alone, reused, strict=True))]  # fmt: skip
+    found = {"students": table, "student_curves": curves(taught)}
+    if study.preset == "smoke":
+        return found, []
+    return found, [judged(alone, reused, scratch[0]["curve"][-1]["steps"])]
+
+
+def judged(alone: list[int | None], reused: list[int | None], most: int) -> Bar:
+    """The students' steps as a share of those from scratch, of which seeds that never got there count all they took."""
+    if None in reused:
+        return Bar("reuse.steps", np.inf, np.inf, np.inf, SHARE, False)
+    shares = np.array([its / (own or most) for own, its in zip(alone, reused, strict=True) if its is not None])
+    return Bar("reuse.steps", *bootstrap(shares[None]), SHARE, bool(shares.mean() <= SHARE))
+
+
+def first_at(curve: list[dict[str, Any]], goal: float) -> int | None:
+    """Steps until the first exam that reaches it."""
+    return next((point["steps"] for point in curve if point["return"] >= goal), None)
+
+
+def curves(taught: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over students of every exam."""
+    rows = []
+    for at, point in enumerate(taught[0]["curve"]):
+        mean = bootstrap(np.array([[cell["curve"][at]["return"]] for cell in taught]))
+        weight = np.mean([cell["curve"][at]["multiplier"] for cell in taught])
+        rows.append({"steps": point["steps"], "return": mean.value, "return_low": mean.low, "return_high": mean.high,
+                     "multiplier before": float(weight), "seeds": len(taught)})  # fmt: skip
+    return rows
+
+
+def student(study: Study, settings: dict[str, Any], teacher_steps: int, steps: int, seed: int) -> dict[str, Any]:
+    """What `rekindle reincarnate --teacher ... --student mrq:small` makes: its exams, and its teacher's return."""
+    kept, config = training.library(), config_to_json(config_from_json("mrq", settings))
+    alone = Order("mrq", config, TASK, f"{teacher_steps}steps")
+    teacher = training.trained(f"reuse-teacher-{study.preset}", alone, TEACHER_SEED, kept, study.say).parent.name
+    briefly = session.exploration(steps, kind="sequence")
+    what = Order("mrq", config | briefly, TASK, f"{steps}steps", teacher=teacher)
+    name = f"reuse-student-{study.preset}"
+    done = Run.open(kept, training.trained(name, what, seed, kept, study.say).parent.name)
+    exams = [{"steps": int(row["phase/steps"]), "return": row["score/return"], "multiplier": row["phase/multiplier"]}
+             for row in done.metrics() if "score/return" in row and str(row["tag"]).endswith("online")]  # fmt: skip
+    marks = {score.name: score.value for score in done.manifest.scores}
+    return {"curve": exams, "teacher": marks[OF_TEACHER], "wall_s": done.manifest.wall_s}
