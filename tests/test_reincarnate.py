@@ -27,8 +27,8 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
-def rekindle(home, *words, code=0):
-    environment = {**os.environ, "REKINDLE_HOME": str(home)}
+def rekindle(home, *words, code=0, **more):
+    environment = {**os.environ, "REKINDLE_HOME": str(home), **more}
     done = subprocess.run([sys.executable, "-m", "rekindle", *words, "--json"], env=environment, capture_output=True)
     assert done.returncode == code, done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
@@ -81,6 +81,22 @@ def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher, 
     assert "the student scores" in page and 'src="data:video/mp4' in page
     shown = re.search(r"the teacher reaches (-?1) in 9 steps; the student reaches (-?1) in 9 steps", page)
     assert shown is not None and len(page) < 500_000
+
+
+def test_a_function_that_says_vectors_teaches_a_student_of_sequences(home):
+    words = ["reincarnate", "--teacher", "tests.teachers:swing", "--student", "mrq:small", "--env",
+             "gymnax/Pendulum-v1", "--budget", "600steps", "--set", "batch=16", "--set", "period=50", "--set",
+             "encoder_updates=10"]  # fmt: skip
+    told = rekindle(home, *words, XLA_FLAGS="--xla_backend_optimization_level=0")  # it is compiled longer than it runs
+    assert told["status"] == "done" and told["env_steps"] == 600
+    run = Run.open(Library.open(home), told["run"])
+    scores = {score.name: score.value for score in run.manifest.scores}
+    assert scores["return of acting at random"] < -900 < -600 < scores["return of the teacher"]
+    rows = run.metrics()
+    assert {str(row["tag"]) for row in rows} == {"0-offline", "1-online"}
+    assert rows[-1]["phase/updates"] > 500 and 0 <= rows[-1]["phase/agreement"] <= 1
+    assert read_dataset(run.path).arrays["action"].shape == (600, 1, 1)
+    assert "the method dqfd trains action values" in rekindle(home, *words, "--method", "dqfd", code=2)["error"]
 
 
 def test_a_teacher_is_given_away_with_its_replay_and_teaches_elsewhere_to_the_same_weights(

@@ -171,7 +171,7 @@ def begin_at(
 
 def refuse_replay(needs: Data, data: Ring) -> None:
     """ConfigError where a replay cannot begin with the teacher's data."""
-    if needs.prioritised:
+    if needs.prioritised and needs.kind == "transition":
         raise ConfigError(
             "a prioritised replay cannot begin with a teacher's data, which have no priorities; take "
             "--choose keeps_replay=false, or --set prioritised=false."

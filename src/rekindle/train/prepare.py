@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -181,4 +181,9 @@ def told_by(teacher: Policy, spec: EnvSpec, key: Key[Array, ""], student: Agent)
     obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in spec.obs.items()}  # pyright: ignore
     carry = teacher.init_carry(1)
     extras = jax.eval_shape(lambda: teacher.act(key, carry, obs, jnp.ones(1, bool), explore=False).extras)
-    return Told(sort_of(extras), "policy" if student.needs.kind == "sequence" else "values")
+    return Told(sort_of(extras), says_what(student))
+
+
+def says_what(student: Agent) -> Literal["values", "policy"]:
+    """What a teacher's loss is of."""
+    return "policy" if student.needs.kind == "sequence" else "values"

@@ -119,6 +119,8 @@ def begin_at(
         return Step(ring.newest(obs, stack), action, zeros, ones, ones, labels)
 
     if phase is not None and (phase.offline or phase.keeps_replay):
+        if phase.keeps_replay:
+            off_policy.refuse_replay(agent.needs, given.data)
         replay = held(agent.needs, stack, given.data.steps, slots)
     else:
         replay = windows.empty(jax.eval_shape(like), slots)
@@ -237,7 +239,8 @@ class Learner:
         mine, theirs = gather(replay, places.place), gather(data, places.other)
         pick = lambda a, b: jnp.where(places.swap.reshape(1, -1, *(1,) * (a.ndim - 2)), b, a)  # noqa: E731
         mixed = jax.tree.map(pick, *(one._replace(place=(), labels=()) for one in (mine, theirs)))
-        return mixed._replace(place=mine.place, labels=mine.labels)
+        labels = jax.tree.map(lambda a, b: jnp.where(places.swap[:, None], b, a), mine.labels, theirs.labels)
+        return mixed._replace(place=mine.place, labels=labels)
 
 
 def learn(learner: Learner, loop: LoopState, data: Windows | tuple[()], number: int) -> tuple[LoopState, Any]:

@@ -32,8 +32,8 @@ from rekindle.library.manifest import Parent
 from rekindle.library.records import Record
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.fine_tuning import FineTuning
-from rekindle.reincarnation.methods.registry import BEGIN_TAUGHT, make_method
-from rekindle.reincarnation.phases import scaled
+from rekindle.reincarnation.methods.registry import BEGIN_TAUGHT, Method, make_method
+from rekindle.reincarnation.phases import Scale, Told, scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring
@@ -260,8 +260,13 @@ def _carry_out(
 
 def check(order: Order) -> None:
     """ConfigError for what can be told to go wrong before there is a run."""
+    agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     if order.teacher is None:
-        refuse(order, made_for(order), make_agent(order.agent, config_from_json(order.agent, order.settings)))
+        refuse(order, made_for(order), agent)
+        return
+    method, scale = taught(order, agent)
+    method.phases(scale, Told("values", prepare.says_what(agent)))
+    refuse_warmup(agent, scale.online_steps, once_of(agent))
 
 
 def refuse(order: Order, made: AnyMade, agent: Agent) -> None:
@@ -390,14 +395,9 @@ def reincarnated(
     show: Callable[[Progress], None] | None, stop: Stop | None,
 ) -> Trained:  # fmt: skip
     """A student from a teacher, by a method."""
-    steps = parse_budget(order.budget).env_steps
-    if steps is None:
-        raise ConfigError(f"a reincarnation's budget is in environment steps, such as 1e5steps; got {order.budget}.")
-    method = make_method(order.method, order.method_settings, student=order.agent)
+    check(order)
+    method, scale = taught(order, agent)
     worlds, source = rows_of(order, made, agent)
-    once, (rate, share) = once_of(agent), STEP_SIZES[agent.needs.kind]
-    scale = scaled(steps, scratch=getattr(agent.config, rate), step=once, **share)
-    refuse_warmup(agent, scale.online_steps, once)
     keys = jax.random.split(jax.random.fold_in(key, 3), 4)
     teacher, kept, loaded = taught_by(order, made, library, run)
     if isinstance(method, FineTuning) and (loaded is None or loaded.agent.name != order.agent):
@@ -413,7 +413,7 @@ def reincarnated(
     prepare.refuse_luck(marks)
     if known is None:
         prepared.note(run.path, marks=marks)
-    data = prepared.data_of(run.path, worlds, source, teacher, keys[1], steps=steps, kept=kept)
+    data = prepared.data_of(run.path, worlds, source, teacher, keys[1], steps=scale.online_steps, kept=kept)
     told = prepare.told_by(teacher, made.spec, keys[2], agent)
     taken = marks.env_steps + (0 if kept else data.slots * data.rows)
     course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, number, taken,
@@ -431,6 +431,20 @@ def reincarnated(
     run.finish(status, env_steps=done.env_steps, wall_s=round(run.wall_s(), 3), scores=scores)
     clear(run)
     return Trained(done.state, done.env_steps, run.wall_s(), status, None)
+
+
+def taught(order: Order, agent: Agent) -> tuple[Method, Scale]:
+    """The method of a reincarnation, and its sizes.
+
+    Raises:
+        ConfigError: a budget that is not in steps, or a method that there is not.
+    """
+    steps = parse_budget(order.budget).env_steps
+    if steps is None:
+        raise ConfigError(f"a reincarnation's budget is in environment steps, such as 1e5steps; got {order.budget}.")
+    rate, share = STEP_SIZES[agent.needs.kind]
+    scale = scaled(steps, scratch=getattr(agent.config, rate), step=once_of(agent), **share)
+    return make_method(order.method, order.method_settings, student=order.agent), scale
 
 
 def scored(marks: prepare.Marks) -> list[dict[str, Any]]:

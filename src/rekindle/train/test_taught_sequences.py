@@ -209,6 +209,13 @@ def test_rehearsed_samples_change_no_priority():
     np.testing.assert_array_equal(mixed.obs["obs"][:, ::2], theirs.obs["obs"][:, ::2])
 
 
+def test_a_replay_of_other_rows_is_not_kept():
+    found = dataclasses.replace(course(), data=course(2).data)
+    with pytest.raises(ConfigError, match=r"of 2 worlds side by side, the student's of 1; take --set num_envs=2"):
+        reincarnate.reincarnate(found, make_method("fine-tuning"), SCALE, jax.random.key(0),
+                                state=found.agent.init(jax.random.key(1), found.worlds.spec))  # fmt: skip
+
+
 def test_data_without_an_episode_that_is_long_enough_are_refused():
     found = course()
     steps = found.data.steps

@@ -171,6 +171,7 @@ class Metrics(NamedTuple):
 
     value_loss: Array
     policy_loss: Array
+    guide_loss: Array
     q_mean: Array
     target_mean: Array
     priority_max: Array
@@ -351,9 +352,10 @@ def update(
     action = inward(state.nets.actor.space, batch.action[0])
     nets, opts, z, q, (value_loss, norm) = parts.value_step(config, parts, state.nets, state.opts, obs, action, goal)
     added = None if guide is None else partial(guided, guide, batch)
-    nets, opts, (policy_loss, plain_size) = policy_step(config, policy_key, nets, opts, z, added)
+    nets, opts, policy_losses = policy_step(config, policy_key, nets, opts, z, added)
     priorities = parts.priority(config, jnp.max(jnp.abs(q - goal[None]), axis=0))
-    metrics = Metrics(value_loss, policy_loss, jnp.mean(q), jnp.mean(goal), jnp.max(priorities), norm, plain_size)
+    metrics = Metrics(value_loss, policy_losses.own, policy_losses.guide, jnp.mean(q), jnp.mean(goal),
+                      jnp.max(priorities), norm, policy_losses.plain_size)  # fmt: skip
     state = state._replace(nets=nets, opts=opts, updates=state.updates + 1, warm=jnp.ones_like(state.warm))
     return Update(state, metrics, priorities)
 
@@ -366,13 +368,13 @@ def at_rate(config: Config, rate: Float[Array, ""] | float) -> Config:
 
 def guided(
     guide: Guidance, batch: Sequences, own: Float[Array, ""], q: Float[Array, "2 B"], said: Float[Array, "B A"]
-) -> Float[Array, ""]:
-    """The policy's loss with what somebody adds, whose weight is in units of what the critics say.
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The policy's loss with what somebody adds, whose weight is in units of what the critics say; and the latter.
 
     Source: TD3+BC (Fujimoto and Gu 2021, 2106.06860), eq. 5, which divides the critics' part by that instead.
     """
-    size = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
-    return guide.own * own + guide.weight * size * jnp.mean(guide.loss(said, batch))
+    size, added = jax.lax.stop_gradient(jnp.mean(jnp.abs(q))), jnp.mean(guide.loss(said, batch))
+    return guide.own * own + guide.weight * size * added, added
 
 
 def value_goal(
@@ -433,27 +435,39 @@ def clipped_step(config: Config, values: Any, grads: Any, opt: optax.OptState) -
     return *descend(values, grads, opt, decayed_adam(config.weight_decay), config.value_rate), norm
 
 
-Added = Callable[[Array, Array, Array], Array]
-"""From the policy's own loss, what the critics say, and what the policy says, to the loss that is taken."""
+Added = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""From the policy's own loss, what the critics say, and what the policy says, to the loss that is taken, and what was
+added."""
+
+
+class PolicyLosses(NamedTuple):
+    """Of a step of the policy."""
+
+    own: Float[Array, ""]
+    guide: Float[Array, ""]
+    """Of somebody else, before it is weighted."""
+    plain_size: Float[Array, ""]
+    """Mean square of the policy's output before it is bent or softened."""
 
 
 def policy_step(
     config: Config, key: Key[Array, ""], nets: Nets, opts: Optimisers, z: Float[Array, "B D"],
     added: Added | None = None,
-) -> tuple[Nets, Optimisers, tuple[Float[Array, ""], Float[Array, ""]]]:  # fmt: skip
+) -> tuple[Nets, Optimisers, PolicyLosses]:  # fmt: skip
     """Towards actions that the critics value; gradients of other nets' weights are not computed."""
 
-    def loss(actor: Actor) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss(actor: Actor) -> tuple[Float[Array, ""], PolicyLosses]:
         plain = actor(z)
         action = soften(key, actor.space, plain, config.temperature)
         q = says(nets.values, nets.encoder.join(z, nets.encoder.read(action)))
         own, size = losses.policy_loss(q, plain, config.plain_weight)
         said = plain if is_discrete(actor.space) else action
-        return (own if added is None else added(own, q, said)), size
+        total, guide = (own, jnp.zeros_like(own)) if added is None else added(own, q, said)
+        return total, PolicyLosses(own, guide, size)
 
-    measures, grads = eqx.filter_value_and_grad(loss, has_aux=True)(nets.actor)
+    (_, found), grads = eqx.filter_value_and_grad(loss, has_aux=True)(nets.actor)
     actor, opt = descend(nets.actor, grads, opts.policy, decayed_adam(config.weight_decay), config.policy_rate)
-    return nets.replace(actor=actor), opts._replace(policy=opt), measures
+    return nets.replace(actor=actor), opts._replace(policy=opt), found
 
 
 PARTS = Parts(
