@@ -25,7 +25,10 @@ from rekindle.train.session import Order
 
 EVALUATE_STEPS, ATARI_STEPS, EPISODES = 5_000, 100_000, 10
 """Steps between exams, and episodes of one, as published."""
-TINY = {"state_width": 16, "pair_width": 16, "action_width": 8, "hidden": 16, "batch": 16, "warmup": 200}
+BRIEF_EPISODES = 2
+"""Of the exam of a training that ends before the first one is due."""
+TINY = {"state_width": 16, "pair_width": 16, "action_width": 8, "hidden": 16, "batch": 16, "warmup": 200,
+        "encoder_updates": 25}  # fmt: skip
 
 
 class Preset(NamedTuple):
@@ -42,9 +45,10 @@ class Preset(NamedTuple):
 BRIEF = {
     "gym": (1, {"HalfCheetah-v4": 600}),
     "dmc": (1, {"dmc/cartpole-balance": 600, "dmc/walker-stand": 600}),
-    "dmc-visual": (1, {"dmc/cartpole-balance-visual": 400}),
-    "atari": (1, {"ALE/Pong-v5": 400}),
+    "dmc-visual": (1, {"dmc/cartpole-balance-visual": 250}),
+    "atari": (1, {"ALE/Pong-v5": 250}),
 }
+"""What shows that all of it runs."""
 SHORT = {
     "gym": (1, {"HalfCheetah-v4": 20_000}),
     "dmc": (1, {"dmc/cartpole-balance": 20_000, "dmc/walker-stand": 25_000}),
@@ -57,6 +61,7 @@ LONG = {
     "dmc-visual": (1, {"dmc/cartpole-balance-visual": 50_000, "dmc/walker-stand-visual": 100_000}),
     "atari": (3, {"ALE/Pong-v5": 100_000, "ALE/Boxing-v5": 100_000, "ALE/Freeway-v5": 100_000}),
 }  # fmt: skip
+"""What shows on an accelerator that it goes on learning as published."""
 PRESETS = {
     "smoke": Preset(TINY, BRIEF, 1, 600),
     "cpu": Preset({}, SHORT, 3, 50_000),
@@ -109,8 +114,9 @@ def small(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
 def order(task: str, steps: int, settings: Mapping[str, Any]) -> Order:
     """What a person would ask for."""
     config = config_to_json(config_from_json("mrq", dict(settings)))
-    every = min(ATARI_STEPS if task.startswith("ALE/") else EVALUATE_STEPS, steps)
-    return Order("mrq", config, full_id(task), f"{steps}steps", evaluate_steps=every, episodes=EPISODES)
+    every = ATARI_STEPS if task.startswith("ALE/") else EVALUATE_STEPS
+    episodes = EPISODES if steps >= every else BRIEF_EPISODES
+    return Order("mrq", config, full_id(task), f"{steps}steps", evaluate_steps=min(every, steps), episodes=episodes)
 
 
 def curves(study: Study, name: str, what: Order, seeds: int) -> list[dict[str, Any]]:

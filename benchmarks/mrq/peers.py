@@ -81,19 +81,21 @@ def run(study: Study, settings: Mapping[str, Any]) -> tuple[dict[str, Any], int]
     }  # fmt: skip
     found: dict[str, dict[str, list[dict[str, Any]]]] = {task: {} for task in TASKS}
     for agent, own in agents.items():
-        if own is None and find_spec("stable_baselines3") is None:
-            study.say(f"{agent}: {MISSING}")
-            continue
         for task in TASKS:
-            found[task][agent] = [cell(study, agent, own, task, size, seed) for seed in range(size.seeds)]
-    reached = [line(task, agent, found[task].get(agent, []), size) for task in TASKS for agent in agents]
-    return {"reached": reached, "curves": curves(found), "published": published.table("peers")}, size.seeds
+            cells = (cell(study, agent, own, task, size, seed) for seed in range(size.seeds))
+            found[task][agent] = [one for one in cells if one is not None]
+    reached = [line(task, agent, cells, size) for task in TASKS for agent, cells in found[task].items()]
+    known = [row for row in published.table("peers") if row["task"] in TASKS]
+    return {"reached": reached, "curves": curves(found), "published": known}, size.seeds
 
 
 def cell(study: Study, agent: str, settings: Mapping[str, Any] | None, task: str, size: Size, seed: int
-         ) -> dict[str, Any]:  # fmt: skip
-    """One training."""
+         ) -> dict[str, Any] | None:  # fmt: skip
+    """One training; None where it takes what is not installed."""
     name = f"peers-{agent}-{task}".replace("/", "-").replace(":", "-").replace("_", "-")
+    if settings is None and find_spec("stable_baselines3") is None and not study.has(f"{name}-seed{seed}"):
+        study.say(f"{name}: {MISSING}")
+        return None
     train: Callable[[], list[dict[str, Any]]] = (
         partial(theirs, agent.removeprefix("sb3-"), task, size, seed)
         if settings is None
@@ -129,10 +131,10 @@ def curves(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[dict
     rows = []
     for task, agents in found.items():
         known = {milestone.steps: milestone.mean for milestone in published.MILESTONES.get(task, ())}
-        steps = next(iter(agents.values()))[0]["curve"]
-        for number, point in enumerate(steps):
+        there = {agent: cells for agent, cells in agents.items() if cells}
+        for number, point in enumerate(next(iter(there.values()))[0]["curve"]):
             row = {"task": task, "steps": point["steps"], "MR.Q, published": known.get(point["steps"])}
-            for agent, cells in agents.items():
+            for agent, cells in there.items():
                 at = [one["curve"][number] for one in cells]
                 row |= {agent: float(np.mean([one["return"] for one in at])),
                         f"{agent}, s": float(np.mean([one["seconds"] for one in at]))}  # fmt: skip

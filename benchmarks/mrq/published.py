@@ -11,6 +11,7 @@ milestones, and where all ten were alike, are stated in `gates.csv`.
 """
 
 import csv
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ def _value(text: str) -> str | float | int | None:
     return text or None
 
 
+@cache
 def finals(part: str) -> dict[str, dict[str, Any]]:
     """The row of final scores of every task of a part."""
     return {row["task"]: row for row in table(part)}
