@@ -13,6 +13,9 @@ import numpy as np
 from benchmarks import training
 from benchmarks.common import Bar, Study, at_least
 from benchmarks.mrq import ablations, published, speed
+from benchmarks.mrq.aggregates import rows as aggregates
+from benchmarks.mrq.peers import full_id
+from benchmarks.mrq.peers import run as compare
 from benchmarks.mrq.published import Milestone
 from rekindle.agents.mrq import mrq
 from rekindle.agents.registry import config_from_json, config_to_json
@@ -20,9 +23,12 @@ from rekindle.core.stats import Interval, bootstrap
 from rekindle.library.run import Run
 from rekindle.train.session import Order
 
-EVALUATE_STEPS, EPISODES = 5_000, 10
-"""As published."""
-TINY = {"state_width": 16, "pair_width": 16, "action_width": 8, "hidden": 16, "batch": 16, "warmup": 200}
+EVALUATE_STEPS, ATARI_STEPS, EPISODES = 5_000, 100_000, 10
+"""Steps between exams, and episodes of one, as published."""
+BRIEF_EPISODES = 2
+"""Of the exam of a training that ends before the first one is due."""
+TINY = {"state_width": 16, "pair_width": 16, "action_width": 8, "hidden": 16, "batch": 16, "warmup": 200,
+        "encoder_updates": 25}  # fmt: skip
 
 
 class Preset(NamedTuple):
@@ -30,19 +36,37 @@ class Preset(NamedTuple):
 
     settings: dict[str, Any]
     """Of the agent, beside those of a part."""
-    gates: dict[str, tuple[int, int]]
-    """By part, numbers of seeds and of milestones that are gone to."""
+    full: dict[str, tuple[int, dict[str, int]]]
+    """Of full size: by part, the number of seeds, and the steps that each task is trained for."""
     small_seeds: int
     small_steps: int
 
 
-PRESETS = {
-    "smoke": Preset(TINY, {"gym": (1, 0), "dmc": (1, 0)}, 1, 600),
-    "cpu": Preset({}, {"gym": (1, 1), "dmc": (1, 1)}, 3, 50_000),
-    "gpu": Preset({}, {"gym": (3, 1), "dmc": (3, 1)}, 3, 50_000),
+BRIEF = {
+    "gym": (1, {"HalfCheetah-v4": 600}),
+    "dmc": (1, {"dmc/cartpole-balance": 600, "dmc/walker-stand": 600}),
+    "dmc-visual": (1, {"dmc/cartpole-balance-visual": 250}),
+    "atari": (1, {"ALE/Pong-v5": 250}),
 }
-TASKS = {"gym": ("HalfCheetah-v4",), "dmc": ("dmc/cartpole-balance", "dmc/walker-stand")}
-"""Of full size."""
+"""What shows that all of it runs."""
+SHORT = {
+    "gym": (1, {"HalfCheetah-v4": 20_000}),
+    "dmc": (1, {"dmc/cartpole-balance": 20_000, "dmc/walker-stand": 25_000}),
+}
+"""What shows on a processor, within an hour each, that it learns as published."""
+LONG = {
+    "gym": (3, {"HalfCheetah-v4": 100_000}),
+    "dmc": (3, {"dmc/cartpole-balance": 25_000, "dmc/walker-stand": 30_000, "dmc/cheetah-run": 100_000,
+                "dmc/walker-walk": 100_000, "dmc/quadruped-walk": 100_000}),
+    "dmc-visual": (1, {"dmc/cartpole-balance-visual": 50_000, "dmc/walker-stand-visual": 100_000}),
+    "atari": (3, {"ALE/Pong-v5": 100_000, "ALE/Boxing-v5": 100_000, "ALE/Freeway-v5": 100_000}),
+}  # fmt: skip
+"""What shows on an accelerator that it goes on learning as published."""
+PRESETS = {
+    "smoke": Preset(TINY, BRIEF, 1, 600),
+    "cpu": Preset({}, SHORT, 3, 50_000),
+    "gpu": Preset({}, LONG, 3, 50_000),
+}
 
 
 def main() -> None:
@@ -60,15 +84,17 @@ def main() -> None:
 
 
 def full(part: str, study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
-    """The agent as published, on tasks that can be told from failure within an hour."""
-    seeds, gone = size.gates[part]
+    """The agent as published, on tasks that can be told from failure early; where they take too long, a brief run."""
+    size = size if part in size.full else PRESETS["smoke"]
+    seeds, tasks = size.full[part]
     cells, bars = {}, []
-    for task in TASKS[part]:
-        milestones = published.MILESTONES[task][:gone]
-        steps = milestones[-1].steps if milestones else size.small_steps
+    for task, steps in tasks.items():
         cells[task] = curves(study, f"{part}-{task}", order(task, steps, size.settings), seeds)
-        bars += [gate(task, milestone, cells[task]) for milestone in milestones]
-    return {"curves": rows(cells), "costs": costs(cells)}, bars, seeds
+        bars += [bar for known in published.MILESTONES[task] if known.steps <= steps
+                 for bar in gates(task, known, cells[task])]  # fmt: skip
+    finals = [row for task, row in published.finals(part).items() if task in tasks]
+    tables = {"curves": rows(cells), "normalised": aggregates(part, cells), "costs": costs(cells)}
+    return {**tables, f"published_after_{published.STEPS[part]}": finals}, bars, seeds
 
 
 def small(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
@@ -81,14 +107,16 @@ def small(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
         last = sorted(cell["curve"][-1]["return"] for cell in cells[task])
         second = last[-2] if len(last) > 1 else last[-1]
         bars.append(Bar(f"small.{task}.second-best-seed", second, last[0], last[-1], bar, second >= bar))
-    return {"curves": rows(cells), "costs": costs(cells)}, bars if study.preset != "smoke" else [], size.small_seeds
+    tables = {"curves": rows(cells), "normalised": aggregates("dmc", cells), "costs": costs(cells)}
+    return tables, bars if study.preset != "smoke" else [], size.small_seeds
 
 
 def order(task: str, steps: int, settings: Mapping[str, Any]) -> Order:
     """What a person would ask for."""
-    id = task if task.startswith("dmc/") else f"gymnasium/{task}"
     config = config_to_json(config_from_json("mrq", dict(settings)))
-    return Order("mrq", config, id, f"{steps}steps", evaluate_steps=min(EVALUATE_STEPS, steps), episodes=EPISODES)
+    every = ATARI_STEPS if task.startswith("ALE/") else EVALUATE_STEPS
+    episodes = EPISODES if steps >= every else BRIEF_EPISODES
+    return Order("mrq", config, full_id(task), f"{steps}steps", evaluate_steps=min(every, steps), episodes=episodes)
 
 
 def curves(study: Study, name: str, what: Order, seeds: int) -> list[dict[str, Any]]:
@@ -115,15 +143,16 @@ def mean_at(cells: list[dict[str, Any]], steps: int) -> Interval:
     return bootstrap(np.array([[p["return"] for p in cell["curve"] if p["steps"] == steps] for cell in cells]))
 
 
-def gate(task: str, milestone: Milestone, cells: list[dict[str, Any]]) -> Bar:
+def gates(task: str, milestone: Milestone, cells: list[dict[str, Any]]) -> list[Bar]:
     """Whether the mean over seeds is what the published one lets expect; of the mean, not of its interval."""
+    if (least := milestone.gate(len(cells))) is None:
+        return []
     found = mean_at(cells, milestone.steps)
-    least = milestone.gate(len(cells))
-    return Bar(f"{task}.at-{milestone.steps}", *found, least, found.value >= least)
+    return [Bar(f"{task}.at-{milestone.steps}", *found, least, found.value >= least)]
 
 
 def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Of all exams, with the published mean beside them where one is known."""
+    """Of all exams, with the published mean beside them, and its worst and best seed, where they are known."""
     found = []
     for task, of in cells.items():
         known = {milestone.steps: milestone for milestone in published.MILESTONES.get(task, ())}
@@ -131,6 +160,7 @@ def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             mean, there = mean_at(of, point["steps"]), known.get(point["steps"])
             found.append({"task": task, "steps": point["steps"], "return": mean.value, "return_low": mean.low,
                           "return_high": mean.high, "published": there and there.mean,
+                          "published_low": there and there.low, "published_high": there and there.high,
                           "its sd over seeds": there and there.sd, "seeds": len(of)})  # fmt: skip
     return found
 
@@ -162,10 +192,19 @@ def fast(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
     return {"measured": table}, bars, 1
 
 
+def beside(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
+    """Others' agents."""
+    tables, seeds = compare(study, size.settings)
+    return tables, [], seeds
+
+
 Part = Callable[[Study, Preset], tuple[dict[str, Any], list[Bar], int]]
 PARTS: dict[str, Part] = {
     "gym": partial(full, "gym"),
     "dmc": partial(full, "dmc"),
+    "dmc-visual": partial(full, "dmc-visual"),
+    "atari": partial(full, "atari"),
+    "peers": beside,
     "small": small,
     "ablations": design,
     "speed": fast,
