@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.common import Bar, Study, at_least
-from benchmarks.mrq import ablations, published, speed
+from benchmarks.mrq import ablations, published, reuse, speed
 from benchmarks.mrq.aggregates import rows as aggregates
 from benchmarks.mrq.peers import full_id
 from benchmarks.mrq.peers import run as compare
@@ -40,6 +40,8 @@ class Preset(NamedTuple):
     """Of full size: by part, the number of seeds, and the steps that each task is trained for."""
     small_seeds: int
     small_steps: int
+    reuse: tuple[int, int]
+    """Steps of a teacher, and of a student."""
 
 
 BRIEF = {
@@ -63,9 +65,9 @@ LONG = {
 }  # fmt: skip
 """What shows on an accelerator that it goes on learning as published."""
 PRESETS = {
-    "smoke": Preset(TINY, BRIEF, 1, 600),
-    "cpu": Preset({}, SHORT, 3, 50_000),
-    "gpu": Preset({}, LONG, 3, 50_000),
+    "smoke": Preset(TINY, BRIEF, 1, 600, (600, 600)),
+    "cpu": Preset({}, SHORT, 3, 50_000, (20_000, 20_000)),
+    "gpu": Preset({}, LONG, 3, 50_000, (20_000, 20_000)),
 }
 
 
@@ -171,6 +173,13 @@ def costs(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
              "wall_s": float(np.mean([cell["wall_s"] for cell in of]))} for task, of in cells.items()]  # fmt: skip
 
 
+def taught(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
+    """Students of a stored agent, beside the curves of the part `small`."""
+    settings = {**mrq.PRESETS["small"], **size.settings}
+    scratch = curves(study, f"small-{reuse.TASK}", order(reuse.TASK, size.small_steps, settings), size.small_seeds)
+    return *reuse.run(study, settings, scratch, *size.reuse, size.small_seeds), size.small_seeds
+
+
 def design(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
     """Rows of the paper's design study, with the reduced agent."""
     settings = {**mrq.PRESETS["small"], **size.settings}
@@ -206,6 +215,7 @@ PARTS: dict[str, Part] = {
     "atari": partial(full, "atari"),
     "peers": beside,
     "small": small,
+    "reuse": taught,
     "ablations": design,
     "speed": fast,
 }

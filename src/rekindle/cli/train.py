@@ -188,11 +188,17 @@ def announce(live: Live, runs: list[Run], library: Library) -> None:
     if not begun and (expected := forecast(order, session.made_for(order).spec, library)) is not None:
         live.stage("forecast", spoken(expected, order) + (", for one seed alone" if len(runs) > 1 else ""))
     live.stage("train", ", ".join(run.id for run in runs))
+    if order.teacher is not None and not begun:
+        number = session.MARKED * session.episodes_of(session.made_for(order))
+        live.stage("prepare", f"the teacher and chance play {number} episodes each, and its steps are labelled; "
+                              "then it is learnt from")  # fmt: skip
 
 
 def spoken(expected: Forecast, order: session.Order) -> str:
     """A forecast in words."""
-    whole = "" if expected.seconds is None else f", {order.budget} in about {duration(expected.seconds)}"
+    whole = ""
+    if expected.seconds is not None and order.teacher is None:  # a teacher's data take time, too
+        whole = f", {order.budget} in about {duration(expected.seconds)}"
     return f"{expected.steps_per_s:,.3g} steps/s{whole}, {expected.source}"
 
 

@@ -46,7 +46,9 @@ from rekindle.train.sequences import OnSequences
 from rekindle.train.worlds import Pairs, Solo
 
 EPISODES, HOST_EPISODES = 64, 8
-"""Of an evaluation of a student; its marks take four times as many. Worlds that are not compiled are slow."""
+"""Of an evaluation of a student. Worlds that are not compiled are slow."""
+MARKED = 4
+"""Marks take so many times as many."""
 AnyMade = registry.Made | registry.Hosted
 OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
 """Names of the scores by which a student's are normalised."""
@@ -408,7 +410,7 @@ def reincarnated(
         )
     number = episodes_of(made)
     known = prepared.noted(run.path).marks
-    marks = known or prepare.marks(worlds, source, teacher, keys[0], number=4 * number)
+    marks = known or prepare.marks(worlds, source, teacher, keys[0], number=MARKED * number)
     run.update(scores=scored(marks))
     prepare.refuse_luck(marks)
     if known is None:
