@@ -176,7 +176,8 @@ def costs(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def taught(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
     """Students of a stored agent, beside the curves of the part `small`."""
     settings = {**mrq.PRESETS["small"], **size.settings}
-    scratch = curves(study, f"small-{reuse.TASK}", order(reuse.TASK, size.small_steps, settings), size.small_seeds)
+    alone = order(reuse.TASK, size.small_steps, settings)
+    scratch = partial(curves, study, f"small-{reuse.TASK}", alone, size.small_seeds)
     return *reuse.run(study, settings, scratch, *size.reuse, size.small_seeds), size.small_seeds
 
 

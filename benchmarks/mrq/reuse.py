@@ -1,5 +1,6 @@
 """What is trained once teaches: students of a stored policy beside learning from scratch, with the reduced agent."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,42 +16,44 @@ from rekindle.train.session import OF_TEACHER, Order
 
 TASK = "dmc/cartpole-swingup"
 TEACHER_SEED = 100
+Cells = Callable[[], list[dict[str, Any]]]
 GAIN, SHARE = 1.2, 0.5
 """A student has to reach so many times its teacher's return, in at most this share of the steps from scratch."""
 
 
 def run(
-    study: Study, settings: dict[str, Any], scratch: list[dict[str, Any]], teacher_steps: int, steps: int, seeds: int
+    study: Study, settings: dict[str, Any], alone: Cells, teacher_steps: int, steps: int, seeds: int
 ) -> tuple[dict[str, Any], list[Bar]]:
     """The teacher's students, beside the curves from scratch.
 
     Args:
         study: whose cells these are.
         settings: of the agent that teaches, and of its students.
-        scratch: cells with the exams of seeds that learn alone.
+        alone: makes the cells of seeds that learn from scratch.
         teacher_steps: after which the teacher stops.
         steps: of a student.
         seeds: how many students.
     """
     taught = [study.cell(f"reuse-student-seed{seed}", partial(student, study, settings, teacher_steps, steps, seed))
               for seed in range(seeds)]  # fmt: skip
+    scratch = alone()[:seeds]
     goal = GAIN * taught[0]["teacher"]
-    alone = [first_at(cell["curve"], goal) for cell in scratch[:seeds]]
+    whole = [first_at(cell["curve"], goal) for cell in scratch]
     reused = [first_at([p for p in cell["curve"] if p["multiplier"] == 0], goal) for cell in taught]
     table = [{"seed": seed, "teacher's return": cell["teacher"], "goal": goal, "steps from scratch": own,
               "steps of the student, weaned": its, "student's last return": cell["curve"][-1]["return"]}
-             for seed, (cell, own, its) in enumerate(zip(taught, alone, reused, strict=True))]  # fmt: skip
+             for seed, (cell, own, its) in enumerate(zip(taught, whole, reused, strict=True))]  # fmt: skip
     found = {"students": table, "student_curves": curves(taught)}
     if study.preset == "smoke":
         return found, []
-    return found, [judged(alone, reused, scratch[0]["curve"][-1]["steps"])]
+    return found, [judged(whole, reused, scratch[0]["curve"][-1]["steps"])]
 
 
-def judged(alone: list[int | None], reused: list[int | None], most: int) -> Bar:
+def judged(whole: list[int | None], reused: list[int | None], most: int) -> Bar:
     """The students' steps as a share of those from scratch, of which seeds that never got there count all they took."""
     if None in reused:
         return Bar("reuse.steps", np.inf, np.inf, np.inf, SHARE, False)
-    shares = np.array([its / (own or most) for own, its in zip(alone, reused, strict=True) if its is not None])
+    shares = np.array([its / (own or most) for own, its in zip(whole, reused, strict=True) if its is not None])
     return Bar("reuse.steps", *bootstrap(shares[None]), SHARE, bool(shares.mean() <= SHARE))
 
 

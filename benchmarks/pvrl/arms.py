@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from rekindle.reincarnation.methods.registry import RAINBOW_WEIGHT
+from rekindle.reincarnation.methods.registry import WEIGHTS
 from rekindle.reincarnation.phases import Scale
 
 GAMES = ("asterix", "breakout", "freeway", "space-invaders")
@@ -95,7 +95,7 @@ TUNING: dict[str, Arm] = {
 """P5: the weights of a teacher that RMSProp trained go on with Adam, over T / 20."""
 RESIDUAL = {"network": "residual"}
 BUILDING: dict[str, Arm] = {
-    "rainbow-qdagger": Arm("qdagger", {"tau": TAU, "weight": RAINBOW_WEIGHT}, "rainbow", RESIDUAL, times=2),
+    "rainbow-qdagger": Arm("qdagger", {"tau": TAU, "weight": WEIGHTS["rainbow"]}, "rainbow", RESIDUAL, times=2),
     "rainbow-tabula-rasa": Arm("tabula-rasa", {}, "rainbow", RESIDUAL, times=2),
     "dqn-fine-tuned": Arm("fine-tuning", {}, times=2),
 }

@@ -49,8 +49,9 @@ OPTIONS = {
 BEGIN_TAUGHT = ("qdagger", "pretraining", "dqfd", "dagger", "dagger+ql", "fine-tuning")
 """With weights that have learnt from data, or from the teacher's own."""
 DISTILS = ("qdagger", "kickstarting", "dagger", "dagger+ql")
-RAINBOW_WEIGHT = 1.0
-"""Of the distillation into Rainbow, whose loss is larger (specification, section 3.2)."""
+WEIGHTS = {"rainbow": 1.0, "mrq": 0.4}
+"""Of the distillation into other students than DQN. Rainbow's own loss is larger (Agarwal et al. 2022, released settings);
+a policy's is in units of what its critics say, where TD3+BC (Fujimoto and Gu 2021, 2106.06860) has 1 / 2.5."""
 
 
 def make_method(name: str, settings: Mapping[str, Any] | None = None, *, student: str = "dqn") -> Method:
@@ -64,6 +65,6 @@ def make_method(name: str, settings: Mapping[str, Any] | None = None, *, student
     chosen = {setting: {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
               for setting, value in (settings or {}).items()}  # fmt: skip
     checked(f"the method {name}", chosen, {field.name: OPTIONS[field.name] for field in fields(METHODS[name])})
-    if name in DISTILS and student == "rainbow":
-        chosen = {"weight": RAINBOW_WEIGHT, **chosen}
+    if name in DISTILS and student in WEIGHTS:
+        chosen = {"weight": WEIGHTS[student], **chosen}
     return METHODS[name](**chosen)
