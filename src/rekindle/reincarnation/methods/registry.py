@@ -50,7 +50,7 @@ BEGIN_TAUGHT = ("qdagger", "pretraining", "dqfd", "dagger", "dagger+ql", "fine-t
 """With weights that have learnt from data, or from the teacher's own."""
 DISTILS = ("qdagger", "kickstarting", "dagger", "dagger+ql")
 WEIGHTS = {"rainbow": 1.0, "mrq": 0.4}
-"""Of the distillation into other students than DQN. Rainbow's own loss is larger (Agarwal et al. 2022, released settings);
+"""Of the distillation into other students than DQN. Rainbow's own loss is larger (Agarwal et al. 2022, released code);
 a policy's is in units of what its critics say, where TD3+BC (Fujimoto and Gu 2021, 2106.06860) has 1 / 2.5."""
 
 
