@@ -3,9 +3,9 @@ PYTHON ?= python3.11
 VENV ?= .venv
 GOAL ?= hold yellow sphere
 # Options of pytest: tests run side by side, in as many processes as there are cores, at most four.
-PYTEST ?= -n auto --maxprocesses 4
+PYTEST ?= -n auto --maxprocesses 4 --durations 15
 # Those of the tests that run whole commands, which wait a good deal.
-PYTEST_RUNS ?= -n 3
+PYTEST_RUNS ?= -n 3 --durations 15
 # Most of the time of the tests beside the sources goes into compiling programs that run once: these flags halve it.
 # What learns, and whole runs of the command, are tested as users run them.
 COMPILE_FAST := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true

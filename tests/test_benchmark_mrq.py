@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from benchmarks.mrq import __main__ as study
-from benchmarks.mrq import aggregates, peers, published
+from benchmarks.mrq import aggregates, peers, published, reuse
 from benchmarks.peers.host_env import HostEnv
 
 from rekindle.core.stats import pooled_interquartile_mean
@@ -139,3 +139,12 @@ def test_others_see_the_world_that_ours_do():
     theirs.step(action)
     assert not np.array_equal(theirs.reset()[0], first)  # in the midst of an episode: another one
     np.testing.assert_array_equal(theirs.reset(seed=7)[0], first)
+
+
+def test_reuse_is_counted_on_the_grid_of_the_curves_from_scratch():
+    curve = [{"steps": 2_000 * n, "return": 100.0 * n} for n in range(1, 6)]
+    assert [reuse.first_at(curve, goal, 5_000) for goal in (100, 300, 500, 501)] == [5_000, 10_000, 10_000, None]
+    kept = reuse.judged([30_000, 40_000, None], [10_000, 10_000, 15_000], 50_000)
+    assert kept.ok and kept.value == pytest.approx((1 / 3 + 1 / 4 + 0.3) / 3)
+    assert not reuse.judged([15_000, 15_000, 15_000], [10_000, 10_000, 10_000], 50_000).ok
+    assert not reuse.judged([30_000, 30_000, 30_000], [5_000, None, 5_000], 50_000).ok

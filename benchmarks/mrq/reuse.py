@@ -15,6 +15,8 @@ from rekindle.train import session
 from rekindle.train.session import OF_TEACHER, Order
 
 TASK = "dmc/cartpole-swingup"
+ARMS = {"student": "qdagger", "blank": "tabula-rasa"}
+"""Who learns from the teacher, and who as long and as early without it."""
 TEACHER_SEED = 100
 Cells = Callable[[], list[dict[str, Any]]]
 GAIN, SHARE = 1.2, 0.5
@@ -34,16 +36,19 @@ def run(
         steps: of a student.
         seeds: how many students.
     """
-    taught = [study.cell(f"reuse-student-seed{seed}", partial(student, study, settings, teacher_steps, steps, seed))
-              for seed in range(seeds)]  # fmt: skip
+    taught, blank = (
+        [study.cell(f"reuse-{arm}-seed{seed}", partial(student, study, settings, method, teacher_steps, steps, seed))
+         for seed in range(seeds)] for arm, method in ARMS.items()
+    )  # fmt: skip
     scratch = alone()[:seeds]
-    goal = GAIN * taught[0]["teacher"]
-    whole = [first_at(cell["curve"], goal) for cell in scratch]
-    reused = [first_at([p for p in cell["curve"] if p["multiplier"] == 0], goal) for cell in taught]
-    table = [{"seed": seed, "teacher's return": cell["teacher"], "goal": goal, "steps from scratch": own,
+    goal = GAIN * float(np.mean([cell["teacher"] for cell in taught]))
+    every = scratch[0]["curve"][0]["steps"]
+    whole, cold = ([first_at(cell["curve"], goal, every) for cell in cells] for cells in (scratch, blank))
+    reused = [first_at([p for p in cell["curve"] if p["multiplier"] == 0], goal, every) for cell in taught]
+    table = [{"seed": seed, "goal": goal, "steps from scratch": own, "from scratch, warm-up of a student": brief,
               "steps of the student, weaned": its, "student's last return": cell["curve"][-1]["return"]}
-             for seed, (cell, own, its) in enumerate(zip(taught, whole, reused, strict=True))]  # fmt: skip
-    found = {"students": table, "student_curves": curves(taught)}
+             for seed, (cell, own, brief, its) in enumerate(zip(taught, whole, cold, reused, strict=True))]  # fmt: skip
+    found = {"students": table, "student_curves": curves(taught), "blank_curves": curves(blank)}
     if study.preset == "smoke":
         return found, []
     return found, [judged(whole, reused, scratch[0]["curve"][-1]["steps"])]
@@ -57,9 +62,10 @@ def judged(whole: list[int | None], reused: list[int | None], most: int) -> Bar:
     return Bar("reuse.steps", *bootstrap(shares[None]), SHARE, bool(shares.mean() <= SHARE))
 
 
-def first_at(curve: list[dict[str, Any]], goal: float) -> int | None:
-    """Steps until the first exam that reaches it."""
-    return next((point["steps"] for point in curve if point["return"] >= goal), None)
+def first_at(curve: list[dict[str, Any]], goal: float, every: int) -> int | None:
+    """Steps until the first exam that reaches it, rounded up to a multiple, as if there were no exams between."""
+    steps = next((point["steps"] for point in curve if point["return"] >= goal), None)
+    return None if steps is None else -(-steps // every) * every
 
 
 def curves(taught: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -73,16 +79,18 @@ def curves(taught: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def student(study: Study, settings: dict[str, Any], teacher_steps: int, steps: int, seed: int) -> dict[str, Any]:
+def student(
+    study: Study, settings: dict[str, Any], method: str, teacher_steps: int, steps: int, seed: int
+) -> dict[str, Any]:
     """What `rekindle reincarnate --teacher ... --student mrq:small` makes: its exams, and its teacher's return."""
     kept, config = training.library(), config_to_json(config_from_json("mrq", settings))
     alone = Order("mrq", config, TASK, f"{teacher_steps}steps")
     teacher = training.trained(f"reuse-teacher-{study.preset}", alone, TEACHER_SEED, kept, study.say).parent.name
-    briefly = session.exploration(steps, kind="sequence")
-    what = Order("mrq", config | briefly, TASK, f"{steps}steps", teacher=teacher)
-    name = f"reuse-student-{study.preset}"
+    briefly = {"warmup": session.exploration(steps, kind="sequence")["warmup"]}
+    what = Order("mrq", config | briefly, TASK, f"{steps}steps", teacher=teacher, method=method)
+    name = f"reuse-{'student' if method == 'qdagger' else method}-{study.preset}"
     done = Run.open(kept, training.trained(name, what, seed, kept, study.say).parent.name)
     exams = [{"steps": int(row["phase/steps"]), "return": row["score/return"], "multiplier": row["phase/multiplier"]}
-             for row in done.metrics() if "score/return" in row and str(row["tag"]).endswith("online")]  # fmt: skip
+             for row in done.metrics() if "score/return" in row and "online" in str(row["tag"])]  # fmt: skip
     marks = {score.name: score.value for score in done.manifest.scores}
     return {"curve": exams, "teacher": marks[OF_TEACHER], "wall_s": done.manifest.wall_s}

@@ -32,7 +32,7 @@ def curve(agent: str, made: Hosted, *, steps: int, every: int, episodes: int, se
         threads: of torch.
     """
     torch.set_num_threads(threads)
-    model = AGENTS[agent]("MlpPolicy", HostEnv(made.open(1), seed), seed=seed)
+    model = AGENTS[agent]("MlpPolicy", HostEnv(made.open(1), seed), seed=seed, device="cpu")
     exam, seconds, points = HostEnv(made.open(1), EXAM_SEED + seed), 0.0, []
     for _ in range(every, steps + 1, every):
         began = time.perf_counter()

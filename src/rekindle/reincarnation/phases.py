@@ -185,9 +185,9 @@ class Told(NamedTuple):
         return said / tau if self.student == "values" else said
 
     def needs_values(self, method: str) -> None:
-        """ConfigError where the method's loss is one of the student's action values and it has a policy instead."""
+        """ConfigError where a method trains action values that the student acts by, and it has a policy instead."""
         if self.student != "values":
             raise ConfigError(
                 f"the method {method} trains action values of a student that acts by them; this one has a policy "
-                "beside its critics. Take qdagger, kickstarting, rehearsal, jsrl, dagger or fine-tuning."
+                "beside its critics. Take qdagger, kickstarting, rehearsal, jsrl, dagger, dagger+ql or tabula-rasa."
             )

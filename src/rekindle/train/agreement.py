@@ -42,14 +42,15 @@ class Agreement(NamedTuple):
 def compare(
     agent: Agent, told: Told, tau: float, key: Key[Array, ""], state: Any, obs: Obs, labels: Float[Array, "B A"]
 ) -> Agreement:
-    """The student's greedy actions beside what its teacher said of the same observations."""
+    """The student's best actions beside what its teacher said of the same observations."""
     rows = labels.shape[0]
     out = agent.act(key, state, agent.init_carry(state, rows), obs, jnp.ones(rows, bool), explore=False)
     spread = jnp.mean(jnp.std(labels, axis=-1))
     if told.teacher == "actions":
         same = jnp.abs(given(out.extras.mean) - labels) <= NEAR
         return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.zeros(()), spread)
-    same = jnp.argmax(labels, axis=-1) == out.action
+    best = out.action if out.extras.logits is None else jnp.argmax(out.extras.logits, axis=-1)
+    same = jnp.argmax(labels, axis=-1) == best
     entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(told.logits(labels, tau))), axis=-1)
     return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.mean(entropy), spread)
 
@@ -63,7 +64,7 @@ class Standing:
     reference: Reference | None
 
     def values(
-        self, loop: Any, *, steps: int, updates: int, shown: Callable[[], tuple[Obs, Float[Array, "B A"]]]
+        self, loop: Any, *, steps: int, updates: int, shown: Callable[[Key[Array, ""]], tuple[Obs, Float[Array, "B A"]]]
     ) -> dict[str, float]:
         """By their names.
 
@@ -71,13 +72,13 @@ class Standing:
             loop: whose agent and progress are looked at.
             steps: of the phase.
             updates: of the phase.
-            shown: observations with what the teacher says of them; asked for if there is somebody to compare with.
+            shown: from a key to observations with what the teacher says of them, if there is one to compare with.
         """
         found: dict[str, Any] = {"steps": steps, "updates": updates, "multiplier": loop.progress.multiplier}
         found |= self._dials(loop.progress)._asdict()
         if self.reference is not None:
-            key = jax.random.fold_in(loop.key, NO_TICK)
-            found |= self._compare(key, loop.agent, *shown())._asdict()
+            draw_key, act_key = jax.random.split(jax.random.fold_in(loop.key, NO_TICK))
+            found |= self._compare(act_key, loop.agent, *shown(draw_key))._asdict()
         return {f"phase/{name}": float(value) for name, value in found.items()}
 
     @cached_property

@@ -26,7 +26,6 @@ from rekindle.replay.ring import Ring
 from rekindle.train.agreement import COMPARED, Reference, Standing
 from rekindle.train.host import HostLoop
 from rekindle.train.off_policy import (
-    NO_TICK,
     Chunk,
     EpisodeCounts,
     Given,
@@ -102,7 +101,7 @@ class OffPolicy:
         values["replay/size"] = float(replay.filled * replay.rows)
         if self.phase is not None:
             values |= self._standing.values(loop, steps=self.steps(loop), updates=self._updates(loop),
-                                            shown=lambda: self._shown(loop))  # fmt: skip
+                                            shown=lambda key: self._shown(key, loop))  # fmt: skip
         return loop._replace(counts=counts), values
 
     def room(self, loop: LoopState) -> int | None:
@@ -157,14 +156,13 @@ class OffPolicy:
         assert self.phase is not None
         return Standing(self.agent, self.phase, self.reference)
 
-    def _shown(self, loop: LoopState) -> tuple[Obs, Float[Array, "B A"]]:
+    def _shown(self, key: Key[Array, ""], loop: LoopState) -> tuple[Obs, Float[Array, "B A"]]:
         """Observations with labels: of what is learnt from, or else of the teacher's data."""
-        batch = self._labelled(loop)
+        batch = self._labelled(key, loop)
         return batch.obs, batch.labels
 
-    def _labelled(self, loop: LoopState) -> Transitions:
+    def _labelled(self, key: Key[Array, ""], loop: LoopState) -> Transitions:
         assert self.reference is not None
-        key = jax.random.fold_in(loop.key, NO_TICK)
         if isinstance(self.worlds, HostWorlds):
             acted = not self.offline and self.given.teacher != ()
             return self._host.sample(loop, self._host.replay if acted else self._taught, key)

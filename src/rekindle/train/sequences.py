@@ -46,6 +46,8 @@ from rekindle.train.off_policy import (
 
 LEAST_ENDS = 50
 """Slots for ends of episodes at least."""
+FIRST_SLICES = 4_096
+"""Of the teacher's steps that a student is compared by."""
 HOPELESS = 2_000
 """Slots after which a replay from which nothing can be drawn is not going to change."""
 
@@ -118,9 +120,7 @@ def begin_at(
         labels = ask(given.teacher, run_key, beside, obs, ones)[1]
         return Step(ring.newest(obs, stack), action, zeros, ones, ones, labels)
 
-    if phase is not None and (phase.offline or phase.keeps_replay):
-        if phase.keeps_replay:
-            off_policy.refuse_replay(agent.needs, given.data)
+    if phase is not None and phase.offline:
         replay = held(agent.needs, stack, given.data.steps, slots)
     else:
         replay = windows.empty(jax.eval_shape(like), slots)
@@ -444,17 +444,16 @@ class OnSequences:
     @property
     def slots(self) -> int:
         """Of each row: for every step one, and for ends as many more; where they hold pictures a tenth as many."""
-        most, spec = self.agent.needs.capacity // self.worlds.rows, self.worlds.spec
-        if self.most_steps is None and not self.offline:
-            return most
-        steps = 0 if self.offline or self.most_steps is None else -(-self.most_steps // self.worlds.rows)
-        steps += self.given.data.slots if self._begins_with_data else 0
-        pictures = any(len(getattr(space, "shape", ())) > 1 for space in spec.obs.values())
-        return min(most, steps + 1 + (steps // 10 + LEAST_ENDS if pictures else steps + 1))
+        if self.offline:
+            return self._room_for(self.given.data.slots, self.given.data.rows)
+        if self.most_steps is None:
+            return self.agent.needs.capacity // self.worlds.rows
+        return self._room_for(-(-self.most_steps // self.worlds.rows), self.worlds.rows)
 
-    @property
-    def _begins_with_data(self) -> bool:
-        return self.phase is not None and (self.phase.offline or self.phase.keeps_replay)
+    def _room_for(self, steps: int, rows: int) -> int:
+        pictures = any(len(getattr(space, "shape", ())) > 1 for space in self.worlds.spec.obs.values())
+        ends = steps // 10 + LEAST_ENDS if pictures else steps + 1
+        return min(self.agent.needs.capacity // rows, steps + 1 + ends)
 
     def begin(self, key: Key[Array, ""], state: Any) -> LoopState:
         """See Engine.
@@ -463,7 +462,7 @@ class OnSequences:
             ConfigError: data in which no episode is long enough to learn from.
         """
         world_key, key = jax.random.split(key)
-        worlds, given = self.worlds, self.given if self._begins_with_data else self.given._replace(data=())
+        worlds, given = self.worlds, self.given if self.offline else self.given._replace(data=())
         start = partial(begin_at, self.agent, worlds, self.slots, self.phase)
         if isinstance(worlds, HostWorlds):
             obs = worlds.reset(int(jax.random.randint(world_key, (), 0, 2**31 - 1)))
@@ -475,7 +474,7 @@ class OnSequences:
                 return start(given, *worlds.reset(world_key, given.source), key, state)
 
             loop = jax.jit(everything)(given, key, state)
-        if self._begins_with_data:
+        if self.offline:
             self._refuse_short(loop.replay)
         return own(loop)
 
@@ -501,7 +500,7 @@ class OnSequences:
             values |= named(self.agent.name, loop.prepared._asdict())
         if self.phase is not None:
             values |= self._standing.values(loop, steps=self.steps(loop), updates=int(loop.updates),
-                                            shown=lambda: self._shown(loop))  # fmt: skip
+                                            shown=lambda key: self._shown(key, loop))  # fmt: skip
         counts = EpisodeCounts(*loop.counts[:2], *(jnp.zeros(()) for _ in range(3)))
         return loop._replace(counts=counts), values
 
@@ -530,8 +529,8 @@ class OnSequences:
 
     @contextmanager
     def unrolled(self, loop: LoopState) -> Iterator[dict[str, np.ndarray]]:
-        """The steps of the replay as `library.dataset` keeps them; nothing where it is empty."""
-        yield windows.to_arrays(loop.replay)
+        """The steps of the replay as `library.dataset` keeps them; nothing where they are the teacher's, or none."""
+        yield {} if self.offline else windows.to_arrays(loop.replay)
 
     @cached_property
     def _turns(self) -> "Turns":
@@ -542,8 +541,9 @@ class OnSequences:
         """Data that are mixed into batches, as a replay."""
         if self.phase is None or not self.phase.rehearse:
             return ()
-        steps = self.given.data.steps
-        replay = jax.jit(partial(held, self.agent.needs, self.worlds.spec.stack, slots=2 * len(steps.reward)))(steps)
+        data, stack = self.given.data, self.worlds.spec.stack
+        slots = self._room_for(data.slots, data.rows)
+        replay = jax.jit(partial(held, self.agent.needs, stack, slots=slots))(data.steps)
         self._refuse_short(replay)
         return replay
 
@@ -559,21 +559,24 @@ class OnSequences:
         assert self.phase is not None
         return Standing(self.agent, self.phase, self.reference)
 
-    def _shown(self, loop: LoopState) -> tuple[Obs, Float[Array, "B A"]]:
+    def _shown(self, key: Key[Array, ""], loop: LoopState) -> tuple[Obs, Float[Array, "B A"]]:
         """Observations with labels: of what is learnt from, or else of the teacher's data."""
-        assert self.reference is not None
-        key = jax.random.fold_in(loop.key, off_policy.NO_TICK)
-        return self._labelled(key, loop.replay if jax.tree.leaves(loop.replay.slots.labels) else self.reference.data)
+        return self._sampled(key, loop.replay) if jax.tree.leaves(loop.replay.slots.labels) else self._theirs
 
     @cached_property
-    def _labelled(self) -> Callable[[Key[Array, ""], Windows | Ring], tuple[Obs, Float[Array, "B A"]]]:
-        stack = self.worlds.spec.stack
-
-        def shown(key: Key[Array, ""], kept: Windows | Ring) -> tuple[Obs, Float[Array, "B A"]]:
-            if isinstance(kept, Windows):
-                batch = windows.sample(key, kept, COMPARED, length=1, stack=stack)
-                return jax.tree.map(lambda x: x[0], batch.obs), batch.labels
-            batch = ring.sample(key, kept, COMPARED, n=1, gamma=1.0, stack=stack)
-            return batch.obs, batch.labels
+    def _sampled(self) -> Callable[[Key[Array, ""], Windows], tuple[Obs, Float[Array, "B A"]]]:
+        def shown(key: Key[Array, ""], kept: Windows) -> tuple[Obs, Float[Array, "B A"]]:
+            batch = windows.sample(key, kept, COMPARED, length=1, stack=self.worlds.spec.stack)
+            return jax.tree.map(lambda x: x[0], batch.obs), batch.labels
 
         return jax.jit(shown)
+
+    @cached_property
+    def _theirs(self) -> tuple[Obs, Float[Array, "B A"]]:
+        """Some of the teacher's steps, from the first slices, so that data on the host are not all brought here."""
+        assert self.reference is not None
+        data, stack = self.reference.data, self.worlds.spec.stack
+        few = jax.tree.map(lambda x: x[:FIRST_SLICES], data.steps)
+        kept = Ring(few, jnp.int32(len(few.reward)))
+        batch = ring.sample(jax.random.key(0), kept, COMPARED, n=1, gamma=1.0, stack=stack)
+        return batch.obs, batch.labels

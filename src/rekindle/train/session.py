@@ -115,7 +115,7 @@ class Order:
 
 
 def exploration(steps: int, *, kind: str = "transition", method: str = "qdagger") -> dict[str, Any]:
-    """The settings of a student's exploration.
+    """The settings of a student's exploration; it is examined as its teacher is, by its best actions.
 
     Args:
         steps: that it has.
@@ -125,7 +125,7 @@ def exploration(steps: int, *, kind: str = "transition", method: str = "qdagger"
     brief = max(steps // EXPLORES, 1)
     if kind == "transition":
         return {"epsilon_steps": brief, "epsilon_warmup": 0}
-    return {"warmup": brief} if method in BEGIN_TAUGHT else {}
+    return {"eval_discrete": "greedy"} | ({"warmup": brief} if method in BEGIN_TAUGHT else {})
 
 
 def told(config: Mapping[str, Any]) -> Order:
@@ -261,14 +261,23 @@ def _carry_out(
 
 
 def check(order: Order) -> None:
-    """ConfigError for what can be told to go wrong before there is a run."""
-    agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
+    """ConfigError, CheckpointError for what can be told to go wrong before there is a run."""
+    agent, made = make_agent(order.agent, config_from_json(order.agent, order.settings)), made_for(order)
     if order.teacher is None:
-        refuse(order, made_for(order), agent)
+        refuse(order, made, agent)
         return
+    refuse_student(order, made, agent)
+    if teachers.is_foreign(order.teacher):
+        teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
+
+
+def refuse_student(order: Order, made: AnyMade, agent: Agent) -> None:
+    """ConfigError where a method does not suit a student, or the student not its world or its budget."""
     method, scale = taught(order, agent)
-    method.phases(scale, Told("values", prepare.says_what(agent)))
-    refuse_warmup(agent, scale.online_steps, once_of(agent))
+    phases = method.phases(scale, Told("values", prepare.says_what(agent)))
+    jax.eval_shape(lambda key: agent.init(key, made.spec), jax.random.key(0))  # spaces that it does not take
+    if not phases[-1].keeps_replay:
+        refuse_warmup(agent, scale.online_steps, once_of(agent))
 
 
 def refuse(order: Order, made: AnyMade, agent: Agent) -> None:
@@ -397,7 +406,7 @@ def reincarnated(
     show: Callable[[Progress], None] | None, stop: Stop | None,
 ) -> Trained:  # fmt: skip
     """A student from a teacher, by a method."""
-    check(order)
+    refuse_student(order, made, agent)
     method, scale = taught(order, agent)
     worlds, source = rows_of(order, made, agent)
     keys = jax.random.split(jax.random.fold_in(key, 3), 4)
@@ -444,6 +453,8 @@ def taught(order: Order, agent: Agent) -> tuple[Method, Scale]:
     steps = parse_budget(order.budget).env_steps
     if steps is None:
         raise ConfigError(f"a reincarnation's budget is in environment steps, such as 1e5steps; got {order.budget}.")
+    if agent.needs.kind not in STEP_SIZES:
+        raise ConfigError(f"{agent.name} keeps no replay and cannot be taught; take dqn, rainbow or mrq.")
     rate, share = STEP_SIZES[agent.needs.kind]
     scale = scaled(steps, scratch=getattr(agent.config, rate), step=once_of(agent), **share)
     return make_method(order.method, order.method_settings, student=order.agent), scale

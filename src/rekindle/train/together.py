@@ -29,7 +29,8 @@ class Asked(NamedTuple):
     """A chunk that somebody waits for."""
 
     loop: Any
-    source: Any
+    given: Any
+    """What exists already: on policy the source of tasks."""
     updates: int
 
 
@@ -63,10 +64,10 @@ class Together:
             self._present -= 1
             self._compute_if_all_asked()
 
-    def chunk(self, number: int, loop: Any, source: Any, updates: int) -> tuple[Any, Any]:
+    def chunk(self, number: int, loop: Any, given: Any, updates: int) -> tuple[Any, Any]:
         """That of one member, when all who are still there have asked for theirs."""
         with self._changed:
-            self._asked[number] = Asked(loop, source, updates)
+            self._asked[number] = Asked(loop, given, updates)
             self._compute_if_all_asked()
             self._changed.wait_for(lambda: number in self._found or self._trouble is not None)
             if self._trouble is not None:
@@ -79,9 +80,9 @@ class Together:
         try:
             for updates in {one.updates for one in self._asked.values()}:
                 alike = {number: one for number, one in self._asked.items() if one.updates == updates}
-                loops, sources, _ = zip(*alike.values(), strict=True)
+                loops, givens, _ = zip(*alike.values(), strict=True)
                 found = self._chunk(
-                    [self._engines[number] for number in alike], stacked(loops), stacked(sources), updates
+                    [self._engines[number] for number in alike], stacked(loops), stacked(givens), updates
                 )
                 self._found |= dict(zip(alike, apart(found, len(alike)), strict=True))
         except Exception as error:
@@ -89,10 +90,10 @@ class Together:
         self._asked = {}
         self._changed.notify_all()
 
-    def _chunk(self, engines: list[Any], loops: Any, sources: Any, updates: int) -> Any:
+    def _chunk(self, engines: list[Any], loops: Any, givens: Any, updates: int) -> Any:
         if isinstance(engines[0], OnSequences):
-            return self._turns.chunk([engine.worlds for engine in engines], loops, sources, updates)
-        return self._compiled(updates)(loops, sources)
+            return self._turns.chunk([engine.worlds for engine in engines], loops, givens, updates)
+        return self._compiled(updates)(loops, givens)
 
     @cached_property
     def _turns(self) -> Turns:

@@ -18,6 +18,6 @@ class FineTuning:
 
     def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
         """Online."""
-        del told
+        told.needs_values("fine-tuning")  # a policy is kept without the critics beside it
         return (Phase("online", scale.online_steps, self.rate * scale.scratch, scale.iterations,
                       keeps_replay=self.keeps_replay, needs_state=True),)  # fmt: skip

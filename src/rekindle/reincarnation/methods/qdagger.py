@@ -17,7 +17,7 @@ from rekindle.reincarnation.weaning import HardCut, Linear, Ratio
 
 @dataclass(frozen=True)
 class QDagger:
-    """The published settings of a DQN student; for Rainbow the weight is 1."""
+    """The published settings of a DQN student; other students have other weights, registry.py."""
 
     weight: float = 3.0
     """Of the distillation loss at first: lambda_0."""

@@ -46,8 +46,8 @@ OPTIONS = {
     "keeps_replay": one_of(True, False),
 }  # fmt: skip
 """What the settings of methods take."""
-BEGIN_TAUGHT = ("qdagger", "pretraining", "dqfd", "dagger", "dagger+ql", "fine-tuning")
-"""With weights that have learnt from data, or from the teacher's own."""
+BEGIN_TAUGHT = ("qdagger", "pretraining", "dqfd", "dagger", "dagger+ql")
+"""With weights that have learnt from data."""
 DISTILS = ("qdagger", "kickstarting", "dagger", "dagger+ql")
 WEIGHTS = {"rainbow": 1.0, "mrq": 0.4}
 """Of the distillation into other students than DQN. Rainbow's own loss is larger (Agarwal et al. 2022, released code);

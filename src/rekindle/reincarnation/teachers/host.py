@@ -22,6 +22,8 @@ from rekindle.core.types import ActOutput, Extras, Obs
 Scores = Callable[[dict[str, np.ndarray]], np.ndarray]
 """From a batch of observations to a number for each action, `[B, A]`, or to actions, `[B]`; where actions are vectors,
 to these, `[B, D]`, as worlds here take them: from -1 to 1."""
+SLACK = 1e-3
+"""By which numbers of a vector may lie outside, from rounding."""
 SURE = 0.99
 """Probability of the action of a teacher that says nothing but actions."""
 
@@ -63,7 +65,7 @@ class HostActor(eqx.Module):
     actions: Scores = eqx.field(static=True)
     size: int = eqx.field(static=True)
     reach: float = eqx.field(static=True)
-    """The largest number that the world takes; what is larger is cut off."""
+    """The largest number that the world takes; the function says 1 for it, and what is larger is cut off."""
 
     def init_carry(self, batch_size: int) -> PyTree:
         """No memory."""
@@ -78,8 +80,8 @@ class HostActor(eqx.Module):
         rows = next(iter(obs.values())).shape[0]
         form = jax.ShapeDtypeStruct((rows, self.size), jnp.float32)
         said = jax.pure_callback(self._ask, form, obs, vmap_method="sequential")
-        action = jnp.clip(said, -self.reach, self.reach)
-        return ActOutput(action, carry, Extras(mean=action / self.reach))
+        mean = jnp.clip(said, -1.0, 1.0)
+        return ActOutput(mean * self.reach, carry, Extras(mean=mean))
 
     def _ask(self, obs: Obs) -> np.ndarray:
         return np.asarray(self.actions({name: np.asarray(x) for name, x in obs.items()})).astype(np.float32)
@@ -109,6 +111,13 @@ def checked(
             f"{said.dtype}{list(said.shape)}."
         )
     if isinstance(space, Box):
+        if valued:
+            raise ConfigError(f"--valued is for teachers that say a number for each action; {what} says vectors.")
+        if np.abs(said).max() > 1.0 + SLACK:
+            raise ConfigError(
+                f"the teacher {what} says {np.abs(said).max():g}; the numbers of a vector lie from -1, the world's "
+                "least, to 1, its largest."
+            )
         return HostActor(scores, size, space.high)
     return HostTeacher(scores, size, valued and said.ndim == 2)
 

@@ -71,7 +71,11 @@ def test_actors_of_vectors_are_rebuilt(tmp_path, kind):
 
 
 def pushes(obs):
-    return 5 * obs["x"][:, :2]
+    return 2.5 * obs["x"][:, :2]
+
+
+def pushes_too_hard(obs):
+    return 2.5 + obs["x"][:, :2]
 
 
 def test_a_function_may_say_vectors_which_are_cut_off():
@@ -82,6 +86,10 @@ def test_a_function_may_say_vectors_which_are_cut_off():
     np.testing.assert_allclose(says(out.extras), out.action / 2)
     with pytest.raises(ConfigError, match=r"\[2, 2\] finite numbers; got float64\[2, 3\]"):
         host.checked(by_sum, load.sample(PUSH), PUSH.action, valued=False, what="by_sum")
+    with pytest.raises(ConfigError, match=r"says 2.5; the numbers of a vector lie from -1"):
+        host.checked(pushes_too_hard, load.sample(PUSH), PUSH.action, valued=False, what="hard")
+    with pytest.raises(ConfigError, match="--valued is for teachers that say a number"):
+        host.checked(pushes, load.sample(PUSH), PUSH.action, valued=True, what="pushes")
 
 
 @pytest.mark.parametrize("turned", [False, True])

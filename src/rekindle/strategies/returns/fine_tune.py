@@ -16,7 +16,6 @@ from rekindle.strategies.returns.practice import (
     reached,
 )
 from rekindle.strategies.returns.task import Returned
-from rekindle.train import session
 
 name = "fine-tune"
 SHARE = 0.5
@@ -25,7 +24,7 @@ SHARE = 0.5
 
 def prior(now: Situation[Returned]) -> Recalled | None:
     """Which goes on."""
-    able = (one for one in now.priors if one.loaded is not None and one.own.agent.needs.kind != "rollout")
+    able = (one for one in now.priors if one.loaded is not None and one.own.agent.needs.kind == "transition")
     return next((one for one in able if is_teacher(one, now)), None)
 
 
@@ -49,10 +48,8 @@ def carry_out(now: Situation[Returned]) -> Attempt:
     """Reincarnate it in itself."""
     best = prior(now)
     assert best is not None
-    agent, planned = best.own.agent, max(steps(now, best), LEAST_STEPS)
-    sequences = agent.needs.kind == "sequence"
-    briefly = session.exploration(planned, kind=agent.needs.kind, method="fine-tuning") if sequences else {}
-    order = bought(now.task.order, planned, agent=agent.name, settings=config_to_json(agent.config) | briefly,
-                   teacher=best.id, method="fine-tuning",
-                   method_settings={"keeps_replay": sequences or not agent.needs.prioritised})  # fmt: skip
+    agent = best.own.agent
+    order = bought(now.task.order, max(steps(now, best), LEAST_STEPS), agent=agent.name,
+                   settings=config_to_json(agent.config), teacher=best.id, method="fine-tuning",
+                   method_settings={"keeps_replay": not agent.needs.prioritised})  # fmt: skip
     return practise(now, name, order, share=SHARE, parents=(best.parent("teacher"),), give_up=True)
