@@ -97,7 +97,7 @@ def run(argv: list[str]) -> int:
         checkpoint_seconds=options.checkpoint_every,
         log=options.log,
     )
-    session.check(order)
+    session.check(order, library)
     code = 0
     for seed in range(options.seed, options.seed + options.seeds):
         name = f"{options.method}-{algorithm}-{env.split('/')[1]}"

@@ -108,7 +108,7 @@ def run(argv: list[str]) -> int:
         evaluate_steps=evaluate_steps(options, make_agent(algorithm, config).needs.kind),
         episodes=options.episodes,
     )
-    session.check(order)
+    session.check(order, library)
     name, seeds = f"{algorithm}-{env.split('/')[1]}", range(options.seed, options.seed + options.seeds)
     if options.together:
         together.refuse(order)

@@ -260,8 +260,8 @@ def _carry_out(
     return trained
 
 
-def check(order: Order) -> None:
-    """ConfigError, CheckpointError for what can be told to go wrong before there is a run."""
+def check(order: Order, library: Library) -> None:
+    """ConfigError, CheckpointError, LibraryError for what can be told to go wrong before there is a run."""
     agent, made = make_agent(order.agent, config_from_json(order.agent, order.settings)), made_for(order)
     if order.teacher is None:
         refuse(order, made, agent)
@@ -269,6 +269,16 @@ def check(order: Order) -> None:
     refuse_student(order, made, agent)
     if teachers.is_foreign(order.teacher):
         teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
+        return
+    record = library.find(order.teacher)
+    refuse_mere_data(record)
+    refuse_other_world(load(record.fetch("policy"), env_spec=made.spec).spec, pool_of_run(record), order, made,
+                       "the teacher")  # fmt: skip
+
+
+def pool_of_run(record: Record) -> Any:
+    """The options that a run's environment was made with."""
+    return record.manifest.config.get("pool", {})
 
 
 def refuse_student(order: Order, made: AnyMade, agent: Agent) -> None:
@@ -496,7 +506,7 @@ def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple
     refuse_mere_data(record)
     refuse_replaced(run, "teacher", record.id, record.row.weights)
     loaded = load(record.fetch("policy"), env_spec=made.spec)
-    refuse_other_world(loaded.spec, record.manifest.config.get("pool", {}), order, made, "the teacher")
+    refuse_other_world(loaded.spec, pool_of_run(record), order, made, "the teacher")
     return loaded.policy, loaded, record
 
 

@@ -221,7 +221,7 @@ def test_rehearsed_samples_change_no_priority():
     places = learner.draw(jax.random.key(2), loop.replay, data, phase.dials(phase.begin()), 500)
     assert isinstance(places, Mixed) and places.swap.all()
     mixed = learner.sequences(loop.replay, data, places._replace(swap=jnp.arange(500) % 2 == 0))
-    mine, theirs = (windows.gather(kept, place, length=5) for kept, place in
+    mine, theirs = (windows.gather(kept, place, length=2) for kept, place in
                     ((loop.replay, places.place), (data, places.other)))  # fmt: skip
     np.testing.assert_array_equal(mixed.action[:, 1::2], mine.action[:, 1::2])
     np.testing.assert_array_equal(mixed.obs["obs"][:, ::2], theirs.obs["obs"][:, ::2])
