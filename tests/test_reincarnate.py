@@ -146,7 +146,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
         (["--budget", "5m"], "--budget is in environment steps here"),
         (["--env", "gymnax/CartPole-v1"], "cannot act in gymnax/CartPole-v1"),
         (["--pool", "sticky=0.1"], f"the teacher was made with no options of {CATCH}, the student with sticky=0.1"),
-        (["--student", "ppo"], "--student takes dqn or rainbow; ppo cannot be taught yet"),
+        (["--student", "ppo"], "--student takes dqn, mrq, rainbow; ppo keeps no replay and cannot be taught"),
         (["--choose", "tau=0"], "the option tau of the method qdagger takes a number above 0; got 0"),
         (["--budget", "100steps"], "ends with the 200 that fill the replay"),
         (["--data", "shipped/foundation"], "holds no dataset"),
