@@ -24,7 +24,8 @@ from rekindle.train.off_policy import Given, Nothing, Worlds
 from rekindle.train.sequences import OnSequences
 
 TINY = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 8, "warmup": 40, "period": 10,
-        "encoder_updates": 3, "bins": 11, "capacity": 600}  # fmt: skip
+        "encoder_updates": 3, "bins": 11, "capacity": 600, "encoder_horizon": 2, "value_horizon": 2}  # fmt: skip
+"""Short sequences make short programs, which take less time to compile."""
 AGENT = mrq.make(mrq.Config(**TINY))
 
 
@@ -149,7 +150,7 @@ def test_a_dataset_of_a_replay_that_went_round_has_its_latest_steps():
 
 def test_episodes_that_a_limit_cuts_too_early_are_refused(monkeypatch):
     monkeypatch.setattr(sequences, "HOPELESS", 50)
-    engine = OnSequences(AGENT, on_host(steps=5, terminates=False), most_steps=100)
+    engine = OnSequences(AGENT, on_host(steps=2, terminates=False), most_steps=100)
     with pytest.raises(ConfigError, match="a time limit cut every episode of test/line"):
         train(engine, jax.random.key(0), Plan(Budget(env_steps=100), chunk_updates=50))
 

@@ -27,11 +27,8 @@ from rekindle.train import prepare, reincarnate
 from rekindle.train.agreement import compare
 from rekindle.train.off_policy import Given
 from rekindle.train.sequences import Learner, Mixed, OnSequences
-from rekindle.train.test_sequences import TINY as SMALL
-from rekindle.train.test_sequences import Kind, Line, on_host
+from rekindle.train.test_sequences import TINY, Kind, Line, on_host
 
-TINY = SMALL | {"encoder_horizon": 2, "value_horizon": 2}
-"""Short programs, which take less time to compile."""
 SCALE = Scale(20, 80, 2, 3e-4, 3e-4, 3e-4)
 
 
