@@ -8,20 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key, PyTree
 
 from rekindle.core.errors import ConfigError
+from rekindle.core.memoryless import Memoryless
 from rekindle.core.spaces import Box, Discrete, Space, is_vectors
 from rekindle.core.types import ActOutput, Extras, Obs
 from rekindle.envs.wrappers import FIRST_STEP
 
 
-class RandomPolicy(eqx.Module):
+class RandomPolicy(Memoryless):
     """Uniform over discrete actions."""
 
     num_actions: int = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
@@ -31,16 +27,11 @@ class RandomPolicy(eqx.Module):
         return ActOutput(jax.random.randint(key, start.shape, 0, self.num_actions), carry, Extras())
 
 
-class VectorPolicy(eqx.Module):
+class VectorPolicy(Memoryless):
     """Uniform over vectors with elements in [-reach, reach]; with a reach of 0, what happens if one does nothing."""
 
     size: int = eqx.field(static=True)
     reach: float = eqx.field(static=True, default=1.0)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
@@ -60,15 +51,10 @@ def random_policy(space: Space) -> Any:
     raise ConfigError(f"there is no acting at random with {space!r}: it takes choices, or vectors from -x to x.")
 
 
-class ConstantPolicy(eqx.Module):
+class ConstantPolicy(Memoryless):
     """Always the same action; with the no-op action, what happens if one does nothing."""
 
     action: int = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
@@ -78,18 +64,23 @@ class ConstantPolicy(eqx.Module):
         return ActOutput(jnp.full(start.shape, self.action, jnp.int32), carry, Extras())
 
 
-class ForgetfulPolicy(eqx.Module):
+class Around(eqx.Module):
+    """Changes what another policy sees or does, and has its memory."""
+
+    policy: Any
+
+    def init_carry(self, batch_size: int) -> PyTree:
+        """The other policy's."""
+        return self.policy.init_carry(batch_size)
+
+
+class ForgetfulPolicy(Around):
     """Another policy that starts every trial as if it were the episode's first step: what it can do without adapting.
 
     Memory is emptied and the previous reward and action are blanked; the clock stays as it is.
     """
 
-    policy: Any
     no_action: int = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """The other policy's."""
-        return self.policy.init_carry(batch_size)
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
@@ -103,16 +94,11 @@ class ForgetfulPolicy(eqx.Module):
         return self.policy.act(key, carry, {**obs, **blank}, start | first, explore=explore)
 
 
-class Wandering(eqx.Module):
+class Wandering(Around):
     """Another policy, greedy but for a share of random actions, as value agents are evaluated on Atari."""
 
-    policy: Any
     share: float = eqx.field(static=True)
     num_actions: int = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """The other policy's."""
-        return self.policy.init_carry(batch_size)
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
@@ -126,18 +112,13 @@ class Wandering(eqx.Module):
         return out._replace(action=jnp.where(strays, anything, out.action))
 
 
-class Noisy(eqx.Module):
+class Noisy(Around):
     """Another policy whose actions are vectors, greedy but for Gaussian noise."""
 
-    policy: Any
     size: float = eqx.field(static=True)
     """Standard deviation, as a share of the largest action."""
     reach: float = eqx.field(static=True)
     """The largest."""
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """The other policy's."""
-        return self.policy.init_carry(batch_size)
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool

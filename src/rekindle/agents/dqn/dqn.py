@@ -17,6 +17,7 @@ from rekindle.core.checks import out_of_range
 from rekindle.core.errors import ConfigError
 from rekindle.core.exploration import epsilon, epsilon_greedy, greedy
 from rekindle.core.losses import huber
+from rekindle.core.memoryless import Memoryless
 from rekindle.core.optimisers import OPTIMISERS, make_optimiser
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Guidance, Obs, Transitions, Update
@@ -190,16 +191,11 @@ def restart(config: Config, state: State, *, optimiser_too: bool) -> State:
     return state._replace(target=state.net, opt=opt)
 
 
-class QPolicy(eqx.Module):
+class QPolicy(Memoryless):
     """The acting half: greedy in its action values, or a random action now and then."""
 
     net: Net
     epsilon: float = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool

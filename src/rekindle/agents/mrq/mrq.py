@@ -32,6 +32,7 @@ from rekindle.core import twohot
 from rekindle.core.checks import out_of_range
 from rekindle.core.errors import ConfigError
 from rekindle.core.losses import huber
+from rekindle.core.memoryless import Memoryless
 from rekindle.core.optimisers import decayed_adam
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Guidance, Obs, Past, Sequences, Update
 from rekindle.networks.normalised import Layer, Perceptron, elu
@@ -487,17 +488,12 @@ PARTS = Parts(
 # The agent
 
 
-class MRQPolicy(eqx.Module):
+class MRQPolicy(Memoryless):
     """The acting half."""
 
     features: Features
     actor: Actor
     config: Config = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool

@@ -18,6 +18,7 @@ from rekindle.core import c51
 from rekindle.core.checks import out_of_range
 from rekindle.core.errors import ConfigError
 from rekindle.core.exploration import epsilon, epsilon_greedy, greedy
+from rekindle.core.memoryless import Memoryless
 from rekindle.core.optimisers import OPTIMISERS, make_optimiser
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Guidance, Obs, Transitions, Update
@@ -232,16 +233,11 @@ def restart(config: Config, state: State, *, optimiser_too: bool) -> State:
     return state._replace(target=state.net, opt=opt)
 
 
-class RainbowPolicy(eqx.Module):
+class RainbowPolicy(Memoryless):
     """The acting half: greedy in the means of its distributions, or exploring."""
 
     net: Net
     config: Config = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool

@@ -16,8 +16,10 @@ from jaxtyping import Array, Bool, Key, PyTree
 from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.exploration import greedy
 from rekindle.core.extras import optional
+from rekindle.core.memoryless import Memoryless
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.types import ActOutput, Extras, Obs
+from rekindle.reincarnation.phases import Sort
 
 Scores = Callable[[dict[str, np.ndarray]], np.ndarray]
 """From a batch of observations to a number for each action, `[B, A]`, or to actions, `[B]`; where actions are vectors,
@@ -28,17 +30,15 @@ SURE = 0.99
 """Probability of the action of a teacher that says nothing but actions."""
 
 
-class HostTeacher(eqx.Module):
+class HostTeacher(Memoryless):
     """Asks a function in Python for every batch; slower than a policy inside the program, and not portable."""
 
     scores: Scores = eqx.field(static=True)
-    num_actions: int = eqx.field(static=True)
-    valued: bool = eqx.field(static=True)
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
+    size: int = eqx.field(static=True)
+    """Numbers that it says of an observation."""
+    says: Sort = eqx.field(static=True)
+    reach: float = eqx.field(static=True, default=1.0)
+    """The largest number of a vector that the world takes: what the function calls 1. What is larger is cut off."""
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
@@ -46,50 +46,25 @@ class HostTeacher(eqx.Module):
         """The best action."""
         del key, start, explore
         rows = next(iter(obs.values())).shape[0]
-        form = jax.ShapeDtypeStruct((rows, self.num_actions), jnp.float32)
+        form = jax.ShapeDtypeStruct((rows, self.size), jnp.float32)
         said = jax.pure_callback(self._ask, form, obs, vmap_method="sequential")
-        extras = Extras(q=said) if self.valued else Extras(logits=said)
+        if self.says == "actions":
+            mean = jnp.clip(said, -1.0, 1.0)
+            return ActOutput(mean * self.reach, carry, Extras(mean=mean))
+        extras = Extras(q=said) if self.says == "values" else Extras(logits=said)
         return ActOutput(greedy(said), carry, extras)
 
     def _ask(self, obs: Obs) -> np.ndarray:
         said = np.asarray(self.scores({name: np.asarray(x) for name, x in obs.items()}))
-        if said.ndim == 1:  # nothing but actions
-            other = (1.0 - SURE) / max(self.num_actions - 1, 1)
-            said = np.log(np.where(np.arange(self.num_actions) == said[:, None], SURE, other))
+        if said.ndim == 1:  # nothing but choices
+            other = (1.0 - SURE) / max(self.size - 1, 1)
+            said = np.log(np.where(np.arange(self.size) == said[:, None], SURE, other))
         return said.astype(np.float32)
-
-
-class HostActor(eqx.Module):
-    """The same of a function that says vectors."""
-
-    actions: Scores = eqx.field(static=True)
-    size: int = eqx.field(static=True)
-    reach: float = eqx.field(static=True)
-    """The largest number that the world takes; the function says 1 for it, and what is larger is cut off."""
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
-
-    def act(
-        self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
-    ) -> ActOutput:
-        """Its action."""
-        del key, start, explore
-        rows = next(iter(obs.values())).shape[0]
-        form = jax.ShapeDtypeStruct((rows, self.size), jnp.float32)
-        said = jax.pure_callback(self._ask, form, obs, vmap_method="sequential")
-        mean = jnp.clip(said, -1.0, 1.0)
-        return ActOutput(mean * self.reach, carry, Extras(mean=mean))
-
-    def _ask(self, obs: Obs) -> np.ndarray:
-        return np.asarray(self.actions({name: np.asarray(x) for name, x in obs.items()})).astype(np.float32)
 
 
 def checked(
     scores: Scores, obs: dict[str, np.ndarray], space: Discrete | Box, *, valued: bool, what: str
-) -> HostTeacher | HostActor:
+) -> HostTeacher:
     """A teacher whose answer to one batch was looked at.
 
     Raises:
@@ -118,8 +93,8 @@ def checked(
                 f"the teacher {what} says {np.abs(said).max():g}; the numbers of a vector lie from -1, the world's "
                 "least, to 1, its largest."
             )
-        return HostActor(scores, size, space.high)
-    return HostTeacher(scores, size, valued and said.ndim == 2)
+        return HostTeacher(scores, size, "actions", space.high)
+    return HostTeacher(scores, size, "values" if valued and said.ndim == 2 else "logits")
 
 
 def from_name(place: str) -> Scores:

@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.exploration import greedy
 from rekindle.core.extras import optional
+from rekindle.core.memoryless import Memoryless
 from rekindle.core.types import ActOutput, Extras, Obs
 
 MAX_BYTES = 2**30
@@ -60,7 +61,7 @@ class Layer(eqx.Module):
     stride: int = eqx.field(static=True, default=1)
 
 
-class StableBaselinesPolicy(eqx.Module):
+class StableBaselinesPolicy(Memoryless):
     """A feed-forward policy: action values, logits, or actions that are vectors."""
 
     features: tuple[Layer, ...]
@@ -73,11 +74,6 @@ class StableBaselinesPolicy(eqx.Module):
     """Whether tanh brings vectors to [-1, 1]; else they are cut off where its world's actions ended."""
     reach: float = eqx.field(static=True, default=1.0)
     """The largest number in a vector that the world takes now."""
-
-    def init_carry(self, batch_size: int) -> PyTree:
-        """No memory."""
-        del batch_size
-        return ()
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
