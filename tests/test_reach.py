@@ -159,7 +159,7 @@ def test_how_a_teacher_is_read_is_said_as_for_a_reincarnation(tmp_path, monkeypa
     load, read = teachers.load, []
     monkeypatch.setattr(teachers, "load", lambda which, spec, **how: read.append(how) or load(which, spec, **how))
     goals = [understand(request, library) for request in seen]
-    assert [goal.teacher[1].valued for goal in goals] == [False, False, True]
+    assert [goal.teacher[1].says for goal in goals] == ["logits", "logits", "values"]
     orders = [practice.bought(goal.order, 100, teacher="guesser:q") for goal in goals]
     runs = [begin(request, goal, library) for request, goal in zip(seen, goals, strict=True)]
     told = [recipe(library.find(run.id))[-1] for run in runs]
