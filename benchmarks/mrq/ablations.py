@@ -18,7 +18,7 @@ from rekindle.evaluate.returns import host_episodes
 from rekindle.library.files import plain
 from rekindle.library.run import Run
 from rekindle.train.loop import Plan, train
-from rekindle.train.sequences import OnSequences
+from rekindle.train.sequence_engine import OnSequences
 
 ROWS = {"linear_value": "dmc/cartpole-swingup", "no_model": "gymnasium/HalfCheetah-v4"}
 """Where each is shown."""

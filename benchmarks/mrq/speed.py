@@ -10,7 +10,7 @@ from rekindle.agents.mrq import mrq
 from rekindle.agents.registry import config_to_json
 from rekindle.envs import registry
 from rekindle.train.forecast import best_rate, operations
-from rekindle.train.sequences import OnSequences
+from rekindle.train.sequence_engine import OnSequences
 
 TASK = "gymnasium/HalfCheetah-v4"
 

@@ -10,7 +10,8 @@ from rekindle.agents.mrq import mrq
 from rekindle.agents.mrq.actions import inward
 from rekindle.core.tree import apart, stacked
 from rekindle.train.off_policy import Given, Worlds
-from rekindle.train.sequences import OnSequences, Turns
+from rekindle.train.sequence_engine import OnSequences
+from rekindle.train.sequences import Turns
 
 G = 0.5
 VALUES = {"action": [[-1, 1]], "both": [[1, -1], [-1, 1]], "delay": [[G**2] * 2, [G] * 2, [1] * 2]}

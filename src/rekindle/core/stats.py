@@ -15,6 +15,8 @@ class Interval(NamedTuple):
     high: float
 
 
+DRAWN_AT_ONCE = 1_000_000
+"""Numbers of redrawn samples that a statistic is given at once."""
 Statistic = Callable[[Float[np.ndarray, "n m"]], Float[np.ndarray, " n"]]
 
 
@@ -50,11 +52,13 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     seeds, tasks = values.shape
     centre = float(np.mean(statistic(values)))
-    drawn = np.empty(draws)
-    for i in range(draws):
-        sample = values[rng.integers(seeds, size=seeds)][:, rng.integers(tasks, size=tasks)]
-        drawn[i] = np.mean(statistic(sample))
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    places = [(rng.integers(seeds, size=seeds), rng.integers(tasks, size=tasks)) for _ in range(draws)]
+    at_once = max(DRAWN_AT_ONCE // values.size, 1)
+    drawn = []
+    for i in range(0, draws, at_once):
+        samples = np.concatenate([values[rows][:, columns] for rows, columns in places[i : i + at_once]])
+        drawn.append(statistic(samples).reshape(-1, seeds).mean(axis=1))
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return Interval(centre, float(low), float(high))
 
 

@@ -68,9 +68,8 @@ def adapt_curve(
             if progress:
                 progress(name, k)
             stream = jax.random.fold_in(key, number)
-            played[name, k] = trial_rewards(
-                exam.env, who, exam.tasks, stream, trials=k, repetitions=repetitions, explore=name != GREEDY
-            )
+            played[name, k] = trial_rewards(exam.env, who, exam.tasks, stream, trials=k, repetitions=repetitions,
+                                            explore=name != GREEDY, most_trials=max(trials))  # fmt: skip
             if keep:
                 keep(played)
         steps += int(exam.tasks.trial_length.astype(np.int64).sum()) * k * repetitions

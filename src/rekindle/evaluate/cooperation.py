@@ -154,7 +154,7 @@ def cooperate(
             progress(name, k)
         run_key = jax.random.fold_in(jax.random.fold_in(key, stream), k)
         return play(credited, seats, exam.tasks, run_key, trials=k, repetitions=repetitions, explore=explore,
-                    metrics=(TRIGGERED,))  # fmt: skip
+                    metrics=(TRIGGERED,), most_trials=max(trials))  # fmt: skip
 
     for k in trials:
         together = run(SELF_PLAY, [policy, policy], k, 0)

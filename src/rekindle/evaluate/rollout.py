@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.core.errors import ConfigError
 from rekindle.core.types import Obs, Policy
@@ -45,9 +45,11 @@ def trial_rewards(
     trials: int,
     repetitions: int,
     explore: bool = True,
+    most_trials: int | None = None,
 ) -> Float[np.ndarray, "n repetitions K"]:
     """Reward of every trial; see `play`."""
-    return play(env, policy, tasks, key, trials=trials, repetitions=repetitions, explore=explore).reward
+    return play(env, policy, tasks, key, trials=trials, repetitions=repetitions, explore=explore,
+                most_trials=most_trials).reward  # fmt: skip
 
 
 def play(
@@ -60,6 +62,7 @@ def play(
     repetitions: int,
     explore: bool = True,
     metrics: tuple[str, ...] = (),
+    most_trials: int | None = None,
 ) -> Played:
     """Play `repetitions` episodes of `trials` trials of each of n stacked tasks.
 
@@ -75,13 +78,14 @@ def play(
         repetitions: episodes per task.
         explore: sample actions, else they are greedy.
         metrics: names of numbers in `TimeStep.metrics` to sum up.
+        most_trials: of all calls with this policy, which then share one program.
 
     Raises:
         ConfigError: there are not as many policies as seats.
     """
     seats = take_seats(env, policy)
     num_tasks = int(np.shape(tasks.trial_length)[0])
-    steps = trials * int(np.max(tasks.trial_length))
+    steps, room = trials * int(np.max(tasks.trial_length)), max(trials, most_trials or 0)
     rows = num_tasks * repetitions
     size = min(MAX_ROWS, 1 << max(rows - 1, 1).bit_length())
     tasks = tasks._replace(trials=np.full(num_tasks, trials, np.int16))
@@ -90,10 +94,10 @@ def play(
     for turn, part in enumerate(index.reshape(-1, size)):
         batch = jax.tree.map(lambda x, part=part: jnp.asarray(x)[part], tasks)
         turn_key = jax.random.fold_in(key, turn)
-        done.append(jax.device_get(_episodes(env, seats, batch, turn_key, steps, trials, explore, metrics)))
+        done.append(jax.device_get(_episodes(env, seats, batch, turn_key, jnp.int32(steps), room, explore, metrics)))
 
     def by_task(*parts: np.ndarray) -> np.ndarray:
-        whole = np.concatenate(parts)[:rows]
+        whole = np.concatenate(parts)[:rows, :trials]
         return whole.reshape(num_tasks, repetitions, *whole.shape[1:])
 
     return Played(*jax.tree.map(by_task, *done))
@@ -131,16 +135,16 @@ def act_in_seats(
 
 @eqx.filter_jit
 def _episodes(
-    env: Env, seats: tuple[Policy, ...], tasks: PyTree, key: Key[Array, ""], steps: int, trials: int, explore: bool,
-    metrics: tuple[str, ...],
+    env: Env, seats: tuple[Policy, ...], tasks: PyTree, key: Key[Array, ""], steps: Int32[Array, ""], trials: int,
+    explore: bool, metrics: tuple[str, ...],
 ) -> tuple[Float[Array, "rows K"], dict[str, Array]]:  # fmt: skip
     reset_key, run_key = jax.random.split(key)
     rows = tasks.trial_length.shape[0]
     state, first = jax.vmap(env.reset)(jax.random.split(reset_key, rows), tasks)
 
-    def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, None]:
+    def step(number: Int32[Array, ""], now: tuple) -> tuple:
         state, obs, start, carries, trial, alive, total, sums = now
-        act_key, env_key = jax.random.split(key)
+        act_key, env_key = jax.random.split(jax.random.fold_in(run_key, number))
         action, carries = act_in_seats(seats, act_key, carries, obs, start, explore=explore)
         state, ts = jax.vmap(env.step)(jax.random.split(env_key, rows), state, action, tasks)
         here = jax.nn.one_hot(trial, trials)
@@ -151,13 +155,13 @@ def _episodes(
         total = total + here * earned[:, None]
         trial = trial + (ts.trial_end & alive).astype(jnp.int32)
         alive = alive & ~ts.terminated & ~ts.truncated
-        return (state, ts.obs, jnp.zeros_like(start), carries, trial, alive, total, sums), None
+        return state, ts.obs, jnp.zeros_like(start), carries, trial, alive, total, sums
 
     carries = tuple(policy.init_carry(rows) for policy in seats)
     sums = {name: jnp.zeros((rows, trials, *first.metrics[name].shape[1:])) for name in metrics}
     begin = (state, first.obs, jnp.ones(rows, bool), carries, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool),
              jnp.zeros((rows, trials)), sums)  # fmt: skip
-    after, _ = jax.lax.scan(step, begin, jax.random.split(run_key, steps))
+    after = jax.lax.fori_loop(0, steps, step, begin)
     return after[-2], after[-1]
 
 

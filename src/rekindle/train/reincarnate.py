@@ -34,7 +34,7 @@ from rekindle.train.loop import FIRST, Before, Plan, Progress, Stop, Trained, tr
 from rekindle.train.off_policy import Given, LoopState, Worlds, act_on, begin, read_on, ticks_before
 from rekindle.train.prepare import Marks, played_in
 from rekindle.train.replay_engine import OffPolicy
-from rekindle.train.sequences import OnSequences
+from rekindle.train.sequence_engine import OnSequences
 
 CHUNK = {"transition": 500, "sequence": 100}
 """Ticks in one jitted call at most, by the data that the student needs; updates on sequences are large."""

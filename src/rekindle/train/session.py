@@ -42,7 +42,7 @@ from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Traine
 from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.replay_engine import OffPolicy
-from rekindle.train.sequences import OnSequences
+from rekindle.train.sequence_engine import OnSequences
 from rekindle.train.worlds import Pairs, Solo
 
 EPISODES, HOST_EPISODES = 64, 8

@@ -21,7 +21,7 @@ from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.train import sequences
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Nothing, Worlds
-from rekindle.train.sequences import OnSequences
+from rekindle.train.sequence_engine import OnSequences
 
 TINY = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 8, "warmup": 40, "period": 10,
         "encoder_updates": 3, "bins": 11, "capacity": 600, "encoder_horizon": 2, "value_horizon": 2}  # fmt: skip

@@ -26,7 +26,8 @@ from rekindle.replay import sum_tree, windows
 from rekindle.train import prepare, reincarnate
 from rekindle.train.agreement import compare
 from rekindle.train.off_policy import Given
-from rekindle.train.sequences import Learner, Mixed, OnSequences
+from rekindle.train.sequence_engine import OnSequences
+from rekindle.train.sequences import Learner, Mixed
 from rekindle.train.test_sequences import TINY, Kind, Line, on_host
 
 SCALE = Scale(20, 80, 2, 3e-4, 3e-4, 3e-4)

@@ -22,7 +22,8 @@ from rekindle.library.run import Run
 from rekindle.train import on_policy, session
 from rekindle.train.loop import Progress, Trained, stop_requests
 from rekindle.train.on_policy import OnPolicy
-from rekindle.train.sequences import OnSequences, Turns
+from rekindle.train.sequence_engine import OnSequences
+from rekindle.train.sequences import Turns
 
 
 class Asked(NamedTuple):
