@@ -87,7 +87,7 @@ def test_a_function_that_says_vectors_teaches_a_student_of_sequences(home):
     words = ["reincarnate", "--teacher", "tests.teachers:swing", "--student", "mrq:small", "--env",
              "gymnax/Pendulum-v1", "--budget", "600steps", "--set", "batch=16", "--set", "period=50", "--set",
              "encoder_updates=10"]  # fmt: skip
-    told = rekindle(home, *words, XLA_FLAGS="--xla_backend_optimization_level=0")  # it is compiled longer than it runs
+    told = rekindle(home, *words)
     assert told["status"] == "done" and told["env_steps"] == 600
     run = Run.open(Library.open(home), told["run"])
     scores = {score.name: score.value for score in run.manifest.scores}
