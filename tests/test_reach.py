@@ -20,7 +20,7 @@ from rekindle.master import Request, Silent, begin, master, under_way, understan
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.returns import costs, distil, practice, task
 
-CATCH = "gymnax/Catch-bsuite"
+CATCH, PENDULUM = "gymnax/Catch-bsuite", "gymnax/Pendulum-v1"
 BUDGET = Budget(env_steps=100_000)
 
 
@@ -43,10 +43,13 @@ class Stopper(Silent):
 @pytest.fixture(scope="module", autouse=True)
 def small():
     with pytest.MonkeyPatch.context() as patch:
-        chosen = {"width": 32, "epsilon_steps": 1000, "epsilon_warmup": 0, "warmup": 200, "capacity": 8000,
+        valued = {"width": 32, "epsilon_steps": 1000, "epsilon_warmup": 0, "warmup": 200, "capacity": 8000,
                   "learning_rate": 1e-3}  # fmt: skip
+        tiny = {"batch": 32, "state_width": 32, "pair_width": 32, "action_width": 16, "hidden": 32, "period": 50,
+                "encoder_updates": 10}  # fmt: skip
         read = task.config_from_json
-        patch.setattr(task, "config_from_json", lambda name, data: read(name, chosen | data))
+        patch.setattr(task, "config_from_json",
+                      lambda name, data: read(name, data | tiny if name == "mrq" else valued | data))  # fmt: skip
         patch.setattr(task, "CHECKPOINT_SECONDS", 0.0)
         yield
 
@@ -143,6 +146,25 @@ def test_a_teacher_is_distilled_by_a_job_that_is_killed_and_stopped_on_the_way(t
     assert outcome.account.env_steps == begun[0]["env_steps"] + practised + proofs
     phases = [(row["tag"], row["phase/steps"]) for row in child.metrics()]
     assert len(phases) == len(set(phases)) and outcome.account.env_steps < 60_000
+
+
+def test_a_teacher_of_vectors_begins_to_be_distilled_into_the_learner_of_vectors(tmp_path, monkeypatch):
+    """Chosen, begun and taught; that such a student comes to something is tested in test_reincarnate.py."""
+    monkeypatch.setattr(distil, "LEAST_STEPS", 1500)
+    monkeypatch.setattr(distil, "OF_TEACHER", 0.0)
+    library, request = Library.open(tmp_path), Request(env=PENDULUM, reach=-900, source="tests.teachers:swing",
+                                                       budget=Budget(env_steps=5_000_000))  # fmt: skip
+
+    def killed():
+        raise Killed
+
+    with pytest.raises(Killed):
+        master(request, library, Stopper(1, killed))
+    (job,), (child,) = library.runs(kind="master"), library.runs(kind="train")
+    assert any(event.get("choice") == "distil" for event in Run.open(library, job.id).decisions())
+    assert (child.manifest.config["agent"], child.manifest.config["teacher"]) == ("mrq", "tests.teachers:swing")
+    seen = Run.open(library, child.id).metrics()
+    assert seen and seen[-1]["offline_updates"] > 0 and seen[-1]["mrq/guide_loss"] > 0
 
 
 def test_how_a_teacher_is_read_is_said_as_for_a_reincarnation(tmp_path, monkeypatch):
