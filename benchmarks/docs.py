@@ -30,9 +30,11 @@ def section(result: Mapping[str, Any]) -> str:
     """One result: where it was measured, its bars, its numbers and its tables."""
     numbers = {name: value for name, value in result["values"].items() if not _is_table(value)}
     tables = {name: value for name, value in result["values"].items() if _is_table(value)}
+    older = [revision for revision in result.get("cells_from", []) if revision != result["revision"]]
+    revision = result["revision"] + (f" (of some cells: {', '.join(older)})" if older else "")
     parts = [
         f"## Preset {result['preset']}",
-        f"Machine: {result['machine']}. Revision: {result['revision']}. Seeds: {', '.join(map(str, result['seeds']))}.",
+        f"Machine: {result['machine']}. Revision: {revision}. Seeds: {', '.join(map(str, result['seeds']))}.",
         table([_bar(bar) for bar in result["bars"]]),
         table([{"quantity": name, "value": value} for name, value in numbers.items()]),
     ]

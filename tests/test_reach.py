@@ -149,7 +149,7 @@ def test_a_teacher_is_distilled_by_a_job_that_is_killed_and_stopped_on_the_way(t
 
 
 def test_a_teacher_of_vectors_begins_to_be_distilled_into_the_learner_of_vectors(tmp_path, monkeypatch):
-    """Chosen, begun and taught; that such a student comes to something is tested in test_reincarnate.py."""
+    """Chosen, begun and taught: that is all; `train/test_taught_sequences.py` shows what a student takes over."""
     monkeypatch.setattr(distil, "LEAST_STEPS", 1500)
     monkeypatch.setattr(distil, "OF_TEACHER", 0.0)
     library, request = Library.open(tmp_path), Request(env=PENDULUM, reach=-900, source="tests.teachers:swing",

@@ -45,21 +45,31 @@ def run(
     every = scratch[0]["curve"][0]["steps"]
     whole, cold = ([first_at(cell["curve"], goal, every) for cell in cells] for cells in (scratch, blank))
     reused = [first_at([p for p in cell["curve"] if p["multiplier"] == 0], goal, every) for cell in taught]
-    table = [{"seed": seed, "goal": goal, "steps from scratch": own, "from scratch, warm-up of a student": brief,
-              "steps of the student, weaned": its, "student's last return": cell["curve"][-1]["return"]}
+    table = [{"seed": seed, "its teacher's return": cell["teacher"], "goal": goal, "steps from scratch": own,
+              "from scratch, warm-up of a student": brief, "steps of the student, weaned": its,
+              "student's last return": cell["curve"][-1]["return"]}
              for seed, (cell, own, brief, its) in enumerate(zip(taught, whole, cold, reused, strict=True))]  # fmt: skip
-    found = {"students": table, "student_curves": curves(taught), "blank_curves": curves(blank)}
+    beside = None if None in reused else float(shares(cold, reused, steps).mean())
+    found = {"share_beside_as_brief_a_warm_up": beside, "students": table, "student_curves": curves(taught),
+             "blank_curves": curves(blank),
+             "scratch_curves": [{"seed": seed, **point} for seed, cell in enumerate(scratch)
+                                for point in cell["curve"]]}  # fmt: skip
     if study.preset == "smoke":
         return found, []
     return found, [judged(whole, reused, scratch[0]["curve"][-1]["steps"])]
 
 
 def judged(whole: list[int | None], reused: list[int | None], most: int) -> Bar:
-    """The students' steps as a share of those from scratch, of which seeds that never got there count all they took."""
+    """The students' steps as a share of those from scratch."""
     if None in reused:
         return Bar("reuse.steps", np.inf, np.inf, np.inf, SHARE, False)
-    shares = np.array([its / (own or most) for own, its in zip(whole, reused, strict=True) if its is not None])
-    return Bar("reuse.steps", *bootstrap(shares[None]), SHARE, bool(shares.mean() <= SHARE))
+    each = shares(whole, reused, most)
+    return Bar("reuse.steps", *bootstrap(each[None]), SHARE, bool(each.mean() <= SHARE))
+
+
+def shares(whole: list[int | None], reused: list[int | None], most: int) -> np.ndarray:
+    """Steps of students over those without a teacher; seeds that never got there count all they took."""
+    return np.array([(its or np.inf) / (own or most) for own, its in zip(whole, reused, strict=True)])
 
 
 def first_at(curve: list[dict[str, Any]], goal: float, every: int) -> int | None:

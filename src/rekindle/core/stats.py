@@ -52,12 +52,12 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     seeds, tasks = values.shape
     centre = float(np.mean(statistic(values)))
-    places = [(rng.integers(seeds, size=seeds), rng.integers(tasks, size=tasks)) for _ in range(draws)]
-    at_once = max(DRAWN_AT_ONCE // values.size, 1)
+    at_once = max(DRAWN_AT_ONCE // max(values.size, 1), 1)
     drawn = []
     for i in range(0, draws, at_once):
-        samples = np.concatenate([values[rows][:, columns] for rows, columns in places[i : i + at_once]])
-        drawn.append(statistic(samples).reshape(-1, seeds).mean(axis=1))
+        samples = [values[rng.integers(seeds, size=seeds)][:, rng.integers(tasks, size=tasks)]
+                   for _ in range(min(at_once, draws - i))]  # fmt: skip
+        drawn.append(statistic(np.concatenate(samples)).reshape(-1, seeds).mean(axis=1))
     low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return Interval(centre, float(low), float(high))
 

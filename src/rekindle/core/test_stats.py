@@ -20,6 +20,17 @@ def test_bootstrap_is_reproducible_and_encloses_its_centre():
     assert first.value == pytest.approx(values.mean())
 
 
+@pytest.mark.parametrize("shape", [(1, 6), (3, 7)])
+def test_redrawn_samples_at_once_are_those_one_by_one(shape, monkeypatch):
+    values, rng, one_by_one = np.random.default_rng(0).normal(size=shape), np.random.default_rng(5), []
+    for _ in range(25):
+        rows, columns = (rng.integers(size, size=size) for size in shape)
+        one_by_one.append(np.median(values[rows][:, columns], axis=1).mean())
+    monkeypatch.setattr(stats, "DRAWN_AT_ONCE", 8 * values.size)  # which does not divide the 25
+    got = stats.bootstrap(values, stats.median, draws=25, seed=5)
+    assert (got.low, got.high) == tuple(np.percentile(one_by_one, [2.5, 97.5]))
+
+
 def test_bootstrap_of_one_row_has_the_textbook_width():
     values = np.random.default_rng(0).normal(0, 1, 400)
     interval = stats.bootstrap(values[None], draws=4000)

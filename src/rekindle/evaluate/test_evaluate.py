@@ -46,6 +46,26 @@ def test_noop_earns_nothing_and_random_a_little(exam):
     assert some.last.low <= some.last.value <= some.last.high
 
 
+def test_one_program_plays_any_number_of_trials(exam):
+    """Rewards are those of a program made for just so many trials."""
+    traces = []
+
+    class Watched(RandomPolicy):
+        def act(self, key, carry, obs, start, *, explore):
+            traces.append(explore)
+            return super().act(key, carry, obs, start, explore=explore)
+
+    def rewards(policy, trials, **more):
+        return trial_rewards(exam.env, policy, exam.tasks, jax.random.key(3), trials=trials, repetitions=2, **more)
+
+    one = rewards(Watched(7), 1, most_trials=2)
+    made = len(traces)
+    two = rewards(Watched(7), 2, most_trials=2)
+    assert one.shape == (12, 2, 1) and two.shape == (12, 2, 2)
+    assert len(traces) == made > 0
+    assert (one == rewards(RandomPolicy(7), 1)).all() and (two == rewards(RandomPolicy(7), 2)).all()
+
+
 class Counter:
     """Counts its own steps since `start`, in the carry; acts as no-op."""
 

@@ -210,7 +210,7 @@ class Shown(NamedTuple):
     reward: Float[Array, " B"]
     terminated: Bool[Array, " B"]
     truncated: Bool[Array, " B"]
-    final_obs: Obs = {}  # noqa: RUF012  (a default of a tuple; nobody writes to it)
+    final_obs: Obs | None = None
     """The last observation of the episodes that ended, where the replay keeps it."""
 
 

@@ -130,6 +130,7 @@ def decide(agent: Agent, phase: Phase | None, given: Given, loop: LoopState) -> 
 
 def record(agent: Agent, stack: int, loop: LoopState, decision: Decision, shown: Shown) -> LoopState:
     """The state after a step of all worlds, which is stored."""
+    assert shown.final_obs is not None
     over = shown.terminated | shown.truncated
     step = Step(ring.newest(loop.obs, stack), decision.action, shown.reward, shown.terminated, shown.truncated,
                 decision.labels)  # fmt: skip
