@@ -18,7 +18,7 @@ from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.library.dataset import read_dataset, save_dataset
-from rekindle.train import sequences
+from rekindle.train import sequence_engine
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Nothing, Worlds
 from rekindle.train.sequence_engine import OnSequences
@@ -149,7 +149,7 @@ def test_a_dataset_of_a_replay_that_went_round_has_its_latest_steps():
 
 
 def test_episodes_that_a_limit_cuts_too_early_are_refused(monkeypatch):
-    monkeypatch.setattr(sequences, "HOPELESS", 50)
+    monkeypatch.setattr(sequence_engine, "HOPELESS", 50)
     engine = OnSequences(AGENT, on_host(steps=2, terminates=False), most_steps=100)
     with pytest.raises(ConfigError, match="a time limit cut every episode of test/line"):
         train(engine, jax.random.key(0), Plan(Budget(env_steps=100), chunk_updates=50))
