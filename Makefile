@@ -6,10 +6,12 @@ GOAL ?= hold yellow sphere
 PYTEST ?= -n auto --maxprocesses 4 --durations 15
 # Those of the tests that run whole commands, which wait a good deal.
 PYTEST_RUNS ?= -n 3 --durations 15
-# Most of the time of tests goes into compiling programs that run once: with these flags it takes a seventh.
-# What learns is tested as users run it. A flag that another version of XLA does not know ends every test at once.
+# Most of the time of tests goes into compiling programs that run once, for which these flags take a seventh of the time.
+# A flag that another version of XLA does not know ends every test at once.
 COMPILE_FAST := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_use_fusion_emitters=false
+# What is tested as users run it: what learns, what equals others to the last bit, and the examples.
+AS_USED := tests/learning tests/golden tests/test_examples.py
 # What is type-checked.
 TYPED ?= src
 UV ?= uv
@@ -41,8 +43,8 @@ run: install
 
 test: lint
 	XLA_FLAGS="$(COMPILE_FAST)" $(BIN)/python -m pytest $(PYTEST) src
-	XLA_FLAGS="$(COMPILE_FAST)" $(BIN)/python -m pytest $(PYTEST_RUNS) tests --ignore tests/learning
-	$(BIN)/python -m pytest $(PYTEST) tests/learning
+	XLA_FLAGS="$(COMPILE_FAST)" $(BIN)/python -m pytest $(PYTEST_RUNS) tests $(AS_USED:%=--ignore %)
+	$(BIN)/python -m pytest $(PYTEST) $(AS_USED)
 
 # Teachers by other libraries: some minutes, and PyTorch.
 test-foreign: install-teachers
