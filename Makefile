@@ -6,7 +6,7 @@ GOAL ?= hold yellow sphere
 PYTEST ?= -n auto --maxprocesses 4 --durations 15
 # Those of the tests that run whole commands, which wait a good deal.
 PYTEST_RUNS ?= -n 3 --durations 15
-# Most of the time of tests goes into compiling programs that run once, for which these flags take a seventh of the time.
+# Much of the time of tests goes into compiling programs that run once, which these flags make several times faster.
 # A flag that another version of XLA does not know ends every test at once.
 COMPILE_FAST := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
   --xla_cpu_use_fusion_emitters=false
