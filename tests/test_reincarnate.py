@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,11 @@ def rekindle(home, *words, code=0, **more):
 @pytest.fixture(scope="module")
 def teacher(home):
     return rekindle(home, "train", "dqn", "--env", CATCH, "--budget", "6000steps", *SMALL)["run"]
+
+
+def weights(home, run):
+    (file,) = (Run.open(Library.open(home), run).path / "policy").glob("*.safetensors")
+    return file.read_bytes()
 
 
 def words(teacher, *more):
@@ -107,9 +113,27 @@ def test_a_teacher_is_given_away_with_its_replay_and_teaches_elsewhere_to_the_sa
     assert made["transitions"] == 6000 and made["replay_nbytes"] > 300_000
     assert rekindle(there, "library", "import", file, "--sha256", made["sha256"])["new"]
     again = rekindle(there, *words(teacher))
-    paths = [Run.open(Library.open(at), told["run"]).path / "policy" for at, told in ((home, student), (there, again))]
-    a, b = (next(path.glob("*.safetensors")).read_bytes() for path in paths)
-    assert a == b
+    assert weights(home, student["run"]) == weights(there, again["run"])
+
+
+def test_a_teacher_is_taken_from_where_a_path_leads(home, teacher, student, tmp_path):
+    """A run's folder, with its replay, comes to the same as the run in the library."""
+    lies, there = Run.open(Library.open(home), teacher).path, tmp_path / "there"
+    copy = shutil.copytree(lies, tmp_path / "copy")
+    again = rekindle(there, *words(str(copy)))["run"]
+    assert weights(home, student["run"]) == weights(there, again)
+    assert read_dataset(copy).transitions == 6000
+    config = Run.open(Library.open(there), again).manifest.config
+    assert config["teacher"] == str(copy) and re.fullmatch("[0-9a-f]{64}", config["teacher_sha256"])
+    bundle = str(tmp_path / "teacher.rekindle")
+    rekindle(home, "library", "export", teacher, "--output", bundle)
+    for path, more, message in (
+        (copy, ["--pool", "sticky=0.1"], f"was made with no options of {CATCH}, the student with sticky=0.1"),
+        (copy / "policy", ["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
+        (tmp_path, [], f"{tmp_path} holds no policy: there is neither policy.json in it nor policy/policy.json"),
+        (bundle, [], f"{bundle} is a bundle; `rekindle library import {bundle}` verifies it"),
+    ):
+        assert message in rekindle(there, *words(str(path), *more), code=2)["error"]
 
 
 def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teacher):
@@ -132,8 +156,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
     a, b = ([(row["env_steps"], row["offline_updates"], row["score/return"]) for row in found if "score/return" in row]
             for found in rows)  # fmt: skip
     assert a == b and len(a) == 20
-    a, b = (Run.open(library, which).path / "policy" for which in (whole, run))
-    assert next(a.glob("*.safetensors")).read_bytes() == next(b.glob("*.safetensors")).read_bytes()
+    assert weights(home, whole) == weights(home, run)
 
 
 @pytest.mark.parametrize(

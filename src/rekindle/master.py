@@ -28,7 +28,7 @@ from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
 from rekindle.library.records import Prior
 from rekindle.library.run import Run
-from rekindle.reincarnation.teachers.load import is_foreign
+from rekindle.reincarnation.teachers.load import folder_of, is_foreign
 from rekindle.strategies import returns, words
 from rekindle.strategies.base import OVER, Account, Attempt, Estimate, Proof, Recalled, Situation, Strategy, Task
 from rekindle.strategies.returns.task import Returned
@@ -106,7 +106,8 @@ class Request:
     def _check_teacher(self) -> None:
         """How a teacher is read is said of one from elsewhere alone."""
         given = [option for option, on in (("--trust", self.trust), ("--valued", self.valued)) if on]
-        if given and (self.env is None or self.source is None or not is_foreign(self.source)):
+        source = self.source or ""
+        if given and (self.env is None or not is_foreign(source) or folder_of(source) is not None):
             raise ConfigError(
                 f"{given[0]} is for a teacher from elsewhere, a zip of Stable-Baselines3, an ONNX file or "
                 "module:function; name it with --from, beside --env and --reach."

@@ -55,8 +55,8 @@ class Options:
     target: float = 0.8
     """Of a goal in words: the score that the interval's lower end must reach; 1 is the best that the planner finds."""
     source: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
-    """Reuse only this prior: an id in the library; for words also a folder with a policy; for a return also a teacher
-    from elsewhere, a zip of Stable-Baselines3, an ONNX file or a function as module:name."""
+    """Reuse only this prior: an id in the library or a folder with a policy; for a return also the folder of a run, a
+    zip of Stable-Baselines3, an ONNX file or a function as module:name."""
     trust: Trust = False
     valued: Valued = False
     no_reuse: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -26,9 +26,10 @@ from rekindle.evaluate.returns import episodes, host_episodes
 from rekindle.library import checkpoint, files
 from rekindle.library.artefact import save_policy
 from rekindle.library.checkpoint import FOLDER as CHECKPOINTS
-from rekindle.library.dataset import FOLDER, read_dataset, read_meta, save_dataset
+from rekindle.library.dataset import FOLDER, Dataset, read_dataset, read_meta, save_dataset
 from rekindle.library.library import Library
-from rekindle.library.manifest import Parent
+from rekindle.library.manifest import FILE as MANIFEST
+from rekindle.library.manifest import Parent, read_manifest
 from rekindle.library.records import Record
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.fine_tuning import FineTuning
@@ -111,7 +112,7 @@ class Order:
     episodes: int = 10
     """Of an exam."""
     teacher_sha256: str | None = None
-    """Of a foreign teacher's file as it was at first; None for a function, and for an agent of the library."""
+    """The fingerprint of a foreign teacher as it was at first; None for an agent of the library."""
 
 
 def exploration(steps: int, *, kind: str = "transition", method: str = "qdagger") -> dict[str, Any]:
@@ -138,7 +139,7 @@ def begin(order: Order, library: Library, *, name: str, seed: int, command: list
     named = {"init": order.init, "partner": order.partners.get("begin_with")}
     if order.teacher is not None:
         if teachers.is_foreign(order.teacher):
-            order = replace(order, teacher_sha256=hash_of(order.teacher))
+            order = replace(order, teacher_sha256=teachers.fingerprint(order.teacher))
         else:
             named["teacher"] = order.teacher
     records = {role: library.find(which) for role, which in named.items() if which is not None}
@@ -152,11 +153,6 @@ def begin(order: Order, library: Library, *, name: str, seed: int, command: list
         order = replace(order, data=given.id)
     return Run.create(library, "train", name=name, config=order.__dict__, seed=seed, parents=parents, env_id=order.env,
                       command=command)  # fmt: skip
-
-
-def hash_of(teacher: str) -> str | None:
-    """Of a foreign teacher's file, if it is one and is there."""
-    return files.sha256(Path(teacher)) if Path(teacher).is_file() else None
 
 
 def carry_out(
@@ -268,8 +264,9 @@ def check(order: Order, library: Library) -> None:
         return
     refuse_student(order, made, agent)
     if teachers.is_foreign(order.teacher):
-        teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
+        foreign(order.teacher, order, made)
         return
+    teachers.refuse_path(order.teacher)
     record = library.find(order.teacher)
     refuse_mere_data(record)
     refuse_other_world(load(record.fetch("policy"), env_spec=made.spec).spec, pool_of_run(record), order, made,
@@ -487,6 +484,9 @@ def taught_by(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[
     policy, loaded, record = teacher_of(order, made, library, run)
     if given is None and record is not None and (record.path / FOLDER).is_dir():
         given = kept_steps(record, order, made, run)
+    folder = None if record is not None else teachers.folder_of(str(order.teacher))
+    if given is None and folder is not None and (beside := teachers.replay_of(folder)) is not None:
+        given = fitting(read_dataset(beside), order, made, whose=f"the replay in {beside}")
     return policy, given, loaded
 
 
@@ -498,10 +498,9 @@ def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple
     """
     assert order.teacher is not None
     if teachers.is_foreign(order.teacher):
-        if order.teacher_sha256 not in (None, hash_of(order.teacher)):
-            raise ConfigError(f"the teacher {order.teacher} is another file than when this began; begin anew.")
-        policy = teachers.load(order.teacher, made.spec, trust=order.trust, valued=order.valued)
-        return policy, None, None
+        if order.teacher_sha256 not in (None, teachers.fingerprint(order.teacher)):
+            raise ConfigError(f"the teacher {order.teacher} is another one than when this began; begin anew.")
+        return *foreign(order.teacher, order, made), None
     record = library.find(order.teacher)
     refuse_mere_data(record)
     refuse_replaced(run, "teacher", record.id, record.row.weights)
@@ -510,16 +509,41 @@ def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple
     return loaded.policy, loaded, record
 
 
-def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
-    """The replay of a run, for a world; one that is not written in JAX reads it in the run's own file.
+def foreign(which: str, order: Order, made: AnyMade) -> tuple[Any, Loaded | None]:
+    """A teacher that is not in the library; and what it is, if it is of our own making.
 
     Raises:
-        ConfigError: it is of another world, or shows or takes something else.
+        ConfigError, CheckpointError: it was made for another environment, or cannot be read.
+    """
+    folder = teachers.folder_of(which)
+    if folder is None:
+        return teachers.load(which, made.spec, trust=order.trust, valued=order.valued), None
+    loaded = load(folder, env_spec=made.spec)
+    whole = (folder.parent / MANIFEST).is_file()  # a policy alone does not say with which options
+    pool = read_manifest(folder.parent).config.get("pool", {}) if whole else order.pool
+    refuse_other_world(loaded.spec, pool, order, made, "the teacher")
+    return loaded.policy, loaded
+
+
+def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
+    """The replay of a run; see `fitting`.
+
+    Raises:
+        ConfigError: it is of another world, or shows or takes something else, or was replaced.
         CheckpointError: there is none, or it cannot be read.
     """
     data = read_dataset(record.fetch(FOLDER))
     refuse_replaced(run, "replay", record.id, data.meta.steps.sha256)
-    there, whose = EnvSpec.from_json(data.meta.spec), f"the replay of {record.id}"
+    return fitting(data, order, made, whose=f"the replay of {record.id}")
+
+
+def fitting(data: Dataset, order: Order, made: AnyMade, *, whose: str) -> Ring:
+    """Steps for a world; one that is not written in JAX reads them in their own file.
+
+    Raises:
+        ConfigError: they are of another world, or show or take something else.
+    """
+    there = EnvSpec.from_json(data.meta.spec)
     if there.kind == "jax" or (isinstance(made, registry.Hosted) and registry.is_hosted(there.id)):
         refuse_other_world(there, data.meta.recipe.get("options", order.pool), order, made, whose)
     here = {f"obs.{name}": space for name, space in made.spec.obs.items()} | {"action": made.spec.action}

@@ -1,8 +1,14 @@
-"""A foreign teacher by what a user types: a zip of Stable-Baselines3, an ONNX file, or `module:function`."""
+"""A teacher that is not in the library, by what a user types.
 
+A policy's folder of our own, a zip of Stable-Baselines3, an ONNX file, or `module:function`.
+"""
+
+import hashlib
 import math
+import os
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +17,7 @@ import numpy as np
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete, Space, is_vectors
 from rekindle.core.types import EnvSpec
+from rekindle.library import artefact, bundle, dataset, files
 from rekindle.reincarnation.teachers import host, stable_baselines
 
 PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -18,19 +25,71 @@ PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 def is_foreign(which: str) -> bool:
     """Whether that is no agent of a library."""
-    return which.endswith((".zip", ".onnx")) or PLACE.fullmatch(which) is not None
+    return which.endswith((".zip", ".onnx")) or PLACE.fullmatch(which) is not None or folder_of(which) is not None
+
+
+def folder_of(which: str) -> Path | None:
+    """The folder of a policy of our own that a path leads to, itself or by the run folder that it is in; or None.
+
+    Ids and names of runs are no paths, unless a slash or a dot says so.
+    """
+    if os.sep not in which and not which.startswith("."):
+        return None
+    places = (Path(which), Path(which) / artefact.FOLDER)
+    return next((place for place in places if os.path.isfile(place / artefact.FACTS)), None)
+
+
+def replay_of(policy: Path) -> Path | None:
+    """The replay beside a policy's folder, or None."""
+    beside = policy.parent / dataset.FOLDER
+    return beside if (beside / dataset.FACTS).is_file() else None
+
+
+def refuse_path(which: str) -> None:
+    """ConfigError where a path leads to something that is no teacher yet."""
+    if which.endswith(bundle.EXTENSION) and os.path.isfile(which):
+        raise ConfigError(
+            f"{which} is a bundle; `rekindle library import {which}` verifies it and says the id to give here."
+        )
+    if os.path.isdir(which) and (os.sep in which or which.startswith(".")):
+        raise ConfigError(
+            f"{which} holds no policy: there is neither {artefact.FACTS} in it nor {artefact.FOLDER}/{artefact.FACTS}. "
+            "Give a policy's folder, or a run's."
+        )
 
 
 def executes(which: str, *, trust: bool) -> bool:
     """Whether loading a foreign teacher executes what its maker wrote."""
-    return not which.endswith(".onnx") and (trust or not which.endswith(".zip"))
+    if folder_of(which) is not None or which.endswith(".onnx"):
+        return False
+    return trust or not which.endswith(".zip")
+
+
+def fingerprint(which: str) -> str | None:
+    """By which one knows a foreign teacher again, as a SHA-256; None where there is nothing to take it of.
+
+    Of a file itself; of a folder the facts, which hold hashes of the weights and the steps; of a function the file of
+    its module, not what that imports.
+    """
+    if (policy := folder_of(which)) is not None:
+        replay = replay_of(policy)
+        facts = [policy / artefact.FACTS, *([] if replay is None else [replay / dataset.FACTS])]
+        return hashlib.sha256("".join(map(files.sha256, facts)).encode()).hexdigest()
+    path = Path(which)
+    if not which.endswith((".zip", ".onnx")):
+        try:
+            found = find_spec(which.partition(":")[0])
+        except (ImportError, AttributeError, ValueError):
+            return None
+        path = Path((found and found.origin) or which)
+    return files.sha256(path) if path.is_file() else None
 
 
 def load(which: str, spec: EnvSpec, *, trust: bool = False, valued: bool = False) -> Any:
-    """The teacher, as a policy for an environment.
+    """A teacher that is not of our own making, as a policy for an environment.
 
     Args:
-        which: a path or a place.
+        which: the path of a file, or a place.
         spec: of the environment.
         trust: whether a zip may be loaded by Stable-Baselines3 itself, which executes what is in it.
         valued: whether the numbers of an ONNX file or a function are action values; else they are logits.

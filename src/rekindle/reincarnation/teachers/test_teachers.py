@@ -92,6 +92,25 @@ def test_a_function_may_say_vectors_which_are_cut_off():
         host.checked(pushes, load.sample(PUSH), PUSH.action, valued=True, what="pushes")
 
 
+def test_a_teacher_is_known_again_by_its_fingerprint(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    policy, replay = tmp_path / "run" / "policy", tmp_path / "run" / "replay"
+    places = {str(tmp_path / "run"): policy / "policy.json", f"{policy}/": replay / "dataset.json",
+              "known_again:f": tmp_path / "known_again.py", str(tmp_path / "a.zip"): tmp_path / "a.zip"}  # fmt: skip
+    for file in places.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x = 1\n")
+    before = {which: load.fingerprint(which) for which in places}
+    assert None not in before.values()
+    for which, file in places.items():
+        assert load.is_foreign(which) and load.fingerprint(which) == before[which]
+        file.write_text("x = 2\n")
+        assert load.fingerprint(which) != before[which]
+        file.write_text("x = 1\n")
+    assert not load.executes(str(policy), trust=True) and load.executes("known_again:f", trust=False)
+    assert load.fingerprint("no_such.module:f") is None and load.fingerprint("nowhere.zip") is None
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_action_values_of_pictures_are_rebuilt(tmp_path, turned):
     """A convolution without padding on channels first, whichever way the world shows them."""

@@ -92,7 +92,7 @@ class Returned:
         jax.eval_shape(lambda key: able.init(key, made.spec), jax.random.key(0))  # and what it cannot learn in
         foreign = None
         if source is not None and teachers.is_foreign(source):
-            foreign = (source, teachers.load(source, made.spec, trust=trust, valued=valued))
+            foreign = (source, session.foreign(source, order, made)[0])
         return cls(order, made, target, seed, foreign)
 
     @property
