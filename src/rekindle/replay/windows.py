@@ -10,6 +10,7 @@ the slots before, and the episode's first frame stands for those from before the
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -215,6 +216,30 @@ def past(replay: Windows) -> Past:
     """What `prepare` is told."""
     total, slots = jnp.sum(jnp.abs(replay.slots.reward)), jnp.maximum(replay.filled, 1)
     return Past(jnp.maximum(total / slots.astype(total.dtype), LEAST_REWARD), replay.terminates)
+
+
+def packed(replay: Windows) -> Windows:
+    """With as many slots of each row as the fullest row has filled, on the host; `unpacked` makes it whole again."""
+    rows, room = replay.rows, replay.room
+    used = min(int(jnp.max(replay.added)), room)
+    cut = lambda x: np.asarray(x).reshape(rows, room, *x.shape[1:])[:, :used].reshape(-1, *x.shape[1:])  # noqa: E731
+    return replay._replace(slots=jax.tree.map(cut, replay.slots))
+
+
+def unpacked(arrays: Mapping[str, np.ndarray], *, prefix: str, rows: int, room: int) -> dict[str, np.ndarray]:
+    """The arrays whose names begin so with `room` slots for each row again, zeros behind those that they have.
+
+    What has no whole number of slots for each row, or more than `room`, stays as it is.
+    """
+
+    def whole(x: np.ndarray) -> np.ndarray:
+        used, odd = divmod(x.shape[0], rows) if x.ndim else (0, 1)
+        if odd or used > room:
+            return x
+        shape = x.reshape(rows, used, *x.shape[1:])
+        return np.pad(shape, ((0, 0), (0, room - used), *((0, 0),) * (x.ndim - 1))).reshape(-1, *x.shape[1:])
+
+    return {name: whole(x) if name.startswith(prefix) else x for name, x in arrays.items()}
 
 
 def to_arrays(replay: Windows) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Key, PyTree
 
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError, DivergedError, WorldError
-from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
+from rekindle.core.tree import own
 from rekindle.core.types import Agent, Policy
 from rekindle.library.run import Run
 
@@ -142,8 +142,12 @@ class Engine(Protocol):
         """Updates until a checkpoint has to be written, since more would change what the last one needs; or None."""
         ...
 
-    def secure(self, loop: Any) -> None:
-        """Make durable what a checkpoint does not hold, before it is written."""
+    def saved(self, loop: Any) -> dict[str, np.ndarray]:
+        """What a checkpoint holds; what it needs beside that is durable by then."""
+        ...
+
+    def restored(self, fresh: Any, saved: Mapping[str, np.ndarray]) -> Any:
+        """The state that was saved, from one that has just begun; CheckpointError if they do not fit."""
         ...
 
     def trouble(self, loop: Any) -> str:
@@ -184,7 +188,7 @@ def train(
         WorldError: a world failed; it holds the state of the agent from then, or from before the chunk.
     """
     start_key, evaluate_key = jax.random.split(key)
-    loop, clock, evaluations = resumed(engine.begin(start_key, state), run, tag)
+    loop, clock, evaluations = resumed(engine, engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
     status: Literal["done", "interrupted", "stopped"] = "done"
     with nullcontext(asked) if asked else stop_requests() as stops:
@@ -248,8 +252,7 @@ def is_short(engine: Engine, loop: Any, plan: Plan) -> bool:
 
 def save(run: Run, engine: Engine, loop: Any, now: Before, meta: dict[str, Any]) -> None:
     """A checkpoint, and before it what it needs but does not hold."""
-    engine.secure(loop)
-    run.save_checkpoint(sum(now), flatten_arrays(loop), meta, offline_updates=now.offline_updates)
+    run.save_checkpoint(sum(now), engine.saved(loop), meta, offline_updates=now.offline_updates)
 
 
 def gauges(group: str, metrics: Any, rate: float, share: float, learnt: int, *, acts: bool) -> dict[str, float]:
@@ -291,7 +294,7 @@ def refuse_idle(engine: Engine, loop: Any) -> None:
         )
 
 
-def resumed(fresh: Any, run: Run | None, tag: str) -> tuple[Any, "Clock", int]:
+def resumed(engine: Engine, fresh: Any, run: Run | None, tag: str) -> tuple[Any, "Clock", int]:
     """State, clock and number of evaluations of the run's last checkpoint; of a beginning, where this tag has none."""
     clock = Clock()
     saved = None if run is None else run.latest_checkpoint()
@@ -299,7 +302,7 @@ def resumed(fresh: Any, run: Run | None, tag: str) -> tuple[Any, "Clock", int]:
         return fresh, clock, 0
     _, arrays, meta = saved
     clock.before = float(meta["wall_s"])
-    return own(unflatten_arrays(fresh, arrays, where="the checkpoint")), clock, int(meta["evaluations"])
+    return own(engine.restored(fresh, arrays)), clock, int(meta["evaluations"])
 
 
 class Clock:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from rekindle.core.tree import own
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Obs, Proposal, Rollout, TimeStep, given
 from rekindle.curriculum.base import Curriculum
 from rekindle.train.worlds import Worlds
@@ -207,9 +208,13 @@ class OnPolicy:
         del loop
         return None
 
-    def secure(self, loop: LoopState) -> None:
-        """Checkpoints hold all."""
-        del loop
+    def saved(self, loop: LoopState) -> dict[str, np.ndarray]:
+        """All of it."""
+        return flatten_arrays(loop)
+
+    def restored(self, fresh: LoopState, saved: Mapping[str, np.ndarray]) -> LoopState:
+        """See Engine."""
+        return unflatten_arrays(fresh, saved, where="the checkpoint")
 
     def trouble(self, loop: LoopState) -> str:
         """The curriculum's."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from rekindle.core.tree import own
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Obs, Transitions
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.reincarnation.phases import Phase
@@ -112,11 +112,15 @@ class OffPolicy:
         slices = self._host.replay.room()
         return None if slices is None else slices // pace(self.agent.needs).steps
 
-    def secure(self, loop: LoopState) -> None:
-        """Those files."""
-        del loop
+    def saved(self, loop: LoopState) -> dict[str, np.ndarray]:
+        """All but the steps in those files."""
         if isinstance(self.worlds, HostWorlds):
             self._host.replay.save()
+        return flatten_arrays(loop)
+
+    def restored(self, fresh: LoopState, saved: Mapping[str, np.ndarray]) -> LoopState:
+        """See Engine."""
+        return unflatten_arrays(fresh, saved, where="the checkpoint")
 
     @contextmanager
     def unrolled(self, loop: LoopState) -> Iterator[dict[str, np.ndarray]]:

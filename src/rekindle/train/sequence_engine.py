@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from rekindle.core.errors import ConfigError
-from rekindle.core.tree import own
+from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Obs
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.reincarnation.phases import Phase
@@ -125,9 +125,14 @@ class OnSequences:
         """A checkpoint holds everything."""
         del loop
 
-    def secure(self, loop: LoopState) -> None:
-        """The same."""
-        del loop
+    def saved(self, loop: LoopState) -> dict[str, np.ndarray]:
+        """Everything but slots of the replay that hold nothing yet."""
+        return flatten_arrays(loop._replace(replay=windows.packed(loop.replay)))
+
+    def restored(self, fresh: LoopState, saved: Mapping[str, np.ndarray]) -> LoopState:
+        """See Engine."""
+        full = windows.unpacked(saved, prefix="replay.slots.", rows=fresh.replay.rows, room=fresh.replay.room)
+        return unflatten_arrays(fresh, full, where="the checkpoint")
 
     def trouble(self, loop: LoopState) -> str:
         """Episodes of which nothing can be learnt."""

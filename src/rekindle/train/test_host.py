@@ -19,7 +19,7 @@ from rekindle.agents.registry import config_to_json, load
 from rekindle.core.budget import Budget
 from rekindle.core.errors import CheckpointError, ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete
-from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
+from rekindle.core.tree import flatten_arrays, own
 from rekindle.core.types import ActOutput, EnvSpec, Extras
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
@@ -124,8 +124,7 @@ def test_a_run_that_was_killed_goes_on_exactly_over_a_replay_that_went_round(nam
     agent = agent.make(agent.Config(**SMALL | {"capacity": 256, "n_step": 3}))
     engine = OffPolicy(agent, corridor(), Given(()), folder=tmp_path / "replay")
     loop = engine.chunk(engine.begin(jax.random.key(0), None), 120, 0.0)[0]
-    engine.secure(loop)
-    saved = flatten_arrays(loop)
+    saved = engine.saved(loop)
     assert sum(array.nbytes for key, array in saved.items() if key.startswith("replay")) < 5_000
     assert engine.room(loop) == 40
     on = engine.chunk(loop, 35, 0.0)[0]
@@ -133,7 +132,7 @@ def test_a_run_that_was_killed_goes_on_exactly_over_a_replay_that_went_round(nam
 
     def resumed():
         fresh = OffPolicy(agent, corridor(), Given(()), folder=tmp_path / "replay")
-        return fresh, own(unflatten_arrays(fresh.begin(jax.random.key(9), None), saved, where="the checkpoint"))
+        return fresh, own(fresh.restored(fresh.begin(jax.random.key(9), None), saved))
 
     fresh, again = resumed()
     assert fresh.room(again) == 40  # known before the first chunk, which may be larger

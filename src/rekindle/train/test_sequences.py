@@ -13,7 +13,7 @@ from rekindle.agents.mrq import mrq
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete
-from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
+from rekindle.core.tree import flatten_arrays, own
 from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
@@ -106,11 +106,13 @@ def test_learning_begins_with_the_step_before_which_the_replay_is_warm(kind):
 def test_a_saved_loop_goes_on_exactly(kind, rows):
     engine = ENGINES[kind](rows)
     middle, _ = engine.chunk(engine.begin(jax.random.key(1), None), 45, 0.0)
-    saved = {name: np.array(x) for name, x in flatten_arrays(middle).items()}
+    saved = engine.saved(middle)
+    held, slots = saved["replay.slots.reward"].shape[0], middle.replay.slots.reward.shape[0]
+    assert held == rows * int(middle.replay.added.max()) < slots
     ended, _ = engine.chunk(middle, 15, 0.0)
     again = reopened(engine)
     fresh = again.begin(jax.random.key(1), None)
-    loop, _ = again.chunk(own(unflatten_arrays(fresh, saved, where="here")), 15, 0.0)
+    loop, _ = again.chunk(own(again.restored(fresh, saved)), 15, 0.0)
     for name, found in flatten_arrays(loop).items():
         np.testing.assert_array_equal(found, flatten_arrays(ended)[name], err_msg=name)
 
