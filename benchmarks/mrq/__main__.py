@@ -136,7 +136,7 @@ def curve(study: Study, name: str, what: Order, seed: int) -> dict[str, Any]:
     run = Run.open(kept, training.trained(f"{name}-{study.preset}", what, seed, kept, study.say).parent.name)
     seen = run.metrics()
     exams = [{"steps": row["env_steps"], "return": row["score/return"]} for row in seen if "score/return" in row]
-    rates = [row["time/env_steps_per_s"] for row in seen if row["time/learner_steps"]]
+    rates = [row["time/env_steps_per_s"] for row in seen if row.get("time/learner_steps")]
     return {"curve": exams, "wall_s": run.manifest.wall_s, "steps_per_s": float(np.median(rates))}
 
 
@@ -158,9 +158,10 @@ def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     found = []
     for task, of in cells.items():
         known = {milestone.steps: milestone for milestone in published.MILESTONES.get(task, ())}
-        for point in of[0]["curve"]:
-            mean, there = mean_at(of, point["steps"]), known.get(point["steps"])
-            found.append({"task": task, "steps": point["steps"], "return": mean.value, "return_low": mean.low,
+        everywhere = set.intersection(*({point["steps"] for point in cell["curve"]} for cell in of))
+        for steps in sorted(everywhere):
+            mean, there = mean_at(of, steps), known.get(steps)
+            found.append({"task": task, "steps": steps, "return": mean.value, "return_low": mean.low,
                           "return_high": mean.high, "published": there and there.mean,
                           "published_low": there and there.low, "published_high": there and there.high,
                           "its sd over seeds": there and there.sd, "seeds": len(of)})  # fmt: skip

@@ -48,7 +48,8 @@ def timed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Exams by the seconds that training had taken by then, from the rates of all chunks before."""
     before, seconds, points = 0, 0.0, []
     for row in rows:
-        seconds += (row["env_steps"] - before) / row["time/env_steps_per_s"]
+        if row["env_steps"]:  # else it is the exam before all
+            seconds += (row["env_steps"] - before) / row["time/env_steps_per_s"]
         before = row["env_steps"]
         if "score/return" in row:
             points.append({"steps": before, "seconds": seconds, "return": row["score/return"]})

@@ -50,6 +50,8 @@ class Before(NamedTuple):
 
 FIRST = Before()
 """Nothing."""
+FIRST_EXAM = 2**32 - 1
+"""Number of the evaluation before the others, by which its key is made."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Plan:
     """Share of the budget between evaluations."""
     evaluate_steps: int | None = None
     """Environment steps between evaluations, instead of a share of the budget."""
+    evaluate_first: bool = False
+    """Whether there is an evaluation before anything is learnt, too."""
 
     def is_due(self, evaluations: int, env_steps: int, share: float) -> bool:
         """Whether the next evaluation is due after this many, these steps and this share of the budget."""
@@ -190,6 +194,8 @@ def train(
     start_key, evaluate_key = jax.random.split(key)
     loop, clock, evaluations = resumed(engine, engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
+    if evaluate is not None and plan.evaluate_first and steps == 0:
+        before_all(engine, loop, evaluate, evaluate_key, run)
     status: Literal["done", "interrupted", "stopped"] = "done"
     with nullcontext(asked) if asked else stop_requests() as stops:
         while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
@@ -226,6 +232,14 @@ def train(
     if status == "done":
         refuse_idle(engine, loop)
     return Trained(loop.agent, steps if acts else 0, clock.seconds(), status, loop)
+
+
+def before_all(engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, ""], run: Run | None) -> None:
+    """The evaluation of what knows nothing yet, as a row of the curves; random choices of the others stay as they are."""
+    with handing_over(loop.agent, 0):
+        found = dict(evaluate(engine.agent.policy(loop.agent), 0, jax.random.fold_in(key, FIRST_EXAM)))
+    if run is not None:
+        run.log(0, found)
 
 
 @contextmanager

@@ -243,10 +243,11 @@ def _carry_out(
         engine, updates = from_rollouts(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
-    if evaluate is None and order.evaluate_steps:
+    examined = evaluate is None and order.evaluate_steps > 0
+    if examined:
         evaluate, evaluate_steps = exam(order, made), order.evaluate_steps
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds,
-                evaluate_steps=evaluate_steps)  # fmt: skip
+                evaluate_steps=evaluate_steps, evaluate_first=examined)  # fmt: skip
     engine = engine if join is None else join(engine)
     trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate, stop=stop, asked=asked)
     keep(run, agent, trained.state, seat_spec(made.spec), engine, trained.loop, order)

@@ -42,9 +42,9 @@ def weights(trained):
     return flatten_arrays(trained.state)
 
 
-def go(world, run, *, steps=STEPS, **options):
+def go(world, run, *, steps=STEPS, first=False, **options):
     env, tasks, source = world
-    plan = Plan(Budget(env_steps=steps), chunk_updates=2, checkpoint_seconds=0.0)
+    plan = Plan(Budget(env_steps=steps), chunk_updates=2, checkpoint_seconds=0.0, evaluate_first=first)
     return train(OnPolicy(AGENT, env, tasks, source), jax.random.key(3), plan, run=run, **options)
 
 
@@ -86,6 +86,19 @@ def test_evaluations_come_at_their_share_and_at_the_end(world, tmp_path):
     go(world, run, evaluate=evaluate)
     assert seen[-1] == STEPS
     assert [row["exam/score"] for row in run.metrics() if "exam/score" in row] == [0.5] * len(seen)
+
+
+def test_an_evaluation_before_all_changes_none_of_the_others(world, tmp_path):
+    def evaluate(policy, env_steps, key):
+        return {"exam/score": float(jax.random.uniform(key)) + env_steps}
+
+    runs = [a_run(tmp_path / name) for name in "ab"]
+    go(world, runs[0], evaluate=evaluate)
+    go(world, runs[1], evaluate=evaluate, first=True, stop=lambda values: True)
+    go(world, Run.open(Library.open(tmp_path / "b"), runs[1].id), evaluate=evaluate, first=True)
+    without, found = ([(row["env_steps"], row["exam/score"]) for row in run.metrics() if "exam/score" in row]
+                      for run in runs)  # fmt: skip
+    assert found[1:] == without and found[0][0] == 0 and 0 < found[0][1] < 1
 
 
 def test_progress_says_how_far_it_is(world):
