@@ -56,6 +56,14 @@ def test_a_trained_agent_keeps_its_replay(home, teacher):
     assert data.transitions == 6000 and set(np.unique(data.arrays["reward"])) == {-1.0, 0.0, 1.0}
 
 
+def test_a_training_is_reported_with_an_episode_of_its_agent(home, teacher, tmp_path):
+    page = tmp_path / "page.html"
+    assert rekindle(home, "report", teacher, "-o", str(page))["path"] == str(page)
+    text = page.read_text("utf-8")
+    assert 'src="data:video/mp4' in text and re.search(r"dqn reaches -?1 in 9 steps", text)
+    assert "Return of an episode, the last, not the best. dqn: " in text and len(text) < 500_000
+
+
 @pytest.fixture(scope="module")
 def student(home, teacher):
     return rekindle(home, *words(teacher))

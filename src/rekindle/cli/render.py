@@ -26,7 +26,7 @@ from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import NOOP, Task
 from rekindle.envs.xland.text import parse_task, players_in
-from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy, VectorPolicy
+from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy, VectorPolicy, samples
 from rekindle.library import files
 from rekindle.library.library import Library
 from rekindle.report.film import shots
@@ -91,10 +91,11 @@ def draw(options: Options) -> dict[str, Any]:
         if not isinstance(task, Task):
             raise ConfigError(f"--trials is for worlds of xland; {options.task!r} is another one.")
         task = task._replace(trials=np.int16(options.trials))
-    policies = [_policy(options.policy, world)] * world.spec.players
+    policy, explore = _policy(options.policy, world)
+    policies = [policy] * world.spec.players
     still = suffix in STILLS
-    episode = shots(world, policies if len(policies) > 1 else policies[0], task, play_key, most=0 if still else None,
-                    cell=options.cell)  # fmt: skip
+    episode = shots(world, policies if len(policies) > 1 else policy, task, play_key, explore=explore,
+                    most=0 if still else None, cell=options.cell)  # fmt: skip
     rewards: dict[int, list[float]] = {}
 
     def frames() -> Iterator[Frame]:
@@ -131,16 +132,18 @@ def find_world(name: str, key: Any, seed: int) -> tuple[Env | HostWorlds, Any]:
     return made.env, one(key, made.pool(split="test", seed=seed))
 
 
-def _policy(name: str, world: Env | HostWorlds) -> Policy:
+def _policy(name: str, world: Env | HostWorlds) -> tuple[Policy, bool]:
+    """What acts, and whether it explores."""
     if name not in ("random", "noop"):
-        return load(Library.open().find(name).fetch("policy"), env_spec=seat_spec(world.spec)).policy
+        loaded = load(Library.open().find(name).fetch("policy"), env_spec=seat_spec(world.spec))
+        return loaded.policy, samples(loaded.agent)
     action = world.spec.action
     if is_scaled(action):
-        return VectorPolicy(action.shape[0], 1.0 if name == "random" else 0.0)
+        return VectorPolicy(action.shape[0], 1.0 if name == "random" else 0.0), True
     if not isinstance(action, Discrete):
         raise ConfigError(f"render draws worlds with numbered actions, or one vector; {world.spec.id} has {action!r}.")
     is_xland = isinstance(world, Trials) and isinstance(world.env, XLand)
-    return RandomPolicy(action.n) if name == "random" else ConstantPolicy(NOOP if is_xland else 0)
+    return RandomPolicy(action.n) if name == "random" else ConstantPolicy(NOOP if is_xland else 0), True
 
 
 def _still(frame: np.ndarray, suffix: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`rekindle report RUN...`: the page of a reincarnation, or of several side by side."""
+"""`rekindle report RUN...`: the page of a training or of several, from scratch or from a teacher."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +11,25 @@ from rekindle.core.errors import ConfigError
 from rekindle.library import files
 from rekindle.library.library import Library
 from rekindle.library.run import Run
-from rekindle.report import comparison, reincarnation
+from rekindle.report import comparison, reincarnation, training
 from rekindle.report.page import write_page
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write the page of a reincarnation again, or compare several by interquartile means, profiles and curves.
+    """Write a page with curves, numbers and a video: of a training, of an agent over its seeds, or of several agents.
 
-    They are grouped by method and student, over seeds and environments. A fair comparison has the same teacher, the
-    same data and the same number of environment steps; others are refused.
+    Trainings from scratch have to be in one environment. Reincarnations are grouped by method and student, over seeds
+    and environments, and compared by interquartile means, profiles and curves; a fair comparison has the same teacher,
+    the same data and the same number of environment steps, others are refused.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Ids, beginnings of ids, or names; a name is all runs that have it."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """The page; by default report.html in the run's folder, or comparison.html in this one."""
+    """The page; by default report.html in the run's folder, of several report.html or comparison.html in this one."""
+    trust: bool = False
+    """Open worlds of other libraries, and teachers that are code, so that they can be filmed: that executes them."""
     json: bool = False
     """Print one JSON object as the last line of standard output: every number of a comparison."""
 
@@ -38,11 +41,13 @@ def run(argv: list[str]) -> int:
     if not options.runs:
         raise ConfigError("which run? Give one to tell of, or several to compare; `rekindle library ls` lists them.")
     ids = list(dict.fromkeys(id for which in options.runs for id in named(library, which)))
-    students = {id: reincarnation.read(Run.open(library, id)) for id in ids}
-    if len(ids) == 1:
-        told = {"path": str(reincarnation.tell(Run.open(library, ids[0]), library, options.output))}
+    runs = [Run.open(library, id) for id in ids]
+    if not any(reincarnation.is_reincarnation(run.manifest) for run in runs):
+        told = {"path": str(training.tell(runs, library, options.output, executes=options.trust))}
+    elif len(runs) == 1:
+        told = {"path": str(reincarnation.tell(runs[0], library, options.output, executes=options.trust))}
     else:
-        found = comparison.compare(students.values())
+        found = comparison.compare([reincarnation.read(run) for run in runs])
         path = options.output or Path("comparison.html")
         write_page(path, comparison.page(found))
         told = {"path": str(path), **comparison.to_json(found)}

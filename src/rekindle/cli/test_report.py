@@ -10,7 +10,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
-from rekindle.report import comparison, reincarnation
+from rekindle.report import comparison, reincarnation, training
 from rekindle.report.video import encode_video
 from rekindle.train.session import OF_RANDOM, OF_TEACHER
 
@@ -99,7 +99,7 @@ def test_what_is_no_part_of_a_fair_table_is_left_out_and_said(library):
         ({"pool": {"sticky": 0.25}}, "the same options of the environment: .* has {}, .* has {'sticky': 0.25}"),
         ({"env": "minatar/freeway-v1"}, "no environment in which all have runs: qdagger dqn has minatar/breakout-v1"),
         ({"settings": 5}, "is damaged: settings"),
-        ({"teacher": None}, "is no reincarnation"),
+        ({"teacher": None}, "is no reincarnation; to compare learning from scratch"),
     ],
 )
 def test_unequal_runs_are_refused_in_one_sentence(library, other, message):
@@ -139,3 +139,49 @@ def test_the_command_line_writes_pages_and_json(library, tmp_path, monkeypatch, 
     text = page.read_text("utf-8")
     assert 'src="data:video/mp4;base64,' in text and "One &amp; episode." in text and "no video" not in text
     assert main(["report"]) == 2 and main(["report", "no-such-run"]) == 2
+
+
+def a_training(library, agent="dqn", *, seed=0, ends=(1.0, 3.0), status="done", env="minatar/breakout-v1", **order):
+    """A run with an exam before all and one at each end."""
+    config = {"agent": agent, "settings": {"width": 32}, "env": env, "budget": "200steps", **order}
+    run = Run.create(library, "train", name="scratch", config=config, seed=seed, env_id=env)
+    for at, score in enumerate((0.0, *ends)):
+        bounds = {"score/low": score - 1.0, "score/high": score + 1.0}
+        inside = {f"{agent}/value_loss": 1.0 / at, "time/env_steps_per_s": 50.0} if at else {}
+        run.log(100 * at, {"score/return": score, **bounds, **inside})
+    run.finish(status)
+    return run
+
+
+def test_trainings_are_grouped_by_agent_and_averaged_over_seeds(library):
+    one = a_training(library, seed=0)
+    runs = [one, a_training(library, seed=1, ends=(2.0, 5.0)), a_training(library, settings={"width": 64}),
+            a_training(library, "rainbow", status="interrupted")]  # fmt: skip
+    arms = training.grouped([training.read(run) for run in runs])
+    assert [(arm.label, len(arm.runs)) for arm in arms] == [("dqn, width=32", 2), ("dqn, width=64", 1), ("rainbow", 1)]
+    several, single = (arm.curve("score/return") for arm in arms[:2])
+    assert list(several.x) == [0, 100, 200] and list(several.y) == [0.0, 1.5, 4.0]
+    assert several.low[2] == 3.0 and several.high[2] == 5.0
+    assert list(single.y) == [0.0, 1.0, 3.0] and list(single.low) == [-1.0, 0.0, 2.0]
+    assert arms[0].last("score/return") == (4.0, 3.0, 5.0) and arms[1].last("score/return") == (3.0, 2.0, 4.0)
+    assert training.metric_of(arms) == "score/return"
+    other = a_training(library, env="minatar/freeway-v1")
+    with pytest.raises(ConfigError, match=r"one environment .* is of minatar/breakout-v1 , .* of minatar/freeway-v1"):
+        training.grouped([training.read(run) for run in (one, other)])
+
+
+def test_a_training_is_told_by_the_command_line(library, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REKINDLE_HOME", str(library.folder))
+    one, page = a_training(library, env="gymnasium/Pendulum-v1"), tmp_path / "page.html"
+    a_training(library, seed=1, env="gymnasium/Pendulum-v1")
+    assert main(["report", one.id]) == 0
+    text = (one.path / "report.html").read_text("utf-8")
+    assert "There is no video: opening gymnasium/Pendulum-v1 executes code of another library; --trust does." in text
+    assert all(word in text for word in ("dqn: 3 [2, 4] after 200", "Inside dqn", "How it learnt", "one seed;"))
+    assert main(["report", "scratch", "-o", str(page), "--json"]) == 0
+    assert '"path"' in capsys.readouterr().out
+    text = page.read_text("utf-8")
+    assert all(word in text for word in ("Where they ended", "· seed 1", "95 % interval over seeds"))
+    job = Run.create(library, "master", name="job", config={}, seed=0)
+    assert main(["report", job.id]) == 2
+    assert "is a run of kind 'master'; reports are of what was trained" in capsys.readouterr().err

@@ -235,6 +235,8 @@ def tell(run: Run, library: Library, trained: Trained, live: Live, *, json: bool
         from rekindle.report import reincarnation  # plots take a second to import
 
         live.stage("report", str(reincarnation.tell(run, library, executes=True)))
+    elif run.manifest.status == "done":
+        live.stage("report", f"`rekindle report {run.id}` draws its curves and films an episode")
     live.stage(run.manifest.status, f"{trained.env_steps:,} steps in {trained.wall_s:.0f} s: {run.location}")
     if json:
         last = run.metrics()[-1] if run.metrics() else {}

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Key, PyTree
 from rekindle.core.errors import ConfigError
 from rekindle.core.memoryless import Memoryless
 from rekindle.core.spaces import Box, Discrete, Space, is_vectors
-from rekindle.core.types import ActOutput, Extras, Obs
+from rekindle.core.types import ActOutput, Agent, Extras, Obs
 from rekindle.envs.wrappers import FIRST_STEP
 
 
@@ -138,6 +138,11 @@ EVALUATED_AT = 0.001
 def as_evaluated(policy: Any, space: Space) -> Any:
     """A policy as it is evaluated: greedy but for one action in a thousand; where actions are vectors, greedy."""
     return Wandering(policy, EVALUATED_AT, space.n) if isinstance(space, Discrete) else policy
+
+
+def samples(agent: Agent) -> bool:
+    """Whether an agent is scored by sampled actions; what learns from a replay is scored without exploration."""
+    return agent.needs.kind == "rollout"
 
 
 def straying(policy: Any, space: Space, *, share: float, noise: float) -> Any:

@@ -34,6 +34,8 @@ CELL = 36
 WIDTH, HEIGHT, GAP, STRIP = 480, 420, 16, 34
 """Of a picture that stands beside others, at most; between two; and of the strip above, in pixels."""
 FPS = 15.0
+FILMED = 450
+"""Steps of an episode that a page shows, at most: half a minute."""
 
 
 class Shot(NamedTuple):
@@ -49,7 +51,7 @@ class Shot(NamedTuple):
 
 def shots(
     world: Env | HostWorlds, policy: Policy | Sequence[Policy], task: PyTree, key: Key[Array, ""], *,
-    most: int | None = None, cell: int = CELL,
+    explore: bool = True, most: int | None = None, cell: int = CELL,
 ) -> Iterator[Shot]:  # fmt: skip
     """An episode: a shot of its start and one after every step. Equal keys give equal starts and worlds.
 
@@ -58,6 +60,7 @@ def shots(
         policy: what acts; with several players one per seat.
         task: what is played; of no meaning outside of JAX.
         key: of the start, the world and the actions.
+        explore: whether the policy explores, as it says; else it is greedy.
         most: steps after which it is left, whether or not it is over.
         cell: pixels per cell, where there are cells.
 
@@ -66,9 +69,9 @@ def shots(
     """
     if isinstance(world, HostWorlds):
         assert isinstance(policy, Policy)
-        return _on_host(world, policy, key, most)
+        return _on_host(world, policy, key, explore, most)
     if isinstance(world, Trials) and isinstance(world.env, XLand):
-        moments = record_episode(world, policy, task, key, most=most)
+        moments = record_episode(world, policy, task, key, explore=explore, most=most)
         pictures = frames_of_episode(moments, cell=cell)
         whole = int(task.trials) * int(task.trial_length)
         last = len(moments) - 1 if most is None or most >= whole else None
@@ -79,13 +82,14 @@ def shots(
             f"{world.spec.id} cannot be drawn: it is neither XLand nor a board of zeros and ones such as MinAtar's."
         )
     assert isinstance(policy, Policy)
-    return _on_board(
-        world, policy, task, key, int(task.trials) * int(task.trial_length) if most is None else most, cell
-    )
+    steps = int(task.trials) * int(task.trial_length) if most is None else most
+    return _on_board(world, policy, task, key, explore, steps, cell)
 
 
-def _on_board(world: Env, policy: Policy, task: PyTree, key: Key[Array, ""], steps: int, cell: int) -> Iterator[Shot]:
-    first, *played = jax.device_get(_played(world, policy, jax.tree.map(jnp.asarray, task), key, steps))
+def _on_board(
+    world: Env, policy: Policy, task: PyTree, key: Key[Array, ""], explore: bool, steps: int, cell: int
+) -> Iterator[Shot]:
+    first, *played = jax.device_get(_played(world, policy, jax.tree.map(jnp.asarray, task), key, explore, steps))
     yield Shot(planes.render(first, cell=cell))
     for board, reward, over in zip(*played, strict=True):
         yield Shot(planes.render(board, cell=cell), float(reward), bool(over))
@@ -95,7 +99,7 @@ def _on_board(world: Env, policy: Policy, task: PyTree, key: Key[Array, ""], ste
 
 @eqx.filter_jit
 def _played(
-    world: Env, policy: Policy, task: PyTree, key: Key[Array, ""], steps: int
+    world: Env, policy: Policy, task: PyTree, key: Key[Array, ""], explore: bool, steps: int
 ) -> tuple[Array, Array, Array, Array]:
     """What is shown at first, and after every step; rewards, and ends, after the first of which nothing counts."""
     reset_key, run_key = jax.random.split(key)
@@ -104,7 +108,7 @@ def _played(
     def step(now: tuple, key: Key[Array, ""]) -> tuple[tuple, tuple[Array, Array, Array]]:
         state, obs, start, carry = now
         act_key, env_key = jax.random.split(key)
-        out = policy.act(act_key, carry, jax.tree.map(lambda x: x[None], obs), start, explore=True)
+        out = policy.act(act_key, carry, jax.tree.map(lambda x: x[None], obs), start, explore=explore)
         state, ts = world.step(env_key, state, out.action[0], task)
         (board,) = ts.obs.values()
         return (state, ts.obs, jnp.zeros_like(start), out.carry), (board, ts.reward, ts.terminated | ts.truncated)
@@ -114,7 +118,9 @@ def _played(
     return board, *jax.lax.scan(step, begin, jax.random.split(run_key, steps))[1]
 
 
-def _on_host(worlds: HostWorlds, policy: Policy, key: Key[Array, ""], most: int | None) -> Iterator[Shot]:
+def _on_host(
+    worlds: HostWorlds, policy: Policy, key: Key[Array, ""], explore: bool, most: int | None
+) -> Iterator[Shot]:
     """Where an episode ends the next begins at once, so that its last shot is of the step before."""
     seed_key, act_key = jax.random.split(key)
     try:
@@ -122,7 +128,7 @@ def _on_host(worlds: HostWorlds, policy: Policy, key: Key[Array, ""], most: int 
         carry, start, (picture,) = policy.init_carry(1), np.ones(1, bool), worlds.pictures()
         yield Shot(picture)
         for time in itertools.count() if most is None else range(most):
-            action, carry = decided(policy, jax.random.fold_in(act_key, time), carry, obs, start, True)
+            action, carry = decided(policy, jax.random.fold_in(act_key, time), carry, obs, start, explore)
             obs, reward, terminated, truncated, _ = worlds.step(np.asarray(action))
             start = terminated | truncated
             if not start[0]:

@@ -1,6 +1,5 @@
 """The report of a student: read from the run's folder alone, so that it can be written again at any time."""
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,50 +9,32 @@ from typing import Any
 
 import jax
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from rekindle.agents.registry import load
 from rekindle.core.errors import ConfigError, RekindleError
-from rekindle.envs.registry import Hosted, is_hosted
+from rekindle.envs.registry import is_hosted
 from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.library import files
 from rekindle.library.library import Library
-from rekindle.library.manifest import Manifest, first_problem
+from rekindle.library.manifest import Manifest
 from rekindle.library.run import Run
 from rekindle.library.verify import OFFLINE
 from rekindle.reincarnation.teachers import load as teachers
-from rekindle.report.film import Tally, shots, side_by_side
+from rekindle.report.film import FILMED, Tally, shots, side_by_side
 from rekindle.report.html import Ancestor, Picture, ancestor, duration, number, score
 from rekindle.report.page import Fact, Page, write_page
-from rekindle.report.plots import Curve, Panel, joined_plot
+from rekindle.report.plots import Panel, joined_plot
+from rekindle.report.training import CAPTION, FILE, VIDEO, Training, numeric, opened, order_of
 from rekindle.train import session
-from rekindle.train.off_policy import Worlds
 from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order
 
-FILE, VIDEO, CAPTION = "report.html", "film.mp4", "film.txt"
 TITLE = "Teacher and student at play"
-FILMED = 450
-"""Steps of an episode that are shown, at most: half a minute."""
-POINTS = 400
-"""Of a curve that is drawn, at most."""
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Student:
+class Student(Training):
     """A reincarnation, as its run's folder tells of it."""
-
-    manifest: Manifest
-    order: Order
-    rows: Rows
-    """Of its curves."""
-
-    @property
-    def name(self) -> str:
-        """Algorithm and, unless it follows from what is seen, network."""
-        network = str(self.order.settings.get("network", "auto"))
-        return self.order.agent if network == "auto" else f"{self.order.agent}:{network}"
 
     @property
     def teacher(self) -> tuple[str, str]:
@@ -94,18 +75,6 @@ class Student:
         offline = row.get(OFFLINE, 0)
         return row["env_steps"] if row["env_steps"] > 0 else offline - self.offline_updates
 
-    def curve(self, metric: str, label: str = "") -> Curve:
-        """A metric over the joined axis."""
-        rows = [row for row in self.rows if numeric(row.get(metric))]
-        if len(rows) > POINTS:
-            rows = [rows[i] for i in np.linspace(0, len(rows) - 1, POINTS).round().astype(int)]
-        return Curve(label, [self.at(row) for row in rows], [float(row[metric]) for row in rows])
-
-
-def numeric(value: Any) -> bool:
-    """Whether a value of a row can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
 
 def is_reincarnation(manifest: Manifest) -> bool:
     """Whether a run has a teacher."""
@@ -120,14 +89,10 @@ def read(run: Run) -> Student:
     """
     if not is_reincarnation(run.manifest):
         raise ConfigError(
-            f"{run.id} is no reincarnation, of which there are reports; to compare learning from scratch, take "
-            "`rekindle reincarnate --method tabula-rasa`."
+            f"{run.id} is no reincarnation; to compare learning from scratch with those, take `rekindle reincarnate "
+            "--method tabula-rasa`."
         )
-    try:
-        order = TypeAdapter(Order).validate_python(dict(run.manifest.config))
-    except ValidationError as error:
-        raise ConfigError(f"the config of {run.id} is damaged: {first_problem(error)}.") from None
-    return Student(run.manifest, order, run.metrics())
+    return Student(run.manifest, order_of(run), run.metrics())
 
 
 def tell(run: Run, library: Library, path: Path | None = None, *, executes: bool = False) -> Path:
@@ -190,15 +155,10 @@ def play(run: Run, student: Student, library: Library) -> tuple[bytes, dict[str,
     teacher, _, _ = session.teacher_of(order, made, library, run)
     learnt = load(library.find(run.id).fetch("policy"), env_spec=made.spec)
     task_key, play_key = jax.random.split(key)
-    if isinstance(made, Hosted):
-        task, worlds = (), [made.open(1, seen=True) for _ in range(2)]
-    else:
-        rows, source = session.rows_of(order, made, learnt.agent)
-        assert isinstance(rows, Worlds)
-        task, worlds = rows.draw(task_key, source), [made.env] * 2
+    worlds, task = opened(made, task_key, 2)
     players = {"teacher": teacher, "student": learnt.policy}
     return side_by_side({
-        name: shots(world, as_evaluated(policy, made.spec.action), task, play_key, most=FILMED)
+        name: shots(world, as_evaluated(policy, made.spec.action), task, play_key, explore=False, most=FILMED)
         for world, (name, policy) in zip(worlds, players.items(), strict=True)
     })  # fmt: skip
 

@@ -235,7 +235,7 @@ def train(
 
 
 def before_all(engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, ""], run: Run | None) -> None:
-    """The evaluation of what knows nothing yet, as a row of the curves; random choices of the others stay as they are."""
+    """The evaluation of what knows nothing yet, as a row of the curves; the others draw as they would without it."""
     with handing_over(loop.agent, 0):
         found = dict(evaluate(engine.agent.policy(loop.agent), 0, jax.random.fold_in(key, FIRST_EXAM)))
     if run is not None:
