@@ -21,19 +21,20 @@ TITLES = {"pvrl": "reincarnation"}
 def page(study: Path) -> str:
     """The page of one study, from its folder."""
     opening = (study / "README.md").read_text().rstrip()
-    results = [read_json(path) for path in sorted((study / "results").glob("*.json"))]
-    sections = [section(result) for result in results] or ["There are no results yet."]
+    files = sorted((study / "results").glob("*.json"))
+    sections = [section(read_json(file), file.stem.partition("-")[2]) for file in files]
+    sections = sections or ["There are no results yet."]
     return "\n\n".join([opening, *sections]) + "\n"
 
 
-def section(result: Mapping[str, Any]) -> str:
-    """One result: where it was measured, its bars, its numbers and its tables."""
+def section(result: Mapping[str, Any], part: str = "") -> str:
+    """One result, of the whole study or of a part: where it was measured, its bars, its numbers and its tables."""
     numbers = {name: value for name, value in result["values"].items() if not _is_table(value)}
     tables = {name: value for name, value in result["values"].items() if _is_table(value)}
     older = [revision for revision in result.get("cells_from", []) if revision != result["revision"]]
     revision = result["revision"] + (f" (of some cells: {', '.join(older)})" if older else "")
     parts = [
-        f"## Preset {result['preset']}",
+        f"## Preset {result['preset']}" + (f", {part}" if part else ""),
         f"Machine: {result['machine']}. Revision: {revision}. Seeds: {', '.join(map(str, result['seeds']))}.",
         table([_bar(bar) for bar in result["bars"]]),
         table([{"quantity": name, "value": value} for name, value in numbers.items()]),

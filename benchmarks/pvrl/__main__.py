@@ -1,4 +1,4 @@
-"""Reincarnation on MinAtar: `python -m benchmarks.pvrl --preset smoke|cpu|gpu [--only breakout]`.
+"""Reincarnation on MinAtar: `python -m benchmarks.pvrl --preset smoke|cpu|gpu [--only main|breakout|...]`.
 
 One teacher a game; every method gets the same teacher, the same data and the same number of environment steps
 (Agarwal et al. 2022, 2206.01626, section 4). Each (game, arm, seed) is a cell, and a training that was interrupted goes
@@ -18,23 +18,27 @@ from benchmarks.pvrl.arms import ARMS, BUILDING, GAMES, METHODS, PRESETS, SWEPT,
 from benchmarks.pvrl.measures import Cells
 from benchmarks.pvrl.study import Lesson, compute, outdone, to_be_tuned
 
+MAIN = "main"
+"""The part of the study that has the arms with all seeds, on all games."""
+
 
 def main() -> None:
-    """Run all games, or one; the bars are of all games together."""
-    study = Study("pvrl", about=__doc__ or "", parts=GAMES)
+    """Run all games, one, or the main arms alone; bars are of all games together."""
+    study = Study("pvrl", about=__doc__ or "", parts=(MAIN, *GAMES))
     size = PRESETS[study.preset]
     if study.preset == "smoke":  # its programs are compiled for longer than they run
         jax.config.update("jax_disable_most_optimizations", True)
-    games = size.games if study.only is None else (study.only,)
-    cells = collect(study, size, games)
-    whole = study.only is None and size.arms is None
-    study.finish(seeds=list(range(size.seeds)), values=values(cells, games), bars=bars(cells) if whole else [])
+    games = size.games if study.only in (None, MAIN) else (study.only,)
+    arms = {name: arm for name, arm in ARMS.items()
+            if (size.arms is None or name in size.arms) and (study.only != MAIN or arm.main)}  # fmt: skip
+    cells = collect(study, size, games, arms)
+    judged = [] if size.arms is not None or games != size.games else bars(cells)
+    study.finish(seeds=list(range(size.seeds)), values=values(cells, games), bars=judged)
 
 
-def collect(study: Study, size: Preset, games: tuple[str, ...]) -> Cells:
+def collect(study: Study, size: Preset, games: tuple[str, ...], arms: dict[str, Arm]) -> Cells:
     """Every cell, game by game."""
     kept = training.library()
-    arms = {name: arm for name, arm in ARMS.items() if size.arms is None or name in size.arms}
     cells: Cells = {}
     for game in games:
         lessons = lessons_in(game, size, study)
@@ -70,11 +74,12 @@ def values(cells: Cells, games: tuple[str, ...]) -> dict[str, Any]:
     }
     if set(TAUS.values()) <= set(cells):
         found |= {f"temperatures_{game}": workflow.temperatures(cells, games.index(game)) for game in SWEPT}
-    return found | {
+    found |= {
         "curves": analysis.curves(methods),
         "fine_tuning_curves": analysis.curves(tuned),
         "new_architecture_curves": analysis.curves(built),
     }
+    return {name: table for name, table in found.items() if table}
 
 
 def among(cells: Cells, group: dict[str, Arm]) -> Cells:
@@ -83,8 +88,12 @@ def among(cells: Cells, group: dict[str, Arm]) -> Cells:
 
 
 def bars(cells: Cells) -> list[Bar]:
-    """P1 to P7 of the specification's section 6.3."""
-    return [*analysis.bars(among(cells, METHODS)), *workflow.tuning_bars(cells), *workflow.building_bars(cells)]
+    """P1 to P7 of the specification's section 6.3; of the main arms alone P1 and most of P2."""
+    methods = among(cells, METHODS)
+    if len(methods) < len(METHODS):
+        return analysis.main_bars(methods)
+    return [*analysis.main_bars(methods), *analysis.bars(methods), *workflow.tuning_bars(cells),
+            *workflow.building_bars(cells)]  # fmt: skip
 
 
 if __name__ == "__main__":
