@@ -45,11 +45,15 @@ def ours(name: str, settings: Mapping[str, Any], study: Study, task: str, size: 
 
 
 def timed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Exams by the seconds that training had taken by then, from the rates of all chunks before."""
+    """Exams by the seconds that training had taken by then, from the rates of all chunks before.
+
+    That before the first step is left out: those of the peers begin after some.
+    """
     before, seconds, points = 0, 0.0, []
     for row in rows:
-        if row["env_steps"]:  # else it is the exam before all
-            seconds += (row["env_steps"] - before) / row["time/env_steps_per_s"]
+        if not row["env_steps"]:
+            continue
+        seconds += (row["env_steps"] - before) / row["time/env_steps_per_s"]
         before = row["env_steps"]
         if "score/return" in row:
             points.append({"steps": before, "seconds": seconds, "return": row["score/return"]})

@@ -42,7 +42,7 @@ def run(
     )  # fmt: skip
     scratch = alone()[:seeds]
     goal = GAIN * float(np.mean([cell["teacher"] for cell in taught]))
-    every = scratch[0]["curve"][0]["steps"]
+    every = next(point["steps"] for point in scratch[0]["curve"] if point["steps"])
     whole, cold = ([first_at(cell["curve"], goal, every) for cell in cells] for cells in (scratch, blank))
     reused = [first_at([p for p in cell["curve"] if p["multiplier"] == 0], goal, every) for cell in taught]
     table = [{"seed": seed, "its teacher's return": cell["teacher"], "goal": goal, "steps from scratch": own,

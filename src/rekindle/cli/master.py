@@ -55,8 +55,8 @@ class Options:
     target: float = 0.8
     """Of a goal in words: the score that the interval's lower end must reach; 1 is the best that the planner finds."""
     source: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
-    """Reuse only this prior: an id in the library or a folder with a policy; for a return also the folder of a run, a
-    zip of Stable-Baselines3, an ONNX file or a function as module:name."""
+    """Reuse only this prior: an id in the library or a folder with a policy (as ./name); for a return also the folder
+    of a run, a zip of Stable-Baselines3, an ONNX file or a function as module:name."""
     trust: Trust = False
     valued: Valued = False
     no_reuse: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -76,6 +76,7 @@ def run(argv: list[str]) -> int:
     budget = parse_budget(options.budget)
     if budget.learnt_steps is not None:
         raise ConfigError(f"master's --budget is a time like 5m or steps like 2e6steps; got {quoted(options.budget)}.")
+    library = Library.open()
     request = Request(
         goal=options.goal,
         rules=options.rule,
@@ -85,7 +86,7 @@ def run(argv: list[str]) -> int:
         seed=options.seed,
         budget=budget,
         target=options.target,
-        source=options.source,
+        source=options.source and settled(options.source, library.runs_folder),
         trust=options.trust,
         valued=options.valued,
         reuse=not options.no_reuse,
@@ -95,7 +96,7 @@ def run(argv: list[str]) -> int:
         pool=assigned("--pool", "sticky=0.25", options.pool),
         student=options.student,
     )
-    return carry_out(request, Library.open(), json=options.json)
+    return carry_out(request, library, json=options.json)
 
 
 def carry_out(request: Request, library: Library, *, json: bool, run: Run | None = None) -> int:

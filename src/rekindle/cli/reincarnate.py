@@ -31,8 +31,8 @@ class Options:
     """
 
     teacher: Annotated[str, tyro.conf.arg(metavar="AGENT")]
-    """An agent of the library, the folder of a run or a policy, a zip of Stable-Baselines3, an ONNX file, or a function
-    as module:name."""
+    """An agent of the library, the folder of a run or a policy (as ./name), a zip of Stable-Baselines3, an ONNX file,
+    or a function as module:name."""
     env: str
     """The environment's id, such as minatar/breakout; the teacher has to have been made for it."""
     data: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None

@@ -13,6 +13,7 @@ from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.report import comparison, reincarnation, training
 from rekindle.report.page import write_page
+from rekindle.report.runs import FILE
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Options:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Ids, beginnings of ids, or names; a name is all runs that have it."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """The page; by default report.html in the run's folder, of several report.html or comparison.html in this one."""
+    """The page; by default report.html in the run's folder if that is on this machine, else in this one, where several
+    have report.html or comparison.html."""
     trust: bool = False
     """Open worlds of other libraries, and teachers that are code, so that they can be filmed: that executes them."""
     json: bool = False
@@ -43,9 +45,10 @@ def run(argv: list[str]) -> int:
     ids = list(dict.fromkeys(id for which in options.runs for id in named(library, which)))
     runs = [Run.open(library, id) for id in ids]
     if not any(reincarnation.is_reincarnation(run.manifest) for run in runs):
-        told = {"path": str(training.tell(runs, library, options.output, executes=options.trust))}
+        told = {"path": str(training.tell(ids, library, options.output, executes=options.trust))}
     elif len(runs) == 1:
-        told = {"path": str(reincarnation.tell(runs[0], library, options.output, executes=options.trust))}
+        path = options.output or (Path(FILE) if library.store.is_remote else runs[0].path / FILE)
+        told = {"path": str(reincarnation.tell(runs[0], library, path, executes=options.trust))}
     else:
         found = comparison.compare([reincarnation.read(run) for run in runs])
         path = options.output or Path("comparison.html")

@@ -1,5 +1,6 @@
 """Tables and pages of reincarnations, from folders that no training wrote."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
-from rekindle.report import comparison, reincarnation, training
+from rekindle.report import comparison, reincarnation, runs, training
 from rekindle.report.video import encode_video
 from rekindle.train.session import OF_RANDOM, OF_TEACHER
 
@@ -155,19 +156,36 @@ def a_training(library, agent="dqn", *, seed=0, ends=(1.0, 3.0), status="done", 
 
 def test_trainings_are_grouped_by_agent_and_averaged_over_seeds(library):
     one = a_training(library, seed=0)
-    runs = [one, a_training(library, seed=1, ends=(2.0, 5.0)), a_training(library, settings={"width": 64}),
-            a_training(library, "rainbow", status="interrupted")]  # fmt: skip
-    arms = training.grouped([training.read(run) for run in runs])
-    assert [(arm.label, len(arm.runs)) for arm in arms] == [("dqn, width=32", 2), ("dqn, width=64", 1), ("rainbow", 1)]
+    other = a_training(library, seed=1, ends=(2.0, 5.0))
+    again, wide = a_training(library, seed=1, ends=(3.0, 6.0)), a_training(library, settings={"width": 64})
+    going, longer = (
+        a_training(library, seed=2, status="interrupted"),
+        a_training(library, budget="300steps", ends=(9.0,)),
+    )
+    empty = Run.create(library, "train", name="e", config=one.manifest.config, seed=3)
+    arms, notes = training.grouped([runs.read(run) for run in (one, other, again, wide, going, longer, empty)])
+    assert [(arm.label, [run.manifest.seed for run in arm.trainings]) for arm in arms] == [
+        ("dqn, width=32, budget=200steps", [0, 1]), ("dqn, width=64, budget=200steps", [0]),
+        ("dqn, width=32, budget=300steps", [0])]  # fmt: skip
+    assert notes == [f"{empty.id} is left out: it has no curve yet.", f"{going.id} is left out: it is interrupted.",
+                     f"{other.id} is left out: {again.id} is of the same seed."]  # fmt: skip
     several, single = (arm.curve("score/return") for arm in arms[:2])
-    assert list(several.x) == [0, 100, 200] and list(several.y) == [0.0, 1.5, 4.0]
-    assert several.low[2] == 3.0 and several.high[2] == 5.0
+    assert list(several.x) == [0, 100, 200] and list(several.y) == [0.0, 2.0, 4.5]
+    assert several.low[2] == 3.0 and several.high[2] == 6.0
     assert list(single.y) == [0.0, 1.0, 3.0] and list(single.low) == [-1.0, 0.0, 2.0]
-    assert arms[0].last("score/return") == (4.0, 3.0, 5.0) and arms[1].last("score/return") == (3.0, 2.0, 4.0)
+    assert arms[0].last("score/return") == (4.5, 3.0, 6.0) and arms[1].last("score/return") == (3.0, 2.0, 4.0)
     assert training.metric_of(arms) == "score/return"
-    other = a_training(library, env="minatar/freeway-v1")
-    with pytest.raises(ConfigError, match=r"one environment .* is of minatar/breakout-v1 , .* of minatar/freeway-v1"):
-        training.grouped([training.read(run) for run in (one, other)])
+    apart = training.Arm(
+        "x", [runs.read(a_training(library, ends=())), replace(runs.read(one), rows=one.metrics()[1:])]
+    )
+    assert list(apart.curve("score/return").x) == [0] and apart.last("score/return").value == 0.5
+    far = a_training(library, env="minatar/freeway-v1")
+    with pytest.raises(
+        ConfigError, match=r"one environment .* is of minatar/breakout-v1 with no options, .* of minatar/f"
+    ):
+        training.grouped([runs.read(run) for run in (one, far)])
+    with pytest.raises(ConfigError, match=r"nothing to tell of. .* it has no curve yet"):
+        training.grouped([runs.read(empty)])
 
 
 def test_a_training_is_told_by_the_command_line(library, tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rekindle.core.errors import ConfigError
+from rekindle.core.tree import flatten_arrays
 from rekindle.replay import sum_tree, windows
 from rekindle.replay.ring import Step
 
@@ -69,6 +70,17 @@ def test_a_ring_that_has_gone_round_can_draw_all_but_the_ends():
     replay = played((0, EIGHT, "t"), (100, [1.0] * 5, "t"), slots=12)
     assert int(replay.added[0]) % 12 == 3
     assert drawable(replay) == [i for i in range(12) if i not in (2, 8)]
+
+
+@pytest.mark.parametrize(("slots", "held"), [(20, 15), (12, 12)])
+def test_slots_without_anything_are_left_out_and_come_back(slots, held):
+    """Those of a ring that has gone round are all there."""
+    replay = played((0, EIGHT, "t"), (100, [1.0] * 5, "t"), slots=slots)
+    few = flatten_arrays(windows.packed(replay))
+    assert few["slots.reward"].shape == (held,) and few["slots.obs.x"].shape == (held, 1)
+    for arrays in (few, flatten_arrays(replay)):
+        whole = windows.unpacked(arrays, prefix="slots.", rows=1, room=slots)
+        jax.tree.map(np.testing.assert_array_equal, whole, flatten_arrays(replay))
 
 
 @pytest.mark.parametrize(("true_ends", "after"), [(True, 108), (False, 100)])

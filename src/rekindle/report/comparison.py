@@ -19,10 +19,10 @@ from rekindle.library.verify import OFFLINE
 from rekindle.report.html import Picture, number
 from rekindle.report.page import Fact, Page, Table
 from rekindle.report.plots import Curve, Panel, joined_plot, profile_plot
-from rekindle.report.reincarnation import Student
+from rekindle.report.runs import Training
 from rekindle.train.session import OF_RANDOM, OF_TEACHER
 
-Groups = dict[str, dict[str, list[Student]]]
+Groups = dict[str, dict[str, list[Training]]]
 """Runs by label and environment, in the order of their seeds."""
 
 THRESHOLDS = (0.5, 0.75, 1.0, 1.25)
@@ -47,7 +47,7 @@ class Arm:
     """A method and student, with its runs in every environment."""
 
     label: str
-    students: Mapping[str, Sequence[Student]]
+    students: Mapping[str, Sequence[Training]]
     """By environment, in the order of their seeds; equally many."""
     returns: Mapping[str, Float[np.ndarray, "runs points"]]
 
@@ -83,7 +83,7 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compare(students: Iterable[Student]) -> Comparison:
+def compare(students: Iterable[Training]) -> Comparison:
     """Group runs by method and student, and by environment.
 
     Runs that are not done, repeat a seed, or have no counterpart in another environment are left out, with a remark.
@@ -114,7 +114,7 @@ def compare(students: Iterable[Student]) -> Comparison:
     return Comparison(arms, rows, marks, steps, tuple(notes))
 
 
-def finished(students: Iterable[Student], notes: list[str]) -> list[Student]:
+def finished(students: Iterable[Training], notes: list[str]) -> list[Training]:
     """Those that are done; the others are noted."""
     kept = []
     for student in students:
@@ -132,44 +132,49 @@ def finished(students: Iterable[Student], notes: list[str]) -> list[Student]:
     return kept
 
 
-def refuse_unfair(students: Sequence[Student]) -> int:
+def refuse_unfair(students: Sequence[Training]) -> int:
     """The steps that all were given.
 
     Raises:
         ConfigError: two runs differ in them, or in one environment in its options or in the teacher; both are named.
     """
-    alike: dict[str, Callable[[Student], Any]] = {
-        "teacher": lambda student: " ".join(student.teacher),
+    alike: dict[str, Callable[[Training], Any]] = {
         "options of the environment": lambda student: student.order.pool,
         "data": lambda student: student.data,
         "way of reading the teacher": lambda student: (student.order.valued, student.order.trust),
     }
-    first_in: dict[str, Student] = {}
+    first_in: dict[str, Training] = {}
     for student in students:
         first = first_in.setdefault(student.order.env, student)
+        refuse_two("teacher", first, student, lambda one: one.teacher[1] or one.teacher[0],
+                   shown=lambda one: " ".join(one.teacher))  # fmt: skip
         for what, of in alike.items():
             refuse_two(what, first, student, of)
         refuse_two("budget in environment steps", students[0], student, budget)
     return budget(students[0])
 
 
-def budget(student: Student) -> int:
+def budget(student: Training) -> int:
     """Environment steps that were asked for."""
     return parse_budget(student.order.budget).env_steps or 0
 
 
-def refuse_two(what: str, first: Student, other: Student, of: Callable[[Student], Any]) -> None:
-    """ConfigError where two runs differ in what has to be the same."""
+def refuse_two(
+    what: str, first: Training, other: Training, of: Callable[[Training], Any],
+    shown: Callable[[Training], Any] | None = None,
+) -> None:  # fmt: skip
+    """ConfigError where two runs differ in what has to be the same; `shown` says more of it than is compared."""
     if of(first) != of(other):
+        was, here = (shown or of)(first), (shown or of)(other)
         raise ConfigError(
-            f"a fair comparison has the same {what}: {first.manifest.id} has {of(first)}, {other.manifest.id} has "
-            f"{of(other)}. Compare them apart."
+            f"a fair comparison has the same {what}: {first.manifest.id} has {was}, {other.manifest.id} has {here}. "
+            "Compare them apart."
         )
 
 
-def grouped(students: Sequence[Student]) -> Groups:
+def grouped(students: Sequence[Training]) -> Groups:
     """By label and environment; labels tell as many settings as it takes to tell the groups apart."""
-    groups: dict[tuple[str, str, str], list[Student]] = {}
+    groups: dict[tuple[str, str, str], list[Training]] = {}
     for student in students:
         key = student.order.method, student.name, repr(sorted(settings_of(student).items()))
         groups.setdefault(key, []).append(student)
@@ -184,14 +189,14 @@ def grouped(students: Sequence[Student]) -> Groups:
     return found
 
 
-def settings_of(student: Student) -> dict[str, Any]:
+def settings_of(student: Training) -> dict[str, Any]:
     """Of the method and of the student, by name."""
     return {**student.order.settings, **student.order.method_settings}
 
 
 def without_repeats(
-    groups: dict[str, dict[str, list[Student]]], notes: list[str]
-) -> dict[str, dict[str, list[Student]]]:
+    groups: dict[str, dict[str, list[Training]]], notes: list[str]
+) -> dict[str, dict[str, list[Training]]]:
     """The same with the last run of each seed alone."""
     found: Groups = {}
     for label, by_env in groups.items():
@@ -221,13 +226,13 @@ def common(groups: Groups, notes: list[str]) -> list[str]:
     return shared
 
 
-def marked(students: Sequence[Student]) -> Marks:
+def marked(students: Sequence[Training]) -> Marks:
     """The mean of what the runs measured, so that all are normalised alike."""
     random, teacher = (float(np.mean([s.scores[name] for s in students])) for name in (OF_RANDOM, OF_TEACHER))
     return Marks(random, teacher, *students[0].teacher)
 
 
-def arm(label: str, runs: Mapping[str, list[Student]], environments: Sequence[str], notes: list[str]) -> Arm:
+def arm(label: str, runs: Mapping[str, list[Training]], environments: Sequence[str], notes: list[str]) -> Arm:
     """As many runs in each environment: those that are more have seeds that come last, and are noted.
 
     Raises:
@@ -250,7 +255,7 @@ def arm(label: str, runs: Mapping[str, list[Student]], environments: Sequence[st
     return Arm(label, kept, returns)
 
 
-def places(student: Student) -> list[float]:
+def places(student: Training) -> list[float]:
     """Where its evaluations lie on the joined axis."""
     return [student.at(row) for row in student.evaluations]
 

@@ -2,10 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,59 +18,17 @@ from rekindle.library.manifest import Manifest
 from rekindle.library.run import Run
 from rekindle.library.verify import OFFLINE
 from rekindle.reincarnation.teachers import load as teachers
+from rekindle.report import runs
 from rekindle.report.film import FILMED, Tally, shots, side_by_side
 from rekindle.report.html import Ancestor, Picture, ancestor, duration, number, score
 from rekindle.report.page import Fact, Page, write_page
 from rekindle.report.plots import Panel, joined_plot
-from rekindle.report.training import CAPTION, FILE, VIDEO, Training, numeric, opened, order_of
+from rekindle.report.runs import CAPTION, FILE, VIDEO, Training
+from rekindle.report.training import opened
 from rekindle.train import session
 from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order
 
 TITLE = "Teacher and student at play"
-
-
-@dataclass(frozen=True)
-class Student(Training):
-    """A reincarnation, as its run's folder tells of it."""
-
-    @property
-    def teacher(self) -> tuple[str, str]:
-        """What it is called, and the hash of its weights or file; that is empty for a function."""
-        for parent in self.manifest.parents:
-            if parent.role == "teacher":
-                return parent.id, parent.sha256 or ""
-        return str(self.order.teacher), self.order.teacher_sha256 or ""
-
-    @property
-    def data(self) -> str:
-        """The hash of the replay that it was told to learn from first; empty where that is the teacher's own."""
-        return next((parent.sha256 or "" for parent in self.manifest.parents if parent.role == "replay"), "")
-
-    @cached_property
-    def scores(self) -> dict[str, float]:
-        """What the manifest says that was reached."""
-        return {score.name: score.value for score in self.manifest.scores if score.value is not None}
-
-    @property
-    def evaluations(self) -> list[Mapping[str, Any]]:
-        """The rows of evaluations."""
-        return [row for row in self.rows if all(numeric(row.get(f"score/{name}")) for name in ("return", "normalised"))]
-
-    @property
-    def offline_updates(self) -> int:
-        """Updates on the teacher's data."""
-        return max((row.get(OFFLINE, 0) for row in self.rows), default=0)
-
-    @property
-    def updates(self) -> int:
-        """Of all phases."""
-        last = {row.get("tag"): row["phase/updates"] for row in self.rows if numeric(row.get("phase/updates"))}
-        return round(sum(last.values()))
-
-    def at(self, row: Mapping[str, Any]) -> float:
-        """Where a row lies on the joined axis: environment steps, or updates less all that are made before those."""
-        offline = row.get(OFFLINE, 0)
-        return row["env_steps"] if row["env_steps"] > 0 else offline - self.offline_updates
 
 
 def is_reincarnation(manifest: Manifest) -> bool:
@@ -81,7 +36,7 @@ def is_reincarnation(manifest: Manifest) -> bool:
     return manifest.kind == "train" and manifest.config.get("teacher") is not None
 
 
-def read(run: Run) -> Student:
+def read(run: Run) -> Training:
     """What a run's folder tells.
 
     Raises:
@@ -92,7 +47,7 @@ def read(run: Run) -> Student:
             f"{run.id} is no reincarnation; to compare learning from scratch with those, take `rekindle reincarnate "
             "--method tabula-rasa`."
         )
-    return Student(run.manifest, order_of(run), run.metrics())
+    return runs.read(run)
 
 
 def tell(run: Run, library: Library, path: Path | None = None, *, executes: bool = False) -> Path:
@@ -101,7 +56,7 @@ def tell(run: Run, library: Library, path: Path | None = None, *, executes: bool
     Args:
         run: of the student.
         library: where its teacher is.
-        path: of the page.
+        path: of the page; left out by whoever is at work on the run.
         executes: whether a teacher may be asked whose loading executes code.
 
     Raises:
@@ -112,13 +67,16 @@ def tell(run: Run, library: Library, path: Path | None = None, *, executes: bool
         filmed: Picture | str = film(run, student, library, executes=executes)
     except RekindleError as error:
         filmed = f"There is no video: {error}"
-    path = run.path / FILE if path is None else path
-    write_page(path, page(student, map(ancestor, library.lineage(run.id).parents), filmed))
+    told = page(student, map(ancestor, library.lineage(run.id).parents), filmed)
+    if path is not None:
+        write_page(path, told)
+        return path
+    write_page(run.path / FILE, told)
     run.push()
-    return path
+    return run.path / FILE
 
 
-def film(run: Run, student: Student, library: Library, *, executes: bool) -> Picture:
+def film(run: Run, student: Training, library: Library, *, executes: bool) -> Picture:
     """Teacher and student at play, side by side; kept in the run's folder, since teachers from elsewhere may go away.
 
     Raises:
@@ -148,14 +106,14 @@ def refuse_code(order: Order) -> None:
         raise ConfigError(f"the teacher {which} is code, which is executed only where a student is made.")
 
 
-def play(run: Run, student: Student, library: Library) -> tuple[bytes, dict[str, Tally]]:
+def play(run: Run, student: Training, library: Library) -> tuple[bytes, dict[str, Tally]]:
     """An episode of each from the same start, acting as they are evaluated; and how both ended."""
     order, key = student.order, evaluation_key(student.manifest.seed or 0)
     made = session.made_for(order)
     teacher, _, _ = session.teacher_of(order, made, library, run)
     learnt = load(library.find(run.id).fetch("policy"), env_spec=made.spec)
     task_key, play_key = jax.random.split(key)
-    worlds, task = opened(made, task_key, 2)
+    worlds, task = opened(order, made, task_key, 2)
     players = {"teacher": teacher, "student": learnt.policy}
     return side_by_side({
         name: shots(world, as_evaluated(policy, made.spec.action), task, play_key, explore=False, most=FILMED)
@@ -175,7 +133,7 @@ def described(ended: Mapping[str, Tally]) -> str:
     )
 
 
-def page(student: Student, parents: Iterable[Ancestor], filmed: Picture | str) -> Page:
+def page(student: Training, parents: Iterable[Ancestor], filmed: Picture | str) -> Page:
     """What is written; in place of the video perhaps a sentence why there is none."""
     manifest, order = student.manifest, student.order
     called, sha256 = student.teacher
@@ -191,7 +149,7 @@ def page(student: Student, parents: Iterable[Ancestor], filmed: Picture | str) -
             "run": manifest.id,
             "command": shlex.join(manifest.command),
             "teacher": called,
-            "teacher's SHA-256": sha256 or "none: a function",
+            "teacher's SHA-256": sha256 or "none",
             "seed": str(manifest.seed),
             "method": " ".join([order.method, *(f"{name}={value}" for name, value in order.method_settings.items())]),
             "student": " ".join([order.agent, *(f"{name}={value}" for name, value in order.settings.items())]),
@@ -202,7 +160,7 @@ def page(student: Student, parents: Iterable[Ancestor], filmed: Picture | str) -
     )
 
 
-def next_line(student: Student) -> str:
+def next_line(student: Training) -> str:
     """The command that makes it a teacher."""
     order = student.order
     options = [word for name, value in order.pool.items() for word in ("--pool", f"{name}={value}")]
@@ -210,7 +168,7 @@ def next_line(student: Student) -> str:
                        "--env", order.env, *options])  # fmt: skip
 
 
-def lead(student: Student) -> str:
+def lead(student: Training) -> str:
     """How it ended, in a sentence."""
     evaluated = student.evaluations
     if not evaluated:
@@ -223,7 +181,7 @@ def lead(student: Student) -> str:
     )
 
 
-def facts(student: Student) -> tuple[Fact, ...]:
+def facts(student: Training) -> tuple[Fact, ...]:
     """The numbers above all others."""
     manifest, scores, evaluated = student.manifest, student.scores, student.evaluations
     called, sha256 = student.teacher
@@ -240,7 +198,7 @@ def facts(student: Student) -> tuple[Fact, ...]:
     )
 
 
-def figures(student: Student) -> dict[str, Picture]:
+def figures(student: Training) -> dict[str, Picture]:
     """The plots that there are numbers for."""
     agent = student.order.agent
     wanted = {
@@ -271,7 +229,7 @@ def figures(student: Student) -> dict[str, Picture]:
     return found
 
 
-def drawn(student: Student, y_label: str, metrics: Sequence[str]) -> Panel | None:
+def drawn(student: Training, y_label: str, metrics: Sequence[str]) -> Panel | None:
     """Some metrics in one panel; None where there are none of them, or nothing but zeros."""
     named = len(metrics) > 1
     curves = [student.curve(metric, metric.partition("/")[2] if named else "") for metric in metrics]

@@ -194,8 +194,9 @@ def train(
     start_key, evaluate_key = jax.random.split(key)
     loop, clock, evaluations = resumed(engine, engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
-    if evaluate is not None and plan.evaluate_first and steps == 0:
+    if evaluate is not None and plan.evaluate_first and steps == 0 and not (run is not None and run.metrics()):
         before_all(engine, loop, evaluate, evaluate_key, run)
+        clock.begin()
     status: Literal["done", "interrupted", "stopped"] = "done"
     with nullcontext(asked) if asked else stop_requests() as stops:
         while (share := spent(plan.budget, steps, clock.seconds(), engine.learnt(loop))) < 1.0:
@@ -235,7 +236,10 @@ def train(
 
 
 def before_all(engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, ""], run: Run | None) -> None:
-    """The evaluation of what knows nothing yet, as a row of the curves; the others draw as they would without it."""
+    """The evaluation of what knows nothing yet, as a row of the curves; the others draw as they would without it.
+
+    No budget is spent on it.
+    """
     with handing_over(loop.agent, 0):
         found = dict(evaluate(engine.agent.policy(loop.agent), 0, jax.random.fold_in(key, FIRST_EXAM)))
     if run is not None:
@@ -325,6 +329,10 @@ class Clock:
     def __init__(self) -> None:
         """Start now."""
         self.before = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start now, whatever was before in this sitting."""
         self.started = self.saved = time.monotonic()
 
     def seconds(self) -> float:

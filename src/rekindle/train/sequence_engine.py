@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from rekindle.core.errors import ConfigError
+from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Obs
 from rekindle.envs.host.worlds import HostWorlds
@@ -31,6 +31,8 @@ LEAST_ENDS = 50
 """Slots for ends of episodes at least."""
 FIRST_SLICES = 4_096
 """Of the teacher's steps that a student is compared by."""
+ROOM = "replay.room"
+"""What a checkpoint calls the number of slots for each row."""
 HOPELESS = 2_000
 """Slots after which a replay from which nothing can be drawn is not going to change."""
 
@@ -126,12 +128,17 @@ class OnSequences:
         del loop
 
     def saved(self, loop: LoopState) -> dict[str, np.ndarray]:
-        """Everything but slots of the replay that hold nothing yet."""
-        return flatten_arrays(loop._replace(replay=windows.packed(loop.replay)))
+        """Everything but slots of the replay that hold nothing yet, and how many there are for each row."""
+        packed = flatten_arrays(loop._replace(replay=windows.packed(loop.replay)))
+        return packed | {ROOM: np.int32(loop.replay.room)}
 
     def restored(self, fresh: LoopState, saved: Mapping[str, np.ndarray]) -> LoopState:
         """See Engine."""
-        full = windows.unpacked(saved, prefix="replay.slots.", rows=fresh.replay.rows, room=fresh.replay.room)
+        rows, room = fresh.replay.rows, fresh.replay.room
+        if int(saved.get(ROOM, room)) != room:  # older ones have all slots
+            raise CheckpointError(f"the checkpoint is of a replay of {int(saved[ROOM])} slots a row, this has {room}.")
+        arrays = {name: array for name, array in saved.items() if name != ROOM}
+        full = windows.unpacked(arrays, prefix="replay.slots.", rows=rows, room=room)
         return unflatten_arrays(fresh, full, where="the checkpoint")
 
     def trouble(self, loop: LoopState) -> str:

@@ -138,6 +138,8 @@ def begin(order: Order, library: Library, *, name: str, seed: int, command: list
     """Open a run folder for an order."""
     named = {"init": order.init, "partner": order.partners.get("begin_with")}
     if order.teacher is not None:
+        order = replace(order, teacher=teachers.settled(order.teacher, library.runs_folder))
+    if order.teacher is not None:
         if teachers.is_foreign(order.teacher):
             order = replace(order, teacher_sha256=teachers.fingerprint(order.teacher))
         else:
@@ -264,6 +266,8 @@ def check(order: Order, library: Library) -> None:
         refuse(order, made, agent)
         return
     refuse_student(order, made, agent)
+    order = replace(order, teacher=teachers.settled(order.teacher, library.runs_folder))
+    assert order.teacher is not None
     if teachers.is_foreign(order.teacher):
         foreign(order.teacher, order, made)
         return
@@ -502,6 +506,7 @@ def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple
         if order.teacher_sha256 not in (None, teachers.fingerprint(order.teacher)):
             raise ConfigError(f"the teacher {order.teacher} is another one than when this began; begin anew.")
         return *foreign(order.teacher, order, made), None
+    teachers.refuse_path(order.teacher)
     record = library.find(order.teacher)
     refuse_mere_data(record)
     refuse_replaced(run, "teacher", record.id, record.row.weights)

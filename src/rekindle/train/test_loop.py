@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 
 import jax
@@ -99,6 +100,18 @@ def test_an_evaluation_before_all_changes_none_of_the_others(world, tmp_path):
     without, found = ([(row["env_steps"], row["exam/score"]) for row in run.metrics() if "exam/score" in row]
                       for run in runs)  # fmt: skip
     assert found[1:] == without and found[0][0] == 0 and 0 < found[0][1] < 1
+
+
+def test_an_evaluation_before_all_takes_nothing_of_a_budget_in_seconds(world):
+    env, tasks, source = world
+    plan = Plan(Budget(seconds=0.4), chunk_updates=1, evaluate_first=True)
+
+    def evaluate(policy, env_steps, key):
+        time.sleep(0.0 if env_steps else 0.5)
+        return {}
+
+    trained = train(OnPolicy(AGENT, env, tasks, source), jax.random.key(3), plan, evaluate=evaluate)
+    assert trained.env_steps > 0
 
 
 def test_progress_says_how_far_it_is(world):

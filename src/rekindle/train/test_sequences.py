@@ -1,6 +1,7 @@
 """The loop of agents that learn from sequences: when learning begins, what is stored, and that it goes on exactly."""
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from rekindle.agents.mrq import mrq
 from rekindle.core.budget import Budget
-from rekindle.core.errors import ConfigError, WorldError
+from rekindle.core.errors import CheckpointError, ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.tree import flatten_arrays, own
 from rekindle.core.types import EnvSpec
@@ -115,6 +116,17 @@ def test_a_saved_loop_goes_on_exactly(kind, rows):
     loop, _ = again.chunk(own(again.restored(fresh, saved)), 15, 0.0)
     for name, found in flatten_arrays(loop).items():
         np.testing.assert_array_equal(found, flatten_arrays(ended)[name], err_msg=name)
+
+
+def test_a_checkpoint_of_another_room_is_refused_and_one_with_all_slots_is_read():
+    engine = hosted()
+    loop = engine.begin(jax.random.key(1), None)
+    other = reopened(replace(engine, most_steps=10))
+    with pytest.raises(CheckpointError, match=r"of a replay of \d+ slots a row, this has \d+"):
+        other.restored(other.begin(jax.random.key(1), None), engine.saved(loop))
+    older = flatten_arrays(loop)
+    for name, found in flatten_arrays(engine.restored(loop, older)).items():
+        np.testing.assert_array_equal(found, older[name], err_msg=name)
 
 
 def test_chunks_of_any_size_do_the_same():

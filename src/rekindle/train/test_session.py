@@ -1,5 +1,7 @@
 """What a student may learn from: steps of its own world, or of one that shows and takes the same."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.phases import scaled
+from rekindle.reincarnation.teachers import load as teachers
 from rekindle.train import prepare, session
 
 ENV = "gymnax/Catch-bsuite"
@@ -83,6 +86,28 @@ def test_data_that_were_replaced_and_runs_without_any(library, made):
         session.kept_steps(library.find(which), order(which), made, run)
     with pytest.raises(CheckpointError, match="holds no dataset"):
         session.begin(order(run.id), library, name="student", seed=0)
+
+
+def test_a_student_does_not_go_on_with_another_function_than_it_began_with(library, made, tmp_path, monkeypatch):
+    """Nor with what a path leads to no more; one into the library is the run itself, with its lineage."""
+    monkeypatch.syspath_prepend(tmp_path)
+    module, given = tmp_path / "began_with.py", replace(order(None), teacher="began_with:q", data=None)
+    module.write_text("import numpy as np\n\ndef q(obs):\n    return np.ones((len(obs['obs']), 3))\n")
+    run = session.begin(given, library, name="student", seed=0)
+    kept = session.told(run.manifest.config)
+    assert session.teacher_of(kept, made, library, run)[1:] == (None, None)
+    module.write_text(module.read_text() + "# another\n")
+    with pytest.raises(ConfigError, match="the teacher began_with:q is another one than when this began; begin anew"):
+        session.teacher_of(kept, made, library, run)
+    gone = replace(kept, teacher=str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match=r"there is no teacher in .*gone \(any more\); bring it back"):
+        session.teacher_of(gone, made, library, run)
+    (run.path / "policy").mkdir()
+    (run.path / "policy" / "policy.json").write_text("{}")
+    monkeypatch.chdir(run.path)
+    for path in (str(run.path), "./policy", ".", f"../{run.id}"):
+        assert teachers.settled(path, library.runs_folder) == run.id
+    assert teachers.settled(str(module), library.runs_folder) == str(module)
 
 
 def test_a_teacher_that_beats_chance_by_luck_is_refused(library, monkeypatch):

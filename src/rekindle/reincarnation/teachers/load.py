@@ -35,7 +35,8 @@ def folder_of(which: str) -> Path | None:
     """
     if os.sep not in which and not which.startswith("."):
         return None
-    places = (Path(which), Path(which) / artefact.FOLDER)
+    path = Path(os.path.abspath(which))
+    places = (path, path / artefact.FOLDER)
     return next((place for place in places if os.path.isfile(place / artefact.FACTS)), None)
 
 
@@ -45,8 +46,19 @@ def replay_of(policy: Path) -> Path | None:
     return beside if (beside / dataset.FACTS).is_file() else None
 
 
+def settled(which: str, runs: Path) -> str:
+    """The same from whatever folder it is read: paths as absolute ones, and those into a library's `runs` as ids."""
+    folder = folder_of(which)
+    if folder is not None and folder.parent.parent == Path(os.path.abspath(runs)):
+        return folder.parent.name
+    is_file = which.endswith((".zip", ".onnx")) and os.path.isfile(which)
+    return os.path.abspath(which) if is_file or folder is not None else which
+
+
 def refuse_path(which: str) -> None:
-    """ConfigError where a path leads to something that is no teacher yet."""
+    """ConfigError where a path leads to nothing, or to something that is no teacher yet."""
+    if os.path.isabs(which) and not os.path.exists(which):
+        raise ConfigError(f"there is no teacher in {which} (any more); bring it back, or begin anew.")
     if which.endswith(bundle.EXTENSION) and os.path.isfile(which):
         raise ConfigError(
             f"{which} is a bundle; `rekindle library import {which}` verifies it and says the id to give here."
