@@ -130,7 +130,7 @@ class OnSequences:
     def saved(self, loop: LoopState) -> dict[str, np.ndarray]:
         """Everything but slots of the replay that hold nothing yet, and how many there are for each row."""
         packed = flatten_arrays(loop._replace(replay=windows.packed(loop.replay)))
-        return packed | {ROOM: np.int32(loop.replay.room)}
+        return packed | {ROOM: np.array(loop.replay.room, np.int32)}
 
     def restored(self, fresh: LoopState, saved: Mapping[str, np.ndarray]) -> LoopState:
         """See Engine."""
