@@ -1,8 +1,10 @@
 """S3: steps per second of training a deep Q-network. `python -m benchmarks.dqn_speed --preset smoke|cpu|gpu`."""
 
+import time
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from benchmarks.common import Bar, Study, at_least
@@ -11,6 +13,8 @@ from benchmarks.dqn_speed.arms import ARMS
 
 US = "ours"
 PEERS = ("sb3", "sb3-2-threads")
+WHERE = "where"
+"""The part of the study that says where the time goes."""
 BAR = 6.0
 """How many times as fast as the faster of the peers ours has to be."""
 
@@ -58,6 +62,21 @@ def row(arm: str, cell: dict[str, Any]) -> dict[str, Any]:
     return {**line, "compile_s": cell["compile_s"][arm], "note": ""}
 
 
+def where(preset: Preset) -> dict[str, Any]:
+    """Microseconds of the parts of a tick of ours, turn by turn, after one repetition that does not count."""
+    times = preset.steps // arms.CONFIG.num_envs
+    found: dict[str, list[float]] = {}
+    ready = arms.parts(times)
+    for _ in range(preset.repetitions + 1):
+        for name, run in ready.items():
+            begun, calls = time.perf_counter(), 0
+            while calls == 0 or time.perf_counter() - begun < preset.seconds:
+                jax.block_until_ready(run())
+                calls += 1
+            found.setdefault(name, []).append(1e6 * (time.perf_counter() - begun) / (calls * times))
+    return {"us": {name: values[1:] for name, values in found.items()}}
+
+
 def bars(table: list[dict[str, Any]]) -> list[Bar]:
     """The promise is against the peer that comes nearest."""
     peers = [line for line in table if line["arm"] in PEERS and "ratio" in line]
@@ -70,14 +89,19 @@ def bars(table: list[dict[str, Any]]) -> list[Bar]:
 def main() -> None:
     """Pairs: our arm beside every other one, so that both see the same minutes of the machine."""
     rivals = tuple(name for name in ARMS if name != US)
-    study = Study("dqn_speed", about="Steps per second of training a deep Q-network.", parts=rivals)
+    study = Study("dqn_speed", about="Steps per second of training a deep Q-network.", parts=(*rivals, WHERE))
     preset = PRESETS[study.preset]
     table = []
     for arm in rivals:
         if study.only in (None, arm):
             table.append(row(arm, study.cell(arm, partial(measure, preset, arm))))
             study.say("  " + ", ".join(f"{k} {v:.4g}" for k, v in table[-1].items() if isinstance(v, float)))
-    study.finish(seeds=[arms.SEED], values={"training": table}, bars=bars(table))
+    values: dict[str, Any] = {"training": table} if table else {}
+    if study.only in (None, WHERE):
+        took = study.cell(WHERE, partial(where, preset))["us"]
+        values[WHERE] = [{"part": name, "us": float(np.median(us)), "us_low": min(us), "us_high": max(us)}
+                         for name, us in took.items()]  # fmt: skip
+    study.finish(seeds=[arms.SEED], values=values, bars=bars(table))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,25 @@
 """What is timed: a deep Q-network that trains on MinAtar's Breakout, ours compiled as a whole, theirs as it comes."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from rekindle.agents.dqn import dqn
 from rekindle.core.tree import own
 from rekindle.envs import registry
-from rekindle.train.off_policy import Given, Worlds, act_on, begin, pace, ticks_before
+from rekindle.train.off_policy import Given, Worlds, act_on, begin, draw, pace, ticks_before
 
 CONFIG = dqn.Config()
 """A batch of 32 transitions after every 4 steps, four worlds side by side; a convolution and a dense layer."""
 SEED = 0
+FEATURES = 8 * 8 * 16
+"""Inputs of the dense layer: 16 planes of what a convolution of 3 by 3 makes of 10 by 10."""
 
 
 class Timed(Protocol):
@@ -38,14 +42,14 @@ class Ours:
         self.given = Given(jax.tree.map(jnp.asarray, made.pool()))
         self.ticks, self.per_tick = ticks, seeds * pace(agent.needs).steps * CONFIG.num_envs
         start = time.perf_counter()
-        keys = jax.random.split(jax.random.key(SEED), seeds)
-        many = jax.vmap(partial(begin, agent, worlds, None), in_axes=(None, 0))
-        self.loop = own(jax.jit(many)(self.given, keys))
-        fill, self.learn = (
-            jax.jit(jax.vmap(partial(act_on, agent, worlds, None, learns), in_axes=(0, None, None)), donate_argnums=0)
-            for learns in (False, True)
-        )
-        self.loop, _ = fill(self.loop, self.given, ticks_before(agent.needs))
+        key, beginning = jax.random.key(SEED), partial(begin, agent, worlds, None)
+        chunks = [partial(act_on, agent, worlds, None, learns) for learns in (False, True)]
+        if seeds > 1:
+            key, beginning = jax.random.split(key, seeds), jax.vmap(beginning, in_axes=(None, 0))
+            chunks = [jax.vmap(chunk, in_axes=(0, None, None)) for chunk in chunks]
+        self.loop = own(jax.jit(beginning)(self.given, key))
+        self.fill, self.learn = (jax.jit(chunk, donate_argnums=0) for chunk in chunks)
+        self.loop, _ = self.fill(self.loop, self.given, ticks_before(agent.needs))
         self._chunk(1)
         self.compile_s = time.perf_counter() - start
 
@@ -59,6 +63,35 @@ class Ours:
     def _chunk(self, ticks: int) -> None:
         self.loop, metrics = self.learn(self.loop, self.given, ticks)
         jax.block_until_ready(metrics)
+
+
+def parts(times: int) -> dict[str, Callable[[], Any]]:
+    """What a tick of ours consists of, each part so many times in one compiled call: four steps with one update."""
+    ours, agent = Ours(1, times), dqn.make(CONFIG)
+    batch = jax.jit(partial(draw, agent.needs))(jax.random.key(SEED), ours.loop.replay, ours.loop.obs)
+    updated = jax.jit(lambda state, batch: jax.lax.fori_loop(
+        0, times, lambda _, now: agent.update(jax.random.key(SEED), now, batch).state, state))  # fmt: skip
+    rows, inputs, width = CONFIG.batch, FEATURES, CONFIG.width
+    x, w, g = jnp.ones((rows, inputs)), jnp.full((inputs, width), 1e-3), jnp.ones((rows, width))
+
+    def products(now: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """Of a dense layer: forward for both networks, and both gradients; each needs what the others gave."""
+        x, w, g = now
+        g = (x @ w + (1e-9 * x) @ w + g) * 1e-3
+        return x + 1e-9 * (g @ w.T), w + 1e-9 * (x.T @ g), g
+
+    multiplied = jax.jit(lambda now: jax.lax.fori_loop(0, times, lambda _, now: products(now), now))
+
+    def acted() -> Any:
+        ours.loop, _ = ours.fill(ours.loop, ours.given, times)
+        return ours.loop.obs
+
+    return {
+        "a tick": lambda: ours._chunk(times),
+        "acting, the worlds, storing": acted,
+        "an update on a batch that is there": lambda: updated(ours.loop.agent, batch),
+        "the dense layer's four matrix products": lambda: multiplied((x, w, g)),
+    }
 
 
 @dataclass

@@ -177,9 +177,7 @@ def test_trainings_are_grouped_by_agent_and_averaged_over_seeds(library):
     apart = training.Arm("x", [runs.read(a_training(library, ends=())), later])
     assert list(apart.curve("score/return").x) == [0] and apart.last("score/return").value == 0.5
     far = a_training(library, env="minatar/freeway-v1")
-    with pytest.raises(
-        ConfigError, match="one environment .* is of minatar/breakout-v1 with no options, .* of minatar"
-    ):
+    with pytest.raises(ConfigError, match=r"one environment .* is of minatar/breakout-v1 with no options, .* of m"):
         training.grouped([runs.read(run) for run in (one, far)])
     with pytest.raises(ConfigError, match=r"nothing to tell of. .* it has no curve yet"):
         training.grouped([runs.read(empty)])
