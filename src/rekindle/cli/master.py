@@ -17,6 +17,7 @@ from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.master import Outcome, Request, master, shown
+from rekindle.reincarnation.teachers.load import settled
 
 EXIT = {"mastered": 0, "improved": BudgetExceeded.exit_code, "not_mastered": BudgetExceeded.exit_code,
         "impossible": ImpossibleGoal.exit_code}  # fmt: skip
