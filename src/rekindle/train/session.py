@@ -138,12 +138,11 @@ def begin(order: Order, library: Library, *, name: str, seed: int, command: list
     """Open a run folder for an order."""
     named = {"init": order.init, "partner": order.partners.get("begin_with")}
     if order.teacher is not None:
-        order = replace(order, teacher=teachers.settled(order.teacher, library.runs_folder))
-    if order.teacher is not None:
-        if teachers.is_foreign(order.teacher):
-            order = replace(order, teacher_sha256=teachers.fingerprint(order.teacher))
+        teacher = teachers.settled(order.teacher, library.runs_folder)
+        if teachers.is_foreign(teacher):
+            order = replace(order, teacher=teacher, teacher_sha256=teachers.fingerprint(teacher))
         else:
-            named["teacher"] = order.teacher
+            named["teacher"] = teacher
     records = {role: library.find(which) for role, which in named.items() if which is not None}
     parents = [Parent(id=record.id, role=role, sha256=record.row.weights) for role, record in records.items()]
     if "teacher" in records:  # names may come to mean another
@@ -266,13 +265,12 @@ def check(order: Order, library: Library) -> None:
         refuse(order, made, agent)
         return
     refuse_student(order, made, agent)
-    order = replace(order, teacher=teachers.settled(order.teacher, library.runs_folder))
-    assert order.teacher is not None
-    if teachers.is_foreign(order.teacher):
-        foreign(order.teacher, order, made)
+    teacher = teachers.settled(order.teacher, library.runs_folder)
+    if teachers.is_foreign(teacher):
+        foreign(teacher, order, made)
         return
-    teachers.refuse_path(order.teacher)
-    record = library.find(order.teacher)
+    teachers.refuse_path(teacher)
+    record = library.find(teacher)
     refuse_mere_data(record)
     refuse_other_world(load(record.fetch("policy"), env_spec=made.spec).spec, pool_of_run(record), order, made,
                        "the teacher")  # fmt: skip
