@@ -17,6 +17,7 @@ from rekindle.evaluate.scores import SHARE_MASTERED, ScoreRecord
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train import session, together
+from rekindle.train.order import Order, order_of
 
 HOME = Path(__file__).parent / ".library"
 """Runs of studies; ignored by git, so that a study resumes but its by-products stay out of the repository."""
@@ -33,13 +34,13 @@ def library() -> Library:
 def order(
     env: str, budget: str, *, curriculum: str, trials: tuple[int, int], agent: str = "ppo",
     pool: dict[str, Any] | None = None, choice: dict[str, Any] | None = None, **settings: Any,
-) -> session.Order:  # fmt: skip
-    """An order for an agent with some settings changed; `pool` and `choice` as in session.Order."""
+) -> Order:  # fmt: skip
+    """An order for an agent with some settings changed; `pool` and `choice` as in Order."""
     config = config_to_json(config_from_json(agent, settings))
-    return session.Order(agent, config, env, budget, curriculum, pool or {}, choice or {}, {}, None, *trials)
+    return Order(agent, config, env, budget, curriculum, pool or {}, choice or {}, {}, None, *trials)
 
 
-def trained(name: str, what: session.Order, seed: int, kept: Library, say: Any) -> Path:
+def trained(name: str, what: Order, seed: int, kept: Library, say: Any) -> Path:
     """The policy folder of a finished training of this name and seed; trains, or goes on training, if need be."""
     run = opened(name, what, seed, kept)
     if run.manifest.status != "done":
@@ -59,13 +60,13 @@ def refuse_unfinished(runs: Sequence[Run]) -> None:
             raise KeyboardInterrupt(run.how_to_go_on())
 
 
-def opened(name: str, what: session.Order, seed: int, kept: Library) -> Run:
+def opened(name: str, what: Order, seed: int, kept: Library) -> Run:
     """The run of this name and seed; it begins here, if there is none."""
-    same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and session.told(r.manifest.config) == what]
+    same = [r for r in kept.runs(name=name) if r.manifest.seed == seed and order_of(r.manifest.config) == what]
     return Run.open(kept, same[-1].id) if same else session.begin(what, kept, name=name, seed=seed)
 
 
-def train_together(name: str, what: session.Order, seeds: Sequence[int], kept: Library, say: Any) -> None:
+def train_together(name: str, what: Order, seeds: Sequence[int], kept: Library, say: Any) -> None:
     """What `trained` would train seed by seed, in one program: several seeds fill an accelerator better than one."""
     runs = [run for run in (opened(name, what, seed, kept) for seed in seeds) if run.manifest.status != "done"]
     if runs:

@@ -12,7 +12,7 @@ from benchmarks.common import Bar, Study
 from rekindle.core.stats import Interval, Statistic, bootstrap, median
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL
 from rekindle.library.run import Run
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 EXAM_SEED = 100
 """One exam for all arms and seeds, so that tasks can be compared by their place."""

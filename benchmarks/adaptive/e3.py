@@ -13,7 +13,7 @@ from rekindle.agents.ppo.ppo import Config
 from rekindle.core.stats import bootstrap, median
 from rekindle.envs.xland.diluted import LEARNABLE, kinds_of
 from rekindle.library.run import Run
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 TRIALS = [1, 2, 4]
 FEW = 4

@@ -12,7 +12,7 @@ from benchmarks.adaptive.arms import Exam, at_least_apart, cells, costs, equal, 
 from benchmarks.common import Bar, Study
 from rekindle.agents.registry import config_from_json, make_agent
 from rekindle.envs import registry
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 TRIALS = [1, 2, 3, 5, 8]
 WIDTH = 64

@@ -11,7 +11,7 @@ from benchmarks.adaptive import arms as arm
 from benchmarks.adaptive.arms import Exam, at_least_apart, costs, mean, not_worse, table, versus
 from benchmarks.common import Bar, Study
 from rekindle.core.stats import bootstrap, median
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 TRIALS = [1, 5]
 

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import training
 from benchmarks.common import Bar, Study, within
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL
-from rekindle.train import session
+from rekindle.train.order import Order
 
 
 class Preset(NamedTuple):
@@ -43,7 +43,7 @@ def main() -> None:
         cells = []
         for seed in range(preset.seeds):
 
-            def compute(seed: int = seed, n: int = n, what: session.Order = what, trials: list[int] = trials) -> dict:
+            def compute(seed: int = seed, n: int = n, what: Order = what, trials: list[int] = trials) -> dict:
                 folder = training.trained(f"doors-{n}-{study.preset}", what, seed, library, study.say)
                 run = library.runs(name=f"doors-{n}-{study.preset}")
                 wall = next(r.manifest.wall_s for r in run if r.manifest.seed == seed and r.path == folder.parent)

@@ -21,7 +21,7 @@ from rekindle.agents.mrq import mrq
 from rekindle.agents.registry import config_from_json, config_to_json
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.library.run import Run
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 EVALUATE_STEPS, ATARI_STEPS, EPISODES = 5_000, 100_000, 10
 """Steps between exams, and episodes of one, as published."""

@@ -15,7 +15,7 @@ from rekindle.agents.mrq import mrq
 from rekindle.agents.registry import config_from_json, config_to_json
 from rekindle.envs import registry
 from rekindle.library.run import Run
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 TASKS = {"HalfCheetah-v4": 2_000, "dmc/cartpole-swingup": 700}
 """Each with the return that is to be reached."""

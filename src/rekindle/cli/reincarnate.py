@@ -15,6 +15,7 @@ from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.train import session
+from rekindle.train.order import Order, exploration
 
 Trust = Annotated[bool, tyro.conf.arg(help="Load a zip of Stable-Baselines3 by its own loader, which executes what is "
                                            "in it; needed for unusual networks.")]  # fmt: skip
@@ -81,9 +82,9 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"--student takes {', '.join(students)}; {algorithm} keeps no replay and cannot be taught.")
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
-    explores = session.exploration(steps, kind=kinds[algorithm], method=options.method)
+    explores = exploration(steps, kind=kinds[algorithm], method=options.method)
     chosen = explores | variant | settings(algorithm, options.set)
-    order = session.Order(
+    order = Order(
         agent=algorithm,
         settings=config_to_json(config_from_json(algorithm, chosen)),
         env=env,

@@ -19,6 +19,7 @@ from rekindle.library.run import Run
 from rekindle.train import session, together
 from rekindle.train.forecast import Forecast, forecast
 from rekindle.train.loop import Trained
+from rekindle.train.order import Order, episodes_of, made_for, order_of
 
 MAX_TRIALS = 32_767
 """Tasks keep their number of trials in 16 bits."""
@@ -91,7 +92,7 @@ def run(argv: list[str]) -> int:
     inherited = {} if options.init is None else settings_of(options.init, algorithm, library)
     chosen = inherited | variant | settings(algorithm, options.set)
     config = config_from_json(algorithm, chosen)
-    order = session.Order(
+    order = Order(
         agent=algorithm,
         settings=config_to_json(config),
         env=env,
@@ -183,18 +184,18 @@ def shown_by(config: Mapping[str, Any]) -> str:
 
 def announce(live: Live, runs: list[Run], library: Library) -> None:
     """What is trained, and how long that will take, where it can be told."""
-    order = session.told(runs[0].manifest.config)
+    order = order_of(runs[0].manifest.config)
     begun = runs[0].latest_checkpoint() is not None
-    if not begun and (expected := forecast(order, session.made_for(order).spec, library)) is not None:
+    if not begun and (expected := forecast(order, made_for(order).spec, library)) is not None:
         live.stage("forecast", spoken(expected, order) + (", for one seed alone" if len(runs) > 1 else ""))
     live.stage("train", ", ".join(run.id for run in runs))
     if order.teacher is not None and not begun:
-        number = session.MARKED * session.episodes_of(session.made_for(order))
+        number = session.MARKED * episodes_of(made_for(order))
         live.stage("prepare", f"the teacher and chance play {number} episodes each, and its steps are labelled; "
                               "then it is learnt from")  # fmt: skip
 
 
-def spoken(expected: Forecast, order: session.Order) -> str:
+def spoken(expected: Forecast, order: Order) -> str:
     """A forecast in words."""
     whole = ""
     if expected.seconds is not None and order.teacher is None:  # a teacher's data take time, too

@@ -25,8 +25,9 @@ from rekindle.report.page import Fact, Page, write_page
 from rekindle.report.plots import Panel, joined_plot
 from rekindle.report.runs import CAPTION, FILE, VIDEO, Training
 from rekindle.report.training import opened
-from rekindle.train import session
-from rekindle.train.session import OF_RANDOM, OF_TEACHER, Order
+from rekindle.train import teaching
+from rekindle.train.order import Order, made_for
+from rekindle.train.session import OF_RANDOM, OF_TEACHER
 
 TITLE = "Teacher and student at play"
 
@@ -109,8 +110,8 @@ def refuse_code(order: Order) -> None:
 def play(run: Run, student: Training, library: Library) -> tuple[bytes, dict[str, Tally]]:
     """An episode of each from the same start, acting as they are evaluated; and how both ended."""
     order, key = student.order, evaluation_key(student.manifest.seed or 0)
-    made = session.made_for(order)
-    teacher, _, _ = session.teacher_of(order, made, library, run)
+    made = made_for(order)
+    teacher, _, _ = teaching.teacher_of(order, made, library, run)
     learnt = load(library.find(run.id).fetch("policy"), env_spec=made.spec)
     task_key, play_key = jax.random.split(key)
     worlds, task = opened(order, made, task_key, 2)

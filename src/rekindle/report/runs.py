@@ -14,7 +14,7 @@ from rekindle.library.manifest import Manifest, first_problem
 from rekindle.library.run import Run
 from rekindle.library.verify import OFFLINE
 from rekindle.report.plots import Curve
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 FILE, VIDEO, CAPTION = "report.html", "film.mp4", "film.txt"
 """In a run's folder."""

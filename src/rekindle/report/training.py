@@ -32,8 +32,7 @@ from rekindle.report.html import Ancestor, Picture, ancestor, duration, number
 from rekindle.report.page import Fact, Page, Table, write_page
 from rekindle.report.plots import Curve, Panel, joined_plot, learning_plot
 from rekindle.report.runs import CAPTION, FILE, POINTS, VIDEO, Training, numeric
-from rekindle.train import session
-from rekindle.train.session import Order
+from rekindle.train.order import AnyMade, Order, made_by_options, made_for
 
 GRID = 100
 """Points at which curves of several seeds are averaged, at most."""
@@ -201,7 +200,7 @@ def play(arms: Sequence[Arm], called: dict[str, str], library: Library) -> tuple
     """One episode of each of the first agents, from the same start, and how they ended."""
     shown = arms[:FILMS]
     first = shown[0].trainings[0]
-    made = session.made_for(first.order)
+    made = made_for(first.order)
     task_key, play_key = jax.random.split(evaluation_key(first.manifest.seed or 0))
     worlds, task = opened(first.order, made, task_key, len(shown))
     episodes = {}
@@ -223,11 +222,11 @@ def play(arms: Sequence[Arm], called: dict[str, str], library: Library) -> tuple
     )
 
 
-def opened(order: Order, made: session.AnyMade, key: Any, number: int) -> tuple[Sequence[Env | HostWorlds], Any]:
+def opened(order: Order, made: AnyMade, key: Any, number: int) -> tuple[Sequence[Env | HostWorlds], Any]:
     """So many worlds that can be seen, and a task such as those in training, but held out from it."""
     if isinstance(made, registry.Hosted):
         return [made.open(1, seen=True) for _ in range(number)], ()
-    options, most = {} if session.made_by_options(order.env) else order.pool, order.max_trials or made.trials
+    options, most = {} if made_by_options(order.env) else order.pool, order.max_trials or made.trials
     pool = registry.make(order.env, **options).pool(split="test", seed=0)
     draw = jax.jit(partial(made.draw, min_trials=min(order.min_trials, most), max_trials=most))
     return [made.env] * number, draw(key, pool)

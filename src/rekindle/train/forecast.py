@@ -14,7 +14,7 @@ from rekindle.core.types import EnvSpec
 from rekindle.library import provenance
 from rekindle.library.library import Library
 from rekindle.library.verify import METRICS, read_metrics
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 LOOKED_AT = 20
 """Of the newest runs in the environment."""

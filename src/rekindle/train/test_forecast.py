@@ -7,7 +7,7 @@ from rekindle.core.spaces import Box
 from rekindle.core.types import EnvSpec
 from rekindle.library.library import Library
 from rekindle.train import forecast as told
-from rekindle.train.session import Order
+from rekindle.train.order import Order
 
 NUMBERS = EnvSpec("test/any", 1, {"obs": Box((3,), -1, 1)}, Box((2,), -1.0, 1.0), kind="host")
 PICTURE = EnvSpec("test/any", 1, {"obs": Box((84, 84, 9), 0, 255, "uint8")}, Box((2,), -1.0, 1.0), kind="host")

@@ -33,9 +33,11 @@ from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale, Told
 from rekindle.replay import mapped
 from rekindle.replay import ring as rings
+from rekindle.train import order as orders
 from rekindle.train import prepare, prepared, reincarnate, session
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, ticks_before
+from rekindle.train.order import Order
 from rekindle.train.replay_engine import OffPolicy
 
 SMALL = {
@@ -255,7 +257,7 @@ def test_a_world_that_breaks_down_ends_a_run_that_then_goes_on_exactly(tmp_path,
     monkeypatch.setitem(gymnasium.registry, "Mill-v0", gymnasium.envs.registration.EnvSpec("Mill-v0", Mill))
     library = Library.open(tmp_path / "home")
     small = config_to_json(dqn.Config(**SMALL | {"num_envs": 2, "warmup": 8}))
-    order = session.Order("dqn", small, "gymnasium/Mill-v0", "200steps", checkpoint_seconds=0.0)
+    order = Order("dqn", small, "gymnasium/Mill-v0", "200steps", checkpoint_seconds=0.0)
     run = session.begin(order, library, name="mill", seed=0)
     told = (
         r"^gymnasium/Mill-v0 showed nan in its observation obs, \d+ steps after world 1 of 0 to 1 began from the seed "
@@ -301,12 +303,12 @@ def test_a_student_is_prepared_once_whatever_interrupts_it(tmp_path, monkeypatch
 
     Only the 26 slices of two worlds that broke off are played twice; each sitting asks the teacher for two examples.
     """
-    monkeypatch.setattr(session, "HOST_EPISODES", 2)
+    monkeypatch.setattr(orders, "HOST_EPISODES", 2)
     monkeypatch.setitem(gymnasium.registry, "Shift-v0", gymnasium.envs.registration.EnvSpec("Shift-v0", Shift))
     library, roll_out = Library.open(tmp_path / "home"), prepare.host_roll_out
     small = config_to_json(dqn.Config(**SMALL | {"num_envs": 2, "warmup": 8}))
-    order = session.Order("dqn", small, "gymnasium/Shift-v0", "200steps", teacher=f"{__name__}:paid",
-                          method="pretraining", checkpoint_seconds=0.0)  # fmt: skip
+    order = Order("dqn", small, "gymnasium/Shift-v0", "200steps", teacher=f"{__name__}:paid",
+                  method="pretraining", checkpoint_seconds=0.0)  # fmt: skip
     counts = []
 
     def is_read(values):

@@ -15,7 +15,8 @@ from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.phases import scaled
 from rekindle.reincarnation.teachers import load as teachers
-from rekindle.train import prepare, session
+from rekindle.train import prepare, session, teaching
+from rekindle.train.order import Order, exploration, order_of
 
 ENV = "gymnax/Catch-bsuite"
 HOST = {"id": "gymnasium/Catch-v0", "version": 0, "kind": "host"}
@@ -46,7 +47,7 @@ def data(library, made, *, options=None, action="int32", shape=None, **changes):
 
 
 def order(which, **pool):
-    return session.Order(agent="dqn", settings={}, env=ENV, budget="10steps", pool=pool, teacher="a.zip", data=which)
+    return Order(agent="dqn", settings={}, env=ENV, budget="10steps", pool=pool, teacher="a.zip", data=which)
 
 
 def test_steps_of_the_same_world_and_of_one_that_shows_the_same(library, made):
@@ -55,7 +56,7 @@ def test_steps_of_the_same_world_and_of_one_that_shows_the_same(library, made):
         run = session.begin(order(which), library, name="student", seed=0)
         (parent,) = run.manifest.parents
         assert (parent.id, parent.role) == (which, "replay") and parent.sha256 is not None
-        ring = session.kept_steps(library.find(which), order(which), made, run)
+        ring = teaching.kept_steps(library.find(which), order(which), made, run)
         assert ring.slots == 6 and ring.steps.action.dtype == np.int32
 
 
@@ -72,7 +73,7 @@ def test_steps_of_another_world_are_refused_with_both_values(library, made, more
     which = data(library, made, **more)
     run = session.begin(order(which), library, name="student", seed=0)
     with pytest.raises(ConfigError, match=words):
-        session.kept_steps(library.find(which), order(which), made, run)
+        teaching.kept_steps(library.find(which), order(which), made, run)
 
 
 def test_data_that_were_replaced_and_runs_without_any(library, made):
@@ -83,7 +84,7 @@ def test_data_that_were_replaced_and_runs_without_any(library, made):
     better = {**kept.arrays, "reward": np.ones((6, 1), np.float32)}
     save_dataset(folder, spec=kept.meta.spec, arrays=better)
     with pytest.raises(ConfigError, match=f"the replay {which} was replaced since this began; begin anew"):
-        session.kept_steps(library.find(which), order(which), made, run)
+        teaching.kept_steps(library.find(which), order(which), made, run)
     with pytest.raises(CheckpointError, match="holds no dataset"):
         session.begin(order(run.id), library, name="student", seed=0)
 
@@ -94,14 +95,14 @@ def test_a_student_does_not_go_on_with_another_function_than_it_began_with(libra
     module, given = tmp_path / "began_with.py", replace(order(None), teacher="began_with:q", data=None)
     module.write_text("import numpy as np\n\ndef q(obs):\n    return np.ones((len(obs['obs']), 3))\n")
     run = session.begin(given, library, name="student", seed=0)
-    kept = session.told(run.manifest.config)
-    assert session.teacher_of(kept, made, library, run)[1:] == (None, None)
+    kept = order_of(run.manifest.config)
+    assert teaching.teacher_of(kept, made, library, run)[1:] == (None, None)
     module.write_text(module.read_text() + "# another\n")
     with pytest.raises(ConfigError, match="the teacher began_with:q is another one than when this began; begin anew"):
-        session.teacher_of(kept, made, library, run)
+        teaching.teacher_of(kept, made, library, run)
     gone = replace(kept, teacher=str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match=r"there is no teacher in .*gone \(any more\); bring it back"):
-        session.teacher_of(gone, made, library, run)
+        teaching.teacher_of(gone, made, library, run)
     (run.path / "policy").mkdir()
     (run.path / "policy" / "policy.json").write_text("{}")
     monkeypatch.chdir(run.path)
@@ -114,9 +115,9 @@ def test_a_teacher_that_beats_chance_by_luck_is_refused(library, monkeypatch):
     """Two standard errors of 256 episodes are 0.177 here: a smaller difference would make noise of every score."""
     lucky = prepare.Marks(-0.6, -0.45, random_sd=1.0, teacher_sd=1.0, episodes=256)
     prepare.refuse_luck(lucky._replace(teacher=-0.4))
-    monkeypatch.setattr(session, "taught_by", lambda *given: (None, None, None))
+    monkeypatch.setattr(teaching, "taught_by", lambda *given: (None, None, None))
     monkeypatch.setattr(prepare, "marks", lambda *given, number: lucky)
-    run = session.begin(session.Order("dqn", {}, ENV, "9000steps", teacher="a.zip"), library, name="s", seed=0)
+    run = session.begin(Order("dqn", {}, ENV, "9000steps", teacher="a.zip"), library, name="s", seed=0)
     with pytest.raises(ConfigError, match=r"no better than that of acting at random, -0\.6, but by luck; take another"):
         session.carry_out(run, library)
 
@@ -125,7 +126,7 @@ def test_sizes_and_exploration_are_in_the_published_proportions():
     """U8: 1e6 updates offline, silence after 1.5e6 of 2.5e6 steps, and exploration that is over when they begin."""
     scale = scaled(2_500_000, scratch=6.25e-5)
     assert (scale.offline_updates, scale.online_steps, scale.cut_steps) == (1_000_000, 2_500_000, 1_500_000)
-    chosen = session.exploration(2_500_000)
+    chosen = exploration(2_500_000)
     shares = [float(epsilon(jnp.int32(clock), last=0.01, steps=chosen["epsilon_steps"],
                             warmup=chosen["epsilon_warmup"])) for clock in (0, 25_000, 50_000, 1_000_000)]  # fmt: skip
     np.testing.assert_allclose(shares, [1.0, 0.505, 0.01, 0.01], rtol=1e-5)
@@ -133,7 +134,7 @@ def test_sizes_and_exploration_are_in_the_published_proportions():
 
 def test_a_budget_that_ends_before_learning_begins_is_refused_of_sequences_too(library):
     settings = config_to_json(config_from_json("mrq", {"warmup": 3_000, "capacity": 4_000}))
-    run = session.begin(session.Order("mrq", settings, ENV, "3000steps"), library, name="s", seed=0)
+    run = session.begin(Order("mrq", settings, ENV, "3000steps"), library, name="s", seed=0)
     with pytest.raises(ConfigError, match="ends with the 3,000 that fill the replay"):
         session.carry_out(run, library)
     with pytest.raises(ConfigError, match="warmup must be below capacity"):

@@ -9,6 +9,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.tree import flatten_arrays
 from rekindle.library.library import Library
 from rekindle.train import session, together
+from rekindle.train.order import Order
 
 SMALL = {"num_envs": 8, "rollout_length": 6, "hidden": 8, "width": 8, "minibatches": 2, "epochs": 1}
 SEQUENCES = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 8, "warmup": 100, "period": 10,
@@ -27,7 +28,7 @@ def transposed_keys_are_fresh():
 
 def order(budget: str, agent: str = "ppo", env: str = "gymnax/CartPole-v1", settings: dict | None = None):
     chosen = config_to_json(config_from_json(agent, SMALL if settings is None else settings))
-    return session.Order(agent, chosen, env, budget, chunk_updates=2)
+    return Order(agent, chosen, env, budget, chunk_updates=2)
 
 
 def weights(trained) -> dict[str, np.ndarray]:
@@ -51,7 +52,7 @@ def test_every_seed_comes_to_what_it_would_come_to_alone(tmp_path):
 @pytest.mark.parametrize("env", ["probe/delay-v1", "gymnasium/CartPole-v1"])
 def test_so_does_every_seed_that_learns_from_sequences(env, tmp_path):
     library, agent = Library.open(tmp_path), config_to_json(config_from_json("mrq", SEQUENCES))
-    what = session.Order("mrq", agent, env, "150steps")
+    what = Order("mrq", agent, env, "150steps")
     runs = [session.begin(what, library, name="t", seed=seed) for seed in range(2)]
     both = together.carry_out(runs, library)
     assert {run.manifest.status for run in runs} == {"done"} and (runs[1].path / "replay").is_dir()

@@ -22,6 +22,7 @@ from rekindle.library.run import Run
 from rekindle.train import on_policy, session
 from rekindle.train.loop import Progress, Trained, stop_requests
 from rekindle.train.on_policy import OnPolicy
+from rekindle.train.order import Order, order_of
 from rekindle.train.sequence_engine import OnSequences
 from rekindle.train.sequences import Turns
 
@@ -135,7 +136,7 @@ class SequenceMember(OnSequences):
         return self.together.chunk(self.number, loop, self.given, updates)
 
 
-def refuse(order: session.Order) -> None:
+def refuse(order: Order) -> None:
     """ConfigError for an order whose seeds have to be trained one after the other.
 
     Of agents that learn from single steps, and of curricula that plan each seed's own tasks.
@@ -158,7 +159,7 @@ def carry_out(runs: Sequence[Run], library: Library, *, show: Callable[[Run, Pro
         ConfigError: an order whose seeds have to be trained one after the other.
     """
     for run in runs:
-        refuse(session.told(run.manifest.config))
+        refuse(order_of(run.manifest.config))
     meeting = Together(len(runs))
 
     def one(run: Run, asked: Callable[[], bool]) -> Trained:

@@ -15,6 +15,7 @@ from rekindle.strategies.base import Say, Situation
 from rekindle.train import session
 from rekindle.train.forecast import typical_rate
 from rekindle.train.loop import Plan, Progress, train
+from rekindle.train.order import AnyMade, Order
 
 WORK = ("network", "width", "hidden", "state_width", "batch", "num_envs", "update_period")
 """Settings of a student that decide what a step costs."""
@@ -52,7 +53,7 @@ class Costs(NamedTuple):
         return f"at {self.steps_per_s:,.0f} steps/s, {self.rate_from}"
 
 
-def costs(order: session.Order, made: session.AnyMade, target: float, now: Situation[Any], say: Say) -> Costs:
+def costs(order: Order, made: AnyMade, target: float, now: Situation[Any], say: Say) -> Costs:
     """By the newest runs of the same student in the same world on the same device; a calibration is booked."""
     told = next((event["costs"] for event in now.run.decisions() if "costs" in event), None)
     if told is not None:
@@ -80,20 +81,20 @@ def usual_steps(agent: str) -> int:
     return USUAL_STEPS.get(agent, MANY_STEPS)
 
 
-def like(order: session.Order, library: Library, device: str) -> list[Record]:
+def like(order: Order, library: Library, device: str) -> list[Record]:
     """The newest trainings of the same student, without a teacher."""
     runs = here(order, library.runs(kind="train", env_id=order.env, status="done", limit=LOOKED_AT), device)
     own = [run for run in runs if run.manifest.config.get("agent") == order.agent and as_large(run, order)]
     return [run for run in own if run.manifest.config.get("teacher") is None]
 
 
-def as_large(run: Record, order: session.Order) -> bool:
+def as_large(run: Record, order: Order) -> bool:
     """Whether a step took the same work."""
     theirs = run.manifest.config.get("settings")
     return isinstance(theirs, dict) and all(theirs.get(name) == order.settings.get(name) for name in WORK)
 
 
-def earlier(order: session.Order, library: Library, device: str) -> list[tuple[str, float]]:
+def earlier(order: Order, library: Library, device: str) -> list[tuple[str, float]]:
     """What the newest jobs calibrated, each with its id."""
     jobs = here(order, library.runs(kind="master", env_id=order.env, limit=LOOKED_AT), device)
     events = [(job.id, event["costs"]) for job in jobs for event in files.read_lines(job.fetch(DECISIONS))
@@ -101,7 +102,7 @@ def earlier(order: session.Order, library: Library, device: str) -> list[tuple[s
     return [(id, float(told["steps_per_s"])) for id, told in events if told["rate_from"] == MEASURED]
 
 
-def here(order: session.Order, runs: list[Record], device: str) -> list[Record]:
+def here(order: Order, runs: list[Record], device: str) -> list[Record]:
     """Those in the same world, with the same options, on the same device."""
     same = (order.pool, device)
     return [run for run in runs if (run.manifest.config.get("pool"), run.manifest.device) == same]
@@ -120,7 +121,7 @@ def steps_to(target: float, rows: list[dict[str, Any]]) -> int | None:
     return next((int(row["env_steps"]) for row in rows if float(row.get(name, -np.inf)) >= target), None)
 
 
-def calibrated(order: session.Order, made: session.AnyMade, now: Situation[Any]) -> tuple[float, int]:
+def calibrated(order: Order, made: AnyMade, now: Situation[Any]) -> tuple[float, int]:
     """Steps per second of a few chunks, and how many steps they were; nothing of it is kept.
 
     Raises:

@@ -22,7 +22,7 @@ from rekindle.strategies.base import Attempt, Recalled, Situation, Verdict, judg
 from rekindle.strategies.returns.costs import START_S, usual_steps
 from rekindle.strategies.returns.task import PRACTICE_EPISODES, PROOF_EPISODES, Returned
 from rekindle.train import session
-from rekindle.train.session import Order
+from rekindle.train.order import Order, episodes_of
 
 EXAM_SHARE = 0.08
 """Exams take at most this share of the steps of practice from scratch."""
@@ -206,7 +206,7 @@ def affordable(now: Situation[Returned], share: float, *, work: float, plays: in
     if left.seconds is not None:
         most.append(int((left.seconds - START_S) * now.task.costs.steps_per_s / work))
     if left.env_steps is not None:
-        played = (EVALUATIONS + 8) * session.episodes_of(now.task.made) + PROOF_EPISODES[0]
+        played = (EVALUATIONS + 8) * episodes_of(now.task.made) + PROOF_EPISODES[0]
         most.append(int((left.env_steps - played * length) / plays))
     return min(most)
 

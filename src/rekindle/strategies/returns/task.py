@@ -31,7 +31,8 @@ from rekindle.library.records import Prior
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
 from rekindle.strategies.returns.costs import Costs, costs
-from rekindle.train import session
+from rekindle.train import teaching
+from rekindle.train.order import AnyMade, Order, rows_of
 
 CHEAP, GENERAL = "dqn", "mrq"
 """What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step, for choices in
@@ -58,9 +59,9 @@ class Chance(NamedTuple):
 class Returned:
     """A mean undiscounted return to reach, by a policy that is greedy but for one action in a thousand."""
 
-    order: session.Order
+    order: Order
     """A fresh student's, of which strategies change what they have to."""
-    made: session.AnyMade
+    made: AnyMade
     target: float
     seed: int
     teacher: tuple[str, Any] | None
@@ -85,14 +86,14 @@ class Returned:
         if make_agent(agent, module_of(agent).Config()).needs.kind == "rollout":
             raise ConfigError(f"--student takes what learns from a replay (dqn, rainbow, mrq); got {student}.")
         config = config_from_json(agent, chosen)
-        order = session.Order(agent, config_to_json(config), id, str(Budget(env_steps=1)), pool=dict(pool),
-                              checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
+        order = Order(agent, config_to_json(config), id, str(Budget(env_steps=1)), pool=dict(pool),
+                      checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
         able = make_agent(agent, config)
-        session.rows_of(order, made, able)  # refuses worlds for two
+        rows_of(order, made, able)  # refuses worlds for two
         jax.eval_shape(lambda key: able.init(key, made.spec), jax.random.key(0))  # and what it cannot learn in
         foreign = None
         if source is not None and teachers.is_foreign(source):
-            foreign = (source, session.foreign(source, order, made)[0])
+            foreign = (source, teaching.foreign(source, order, made)[0])
         return cls(order, made, target, seed, foreign)
 
     @property
@@ -170,7 +171,7 @@ class Returned:
                 raise ConfigError(f"--from takes an agent of the library here, or a foreign teacher; got {source!r}.")
             loaded = load(prior.path, env_spec=self.spec)
             pool = library.find(prior.id).manifest.config.get("pool", {})
-            session.refuse_other_world(loaded.spec, pool, self.order, self.made, "the agent")
+            teaching.refuse_other_world(loaded.spec, pool, self.order, self.made, "the agent")
             return [prior]
 
         def fits(made_for: dict[str, Any]) -> bool:
