@@ -20,3 +20,25 @@ def test_a_section_has_bars_numbers_and_tables():
     assert "| S1.rules1 | 3 [2.5, 4] | 2 | yes |" in text
     assert "| games | 12 |" in text
     assert text.endswith("### speed\n\n| worlds |\n| --- |\n| 8 |")
+
+
+def test_curves_are_drawn_above_their_numbers():
+    rows = [{"method": method, "phase": phase, "steps": steps, "score": 0.5, "score_low": 0.4, "score_high": 0.6}
+            for method in ("mine", "yours") for phase, steps in (("offline", 10), ("online", 20))]  # fmt: skip
+    result = {"preset": "cpu", "machine": "a machine", "revision": "abc", "seeds": [0], "bars": [],
+              "values": {"some_curves": rows}}  # fmt: skip
+    text = docs.section(result, "part", "study")
+    assert "![some_curves](images/study-cpu-part-some-curves.svg)\n\n<details>" in text
+    assert "| mine | offline | 10 | 0.5 [0.4, 0.6] |" in text
+    image = docs.drawn("Study: some curves", rows).decode()
+    assert all(word in image for word in ("Study: some curves", ">mine<", ">yours<", "normalised score"))
+    assert [curve.x for curve in docs.lines(rows, "score", 10)] == [[0, 20], [0, 20]]
+
+
+def test_what_was_published_is_a_line_of_its_own():
+    rows = [
+        {"task": "walker", "steps": steps, "return": 3.0, "published": known} for steps, known in ((5, None), (9, 4.0))
+    ]
+    ours, theirs = docs.lines(rows, "return", 0)
+    assert (ours.label, ours.x, ours.y, ours.low) == ("ours", [5, 9], [3.0, 3.0], None)
+    assert (theirs.label, theirs.x, theirs.y) == ("published", [9], [4.0])

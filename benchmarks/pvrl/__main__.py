@@ -1,4 +1,4 @@
-"""Reincarnation on MinAtar: `python -m benchmarks.pvrl --preset smoke|cpu|gpu [--only main|breakout|...]`.
+"""Reincarnation on MinAtar: `python -m benchmarks.pvrl --preset smoke|cpu|gpu [--only PART|GAME]`.
 
 One teacher a game; every method gets the same teacher, the same data and the same number of environment steps
 (Agarwal et al. 2022, 2206.01626, section 4). Each (game, arm, seed) is a cell, and a training that was interrupted goes
@@ -14,23 +14,36 @@ import jax
 from benchmarks import training
 from benchmarks.common import Bar, Study
 from benchmarks.pvrl import analysis, workflow
-from benchmarks.pvrl.arms import ARMS, BUILDING, GAMES, METHODS, PRESETS, SWEPT, TAUS, TUNING, Arm, Preset
+from benchmarks.pvrl.arms import (
+    ARMS,
+    BUILDING,
+    GAMES,
+    MAIN,
+    METHODS,
+    PRESETS,
+    SWEEP,
+    SWEPT,
+    TAUS,
+    TUNING,
+    Arm,
+    Preset,
+)
 from benchmarks.pvrl.measures import Cells
 from benchmarks.pvrl.study import Lesson, compute, outdone, to_be_tuned
 
-MAIN = "main"
-"""The part of the study that has the arms with all seeds, on all games."""
+PARTS = {"main": MAIN, "methods": METHODS | SWEEP, "fine-tuning": TUNING, "architecture": BUILDING}
+"""Parts of the study, of all games each: P1 and most of P2; P1 to P4 and P7; P5; P6."""
 
 
 def main() -> None:
-    """Run all games, one, or the main arms alone; bars are of all games together."""
-    study = Study("pvrl", about=__doc__ or "", parts=(MAIN, *GAMES))
+    """Run everything, a part, or one game; bars are of all games together."""
+    study = Study("pvrl", about=__doc__ or "", parts=(*PARTS, *GAMES))
     size = PRESETS[study.preset]
     if study.preset == "smoke":  # its programs are compiled for longer than they run
         jax.config.update("jax_disable_most_optimizations", True)
-    games = size.games if study.only in (None, MAIN) else (study.only,)
-    arms = {name: arm for name, arm in ARMS.items()
-            if (size.arms is None or name in size.arms) and (study.only != MAIN or arm.main)}  # fmt: skip
+    games = (study.only,) if study.only in GAMES else size.games
+    part = PARTS.get(study.only or "", ARMS)
+    arms = {name: arm for name, arm in part.items() if size.arms is None or name in size.arms}
     cells = collect(study, size, games, arms)
     judged = [] if size.arms is not None or games != size.games else bars(cells)
     study.finish(seeds=list(range(size.seeds)), values=values(cells, games), bars=judged)
@@ -67,8 +80,8 @@ def values(cells: Cells, games: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "scores": analysis.scores(methods),
         "profiles": analysis.profiles(methods),
-        "qdagger_against": analysis.against(methods),
-        "teachers": analysis.teachers(methods, games),
+        "qdagger_against": analysis.against(methods) if methods else [],
+        "teachers": analysis.teachers(methods, games) if methods else [],
         "fine_tuning": workflow.tuning(tuned),
         "new_architecture": workflow.building(built),
     }
@@ -88,12 +101,10 @@ def among(cells: Cells, group: dict[str, Arm]) -> Cells:
 
 
 def bars(cells: Cells) -> list[Bar]:
-    """P1 to P7 of the specification's section 6.3; of the main arms alone P1 and most of P2."""
-    methods = among(cells, METHODS)
-    if len(methods) < len(METHODS):
-        return analysis.main_bars(methods)
-    return [*analysis.main_bars(methods), *analysis.bars(methods), *workflow.tuning_bars(cells),
-            *workflow.building_bars(cells)]  # fmt: skip
+    """P1 to P7 of the specification's section 6.3, as far as their arms are there."""
+    judges = {analysis.main_bars: MAIN, analysis.bars: METHODS, workflow.tuning_bars: TUNING,
+              workflow.building_bars: BUILDING}  # fmt: skip
+    return [bar for judge, group in judges.items() if set(group) <= set(cells) for bar in judge(cells)]
 
 
 if __name__ == "__main__":

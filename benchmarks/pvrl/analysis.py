@@ -79,16 +79,21 @@ def main_bars(cells: Cells) -> list[Bar]:
 
 def bars(cells: Cells) -> list[Bar]:
     """P3, P4 and P7 there."""
-    mean, found = {name: stratified(matrix(games)) for name, games in cells.items()}, []
+    rehearsals = {
+        name: stratified(matrix(games)).value for name, games in cells.items() if name.startswith("rehearsal")
+    }
+    found = []
     fall, beside, own = (dip(cells[name]) for name in ("kickstarting-n1", "qdagger-n1", "qdagger"))
     found.append(Bar("P3.kickstarting-n1-dips", *fall, 0.05, fall.value >= 0.05 and fall.value > beside.value))
     found.append(Bar("P3.qdagger-does-not", *own, 0.05, abs(own.value) <= 0.05))
-    best = max((name for name in cells if name.startswith("rehearsal")), key=lambda name: mean[name].value)
+    rehearsals = [name for name in cells if name.startswith("rehearsal")]
+    best = max(rehearsals, key=lambda name: stratified(matrix(cells[name])).value)
     gain = difference(matrix(cells[best]), matrix(cells["tabula-rasa"]))
     found.append(Bar("P4.rehearsal-gains-little", *gain, 0.15, gain.value <= 0.15))
     jump = difference(matrix(cells["jsrl-1000"]), matrix(cells["tabula-rasa"]))
     found.append(Bar("P4.jsrl-gains-nothing", *jump, 0.0, jump.value <= 0.0))
-    found.append(Bar("P7.dagger-stays-with-its-teacher", *mean["dagger"], 1.1, mean["dagger"].value <= 1.1))
+    near = stratified(matrix(cells["dagger"]))
+    found.append(Bar("P7.dagger-stays-with-its-teacher", *near, 1.1, near.value <= 1.1))
     apart = difference(matrix(cells["qdagger"]), matrix(cells["dagger+ql"]))
     found.append(Bar("P7.qdagger-over-dagger+ql", *apart, 0.0, apart.value > 0.0))
     return found

@@ -81,6 +81,8 @@ METHODS: dict[str, Arm] = {
     "qdagger-n1": Arm("qdagger", DISTILS, student={"n_step": 1}),
 }
 """P1 to P4 and P7: from the same teacher, into a student like it."""
+MAIN = {name: arm for name, arm in METHODS.items() if arm.main}
+"""P1 and most of P2."""
 TAUS = {tau: f"qdagger-tau-{tau}" for tau in (0.3, 1.0)}
 SWEEP: dict[str, Arm] = {
     name: Arm("qdagger", {"tau": tau, "weight": WEIGHT}, games=SWEPT) for tau, name in TAUS.items()

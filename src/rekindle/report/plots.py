@@ -302,14 +302,14 @@ def _plain(words: str) -> str:
 
 
 def _bytes(figure: Figure, many: Sequence[Axes], form: Format) -> bytes:
-    """The file; lines that have a name are in the legend."""
-    handles, labels = [], []
+    """The file; lines that have a name are in the legend, once."""
+    named: dict[str, Any] = {}
     for axes in many:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles, labels = [*handles, handle], [*labels, label]
-    if labels:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), handlelength=2.4,
-                      columnspacing=1.5)  # fmt: skip
+            named.setdefault(label, handle)
+    if named:
+        figure.legend([*named.values()], [*named], loc="outside lower center", ncols=min(len(named), 5),
+                      handlelength=2.4, columnspacing=1.5)  # fmt: skip
     out = io.BytesIO()
     if form == "svg":
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
