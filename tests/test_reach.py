@@ -11,7 +11,7 @@ from rekindle.cli import master as command
 from rekindle.cli.main import main
 from rekindle.cli.reproduce import recipe
 from rekindle.core.budget import Budget
-from rekindle.core.spaces import Box, Discrete
+from rekindle.core.spaces import Box, Discrete, Image
 from rekindle.core.stats import Interval
 from rekindle.core.types import EnvSpec
 from rekindle.library.library import Library
@@ -257,6 +257,7 @@ def test_who_learns_from_scratch_depends_on_what_a_world_takes_and_costs():
         return task.student_for(EnvSpec("test/any", 1, obs, action, kind=kind), backend)
 
     assert chosen(picture, Discrete(3), "jax") == chosen(picture, Discrete(3), "host") == "dqn"
+    assert chosen({"obs": Image(96, 96)}, Discrete(3), "host") == "dqn"
     assert chosen(numbers, Discrete(3), "jax") == "dqn"
     assert chosen(numbers, Discrete(3), "host") == chosen(numbers, vector, "jax") == "mrq:small"
     assert chosen(numbers, vector, "host", "gpu") == "mrq"

@@ -181,6 +181,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
         (["--choose", "tau=0"], "the option tau of the method qdagger takes a number above 0; got 0"),
         (["--budget", "100steps"], "ends with the 200 that fill the replay"),
         (["--data", "shipped/foundation"], "holds no dataset"),
+        (["--checkpoint-every", "nan"], "--checkpoint-every takes seconds, 0 or more; got nan"),
         (["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
     ],
 )
@@ -196,3 +197,14 @@ def test_damaged_data_of_a_teacher_are_refused(home, teacher, tmp_path):
     told = rekindle(home, *words(copy), code=2)
     assert "is cut off" in told["error"] and "collect it anew" in told["error"]
     assert any("replay" in problem["text"] for problem in rekindle(home, "library", "verify", code=2)["problems"])
+
+
+def test_a_function_beside_the_user_teaches_by_the_installed_command(home, tmp_path):
+    """A script has its own folder on the path, not the one that it is called in."""
+    (tmp_path / "beside_me.py").write_text("import numpy as np\n\n\ndef act(obs):\n    return np.zeros(3)\n")
+    script = Path(sys.executable).parent / "rekindle"
+    done = subprocess.run([str(script), "reincarnate", "--teacher", "beside_me:act", "--env", CATCH, "--json"],
+                          env={**os.environ, "REKINDLE_HOME": str(home)}, cwd=tmp_path, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "the teacher beside_me:act has to answer 2 observations" in done.stdout + done.stderr

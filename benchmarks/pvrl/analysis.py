@@ -79,9 +79,6 @@ def main_bars(cells: Cells) -> list[Bar]:
 
 def bars(cells: Cells) -> list[Bar]:
     """P3, P4 and P7 there."""
-    rehearsals = {
-        name: stratified(matrix(games)).value for name, games in cells.items() if name.startswith("rehearsal")
-    }
     found = []
     fall, beside, own = (dip(cells[name]) for name in ("kickstarting-n1", "qdagger-n1", "qdagger"))
     found.append(Bar("P3.kickstarting-n1-dips", *fall, 0.05, fall.value >= 0.05 and fall.value > beside.value))

@@ -113,7 +113,7 @@ def test_published_periods_make_the_published_number_of_copies(valued):
     class Number(eqx.Module):
         value: jax.Array
 
-    config = valued.Config(**valued.ATARI)
+    config = valued.Config(**valued.PRESETS["atari"])
     target, net = Number(jnp.zeros(())), Number(jnp.ones(()))
     for updates, copies in ((1_000_000, 500), (2_500_000 // config.update_period, 312)):
         count = jnp.arange(1, updates + 1)
@@ -153,7 +153,9 @@ def test_exploration_falls_with_the_clock(valued):
 def test_a_config_is_json_and_back_and_nonsense_is_refused(valued):
     config = valued.Config(gamma=0.9, network="dense", width=7)
     assert agents.config_from_json(valued.NAME, json.loads(json.dumps(agents.config_to_json(config)))) == config
-    assert agents.config_from_json(valued.NAME, valued.ATARI).num_envs == 1
+    for word, settings in valued.PRESETS.items():
+        assert agents.variant_of(f"{valued.NAME}:{word}") == (valued.NAME, settings)
+        assert agents.config_from_json(valued.NAME, settings).num_envs == 1
     with pytest.raises(ConfigError, match=r"batch must be at least 1; got 0; .*optimiser must be one of adam, rmsprop"):
         valued.Config(batch=0, optimiser="sgd")
     with pytest.raises(ConfigError, match="capacity must be a multiple of num_envs; got 10 and 4"):

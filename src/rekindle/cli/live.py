@@ -74,7 +74,12 @@ def unheard() -> Iterator[None]:
 
 
 def spark(values: list[float]) -> str:
-    """The last values as a line of blocks; the scale is 0 to 1, or to the largest value."""
+    """The last values as a line of blocks; the scale is from 0, or the least value, to 1, or the largest value.
+
+    Where all are negative it ends with the largest.
+    """
     recent = values[-CURVE:]
-    top = max([1.0, *recent])
-    return "".join(BLOCKS[min(int(max(v, 0.0) / top * len(BLOCKS)), len(BLOCKS) - 1)] for v in recent)
+    least = min([0.0, *recent])
+    top = max([1.0, *recent]) if least == 0.0 else max(recent)
+    height = max(top - least, 1e-9)
+    return "".join(BLOCKS[min(int((v - least) / height * len(BLOCKS)), len(BLOCKS) - 1)] for v in recent)

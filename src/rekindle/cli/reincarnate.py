@@ -7,14 +7,14 @@ import tyro
 
 from rekindle.agents.registry import config_from_json, config_to_json, make_agent, names, variant_of
 from rekindle.cli import io as cli
-from rekindle.cli.train import assigned, carry_out, settings
+from rekindle.cli.train import assigned, carry_out, checkpoint_seconds, settings
 from rekindle.core.budget import parse_budget
 from rekindle.core.errors import ConfigError, within
 from rekindle.envs import registry
 from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.train import session
+from rekindle.train import session, teaching
 from rekindle.train.order import Order, exploration
 
 Trust = Annotated[bool, tyro.conf.arg(help="Load a zip of Stable-Baselines3 by its own loader, which executes what is "
@@ -39,7 +39,8 @@ class Options:
     data: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """A run whose replay is learnt from in place of the teacher's own, such as an imported dataset."""
     student: str = "rainbow"
-    """The algorithm and perhaps its network, such as dqn, rainbow:residual, rainbow:impala, mrq or mrq:small."""
+    """The algorithm and perhaps its network, such as dqn, rainbow:residual, rainbow:impala, mrq or mrq:small, or
+    published settings, such as dqn:atari."""
     method: str = "qdagger"
     """qdagger, kickstarting, pretraining, dqfd, rehearsal, jsrl, dagger, dagger+ql, fine-tuning or tabula-rasa."""
     budget: str = "1e5steps"
@@ -83,7 +84,9 @@ def run(argv: list[str]) -> int:
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
     explores = exploration(steps, kind=kinds[algorithm], method=options.method)
-    chosen = explores | variant | settings(algorithm, options.set)
+    given = variant | settings(algorithm, options.set)
+    inherited = teaching.settings_of(options.teacher, algorithm, library) if options.method == "fine-tuning" else {}
+    chosen = inherited | explores | given
     order = Order(
         agent=algorithm,
         settings=config_to_json(config_from_json(algorithm, chosen)),
@@ -96,7 +99,7 @@ def run(argv: list[str]) -> int:
         method_settings=method_settings,
         trust=options.trust,
         valued=options.valued,
-        checkpoint_seconds=options.checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds(options.checkpoint_every),
         log=options.log,
     )
     session.check(order, library)

@@ -4,7 +4,7 @@ import os
 import sys
 
 from rekindle.cli import io
-from rekindle.cli.live import Live
+from rekindle.cli.live import BLOCKS, Live, spark
 from rekindle.train.loop import Progress
 
 
@@ -26,3 +26,9 @@ def test_work_goes_on_where_nobody_listens_any_more(monkeypatch):
             gone.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+
+
+def test_curves_of_negative_returns_rise():
+    low, middle, high = (BLOCKS.index(block) for block in spark([-1500.0, -800.0, -150.0]))
+    assert (low, high) == (0, len(BLOCKS) - 1) and low < middle < high
+    assert spark([0.0, 0.5, 1.0]) == BLOCKS[0] + BLOCKS[len(BLOCKS) // 2] + BLOCKS[-1]

@@ -34,7 +34,8 @@ class Options:
     """Train an agent on an environment. Ctrl-C stops it cleanly; `rekindle resume` goes on."""
 
     algorithm: tyro.conf.Positional[str]
-    """The agent: ppo, muesli, dqn, rainbow or mrq; perhaps with a network or a size, as rainbow:impala or mrq:small."""
+    """The agent: ppo, muesli, dqn, rainbow or mrq; perhaps with a network, a size or published settings, as
+    rainbow:impala, mrq:small or dqn:atari."""
     env: str
     """The environment's id, such as xland/doors-4 or xland/f0."""
     budget: str = "5m"
@@ -84,8 +85,6 @@ def run(argv: list[str]) -> int:
     within("--seed", options.seed, 0)
     within("--seeds", options.seeds, 1)
     sinks.check(options.log)
-    if not 0 <= options.checkpoint_every < 1e9:
-        raise ConfigError(f"--checkpoint-every takes seconds, 0 or more; got {options.checkpoint_every!r}.")
     env = registry.resolve(options.env, registry.ids())
     low, high = trial_range(options.trials)
     algorithm, variant = variant_of(options.algorithm)
@@ -103,7 +102,7 @@ def run(argv: list[str]) -> int:
         init=options.init,
         min_trials=low,
         max_trials=high,
-        checkpoint_seconds=options.checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds(options.checkpoint_every),
         log=options.log,
         partners=partners(options.partner, env),
         evaluate_steps=evaluate_steps(options, make_agent(algorithm, config).needs.kind),
@@ -131,6 +130,17 @@ def evaluate_steps(options: Options, kind: str) -> int:
             "--evaluate-every is for agents that learn from a replay; `rekindle evaluate` examines others."
         )
     return options.evaluate_every
+
+
+def checkpoint_seconds(given: float) -> float:
+    """Between two checkpoints.
+
+    Raises:
+        ConfigError: no such span.
+    """
+    if not 0 <= given < 1e9:
+        raise ConfigError(f"--checkpoint-every takes seconds, 0 or more; got {given!r}.")
+    return given
 
 
 def assigned(option: str, example: str, assignments: tuple[str, ...]) -> dict[str, object]:
@@ -191,8 +201,8 @@ def announce(live: Live, runs: list[Run], library: Library) -> None:
     live.stage("train", ", ".join(run.id for run in runs))
     if order.teacher is not None and not begun:
         number = session.MARKED * episodes_of(made_for(order))
-        live.stage("prepare", f"the teacher and chance play {number} episodes each, and its steps are labelled; "
-                              "then it is learnt from")  # fmt: skip
+        live.stage("prepare", f"the teacher and chance play {number} episodes each, and the steps of its replay are "
+                              "labelled (it plays some where it kept none); then it is learnt from")  # fmt: skip
 
 
 def spoken(expected: Forecast, order: Order) -> str:

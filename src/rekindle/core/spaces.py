@@ -91,6 +91,11 @@ def is_vectors(space: Space) -> TypeGuard[Box]:
     return isinstance(space, Box) and len(space.shape) == 1 and -space.low == space.high and math.isfinite(space.high)
 
 
+def is_picture(space: Space) -> TypeGuard[Box | Image]:
+    """Whether these are pictures, bytes `[H, W, C]`."""
+    return isinstance(space, Box | Image) and len(space.shape) == 3 and space.dtype == "uint8"
+
+
 def newest_of(space: Space, stack: int) -> Space:
     """What a replay stores of pictures that are made of so many frames, side by side in the last axis: one frame."""
     if stack > 1 and isinstance(space, Box) and len(space.shape) == 3:

@@ -58,16 +58,32 @@ def make(id: str, **options: Any) -> Made:
     known = ids()
     id = resolve(id, known)
     if id not in known and is_hosted(id):
-        raise ConfigError(f"{id} is not written in JAX; only agents that learn from a replay (dqn, rainbow) act in it.")
-    place = known[id] if id in known else next(place for prefix, place in opened().items() if id.startswith(prefix))
-    module, _, name = place.partition(":")
-    factory = getattr(import_module(module), name)
+        raise ConfigError(
+            f"{id} is not written in JAX; only agents that learn from a replay (dqn, rainbow, mrq) act in it."
+        )
+    factory = _factory(id)
     taken = signature(factory).parameters
     named = [option for option, one in taken.items() if one.kind is one.KEYWORD_ONLY]
     if (strange := sorted(options.keys() - named)) and not any(one.kind is one.VAR_KEYWORD for one in taken.values()):
         hint = did_you_mean(strange[0], named) if named else "it takes none."
         raise ConfigError(f"{id} has no option {strange[0]!r}; {hint}")
     return factory(id, **options)
+
+
+def defaults(id: str) -> dict[str, Any]:
+    """The options of an environment that is written in JAX, where none are given; of others nothing is known."""
+    id = resolve(id, ids())
+    if is_hosted(id):
+        return {}
+    taken = signature(_factory(id)).parameters.items()
+    return {name: one.default for name, one in taken if one.kind is one.KEYWORD_ONLY and one.default is not one.empty}
+
+
+def _factory(id: str) -> Callable[..., Made]:
+    known = ids()
+    place = known[id] if id in known else next(place for prefix, place in opened().items() if id.startswith(prefix))
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def host(id: str, **options: Any) -> Hosted:

@@ -31,3 +31,10 @@ def test_versions_and_typing_errors():
 def test_listing_ids_imports_nothing_heavy():
     code = "import sys; from rekindle.envs.xland import spec; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_options_that_are_not_given_have_their_usual_values():
+    assert registry.defaults("minatar/breakout") == {"sticky": 0.1} and registry.defaults("gymnax/CartPole-v1") == {
+        "sticky": 0.0
+    }
+    assert registry.defaults("gymnasium/CartPole-v1") == {}

@@ -15,6 +15,8 @@ FOLDER = "checkpoints"
 KEPT = 2
 _META = "meta.json"
 _STATE = "state.safetensors"
+MAX_BYTES = 64 * 2**30
+"""Largest state that is read; a replay of pictures is most of it."""
 
 
 class CheckpointMeta(BaseModel):
@@ -68,7 +70,7 @@ def read(run: Path, step: int) -> tuple[CheckpointMeta, dict[str, np.ndarray]]:
     facts = validated(CheckpointMeta, data, folder / _META, CheckpointError)
     if facts.step != step:
         raise CheckpointError(f"{folder / _META} is damaged: it says step {facts.step}.")
-    return facts, tensors.read_tensors(folder / _STATE, facts.state)
+    return facts, tensors.read_tensors(folder / _STATE, facts.state, most=MAX_BYTES)
 
 
 def latest(run: Path) -> tuple[CheckpointMeta, dict[str, np.ndarray]] | None:

@@ -12,9 +12,14 @@ Q = Float[Array, " A"]
 
 
 def distillation(logits: Q, teacher_logits: Q) -> Float[Array, ""]:
-    """KL(pi_T, pi): a sum over actions, without a factor tau^2. In logarithms throughout: Q / tau reaches +-100."""
+    """KL(pi_T, pi): a sum over actions, without a factor tau^2. In logarithms throughout: Q / tau reaches +-100.
+
+    What the teacher never does (-inf) adds nothing.
+    """
     log_teacher, log_student = jax.nn.log_softmax(teacher_logits), jax.nn.log_softmax(logits)
-    return jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student))
+    does = log_teacher > -jnp.inf
+    apart = jnp.where(does, log_teacher, 0.0) - log_student
+    return jnp.sum(jnp.where(does, jnp.exp(log_teacher) * apart, 0.0))
 
 
 def distance(action: Float[Array, " D"], teacher: Float[Array, " D"]) -> Float[Array, ""]:

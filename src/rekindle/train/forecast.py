@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rekindle.core.budget import parse_budget
-from rekindle.core.spaces import Box
 from rekindle.core.types import EnvSpec
 from rekindle.library import provenance
 from rekindle.library.library import Library
@@ -38,12 +37,13 @@ class Forecast(NamedTuple):
 def forecast(order: Order, spec: EnvSpec, library: Library) -> Forecast | None:
     """Of MR.Q, exams left out; None of others, which show at once how fast they are.
 
-    None, too, where it sees pictures, of which nothing is known before a run has measured it.
+    None, too, where it sees pictures or learns on an accelerator, as long as no run has measured how fast that is.
     """
     if order.agent != "mrq":
         return None
     measured = as_measured(order, library)
-    if measured is None and any(isinstance(space, Box) and len(space.shape) > 1 for space in spec.obs.values()):
+    pictures = any(len(getattr(space, "shape", ())) > 1 for space in spec.obs.values())
+    if measured is None and (pictures or jax.default_backend() != "cpu"):
         return None
     rate, source = measured or (1.0 / (operations(order.settings) / (SHARE * best_rate()) + OVERHEAD_S),
                                 "by what this machine multiplies")  # fmt: skip

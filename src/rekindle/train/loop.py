@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -294,7 +295,10 @@ def refuse_hopeless(value_loss: float, trouble: str, env_steps: int) -> None:
     if trouble:
         raise ConfigError(trouble)
     if not np.isfinite(value_loss):
-        raise DivergedError(f"the value loss is not finite after {env_steps:,} steps; lower learning_rate.")
+        raise DivergedError(
+            f"the value loss is not finite after {env_steps:,} steps; lower the step size (learning_rate, or mrq's "
+            "value_rate)."
+        )
 
 
 def refuse_idle(engine: Engine, loop: Any) -> None:
@@ -323,12 +327,17 @@ def resumed(engine: Engine, fresh: Any, run: Run | None, tag: str) -> tuple[Any,
     return own(engine.restored(fresh, arrays)), clock, int(meta["evaluations"])
 
 
+PACES = 20
+"""Chunks by which the rest is reckoned."""
+
+
 class Clock:
     """Wall time over all sittings of a run."""
 
     def __init__(self) -> None:
         """Start now."""
         self.before = 0.0
+        self.paces: deque[tuple[float, float]] = deque(maxlen=PACES)
         self.begin()
 
     def begin(self) -> None:
@@ -340,8 +349,11 @@ class Clock:
         return self.before + time.monotonic() - self.started
 
     def eta(self, share: float) -> float:
-        """Seconds until the budget is spent at the pace so far."""
-        return self.seconds() * (1.0 - share) / max(share, 1e-9)
+        """Seconds until the budget is spent at the pace of the last chunks; the first, without learning, are faster."""
+        now = self.seconds()
+        done, since = self.paces[0] if self.paces else (0.0, 0.0)
+        self.paces.append((share, now))
+        return (now - since) * (1.0 - share) / max(share - done, 1e-9)
 
     def checkpoint_due(self, every: float) -> bool:
         """Whether `every` seconds went by since this last said yes."""

@@ -325,7 +325,7 @@ def rehearse(
     def pick(theirs: Array, mine: Array) -> Array:
         return jnp.where(swap.reshape(-1, *(1,) * (mine.ndim - 1)), theirs, mine)
 
-    return jax.tree.map(pick, other._replace(labels=batch.labels, place=batch.place), batch), swap
+    return jax.tree.map(pick, other._replace(place=batch.place), batch), swap
 
 
 class LearnKeys(NamedTuple):

@@ -135,7 +135,7 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec, *, path: Path | None = Non
     Where the steps are on the host they stay there: what is said is asked for in blocks, and goes to the file `path`.
 
     Raises:
-        ConfigError: the data show something else than the environment.
+        ConfigError: the data show something else than the environment, or the teacher says what is no number.
     """
     for name, space in spec.obs.items():
         there = data.steps.obs.get(name)
@@ -169,6 +169,8 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec, *, path: Path | None = Non
         for first in range(0, count, size):
             block = {name: x[first : first + size] for name, x in steps.obs.items()}
             memory, labels = ask(teacher, memory, start[first : first + size], block)
+            if bool(jnp.any(jnp.isnan(labels))):
+                raise ConfigError("the teacher says what is no number (NaN) of observations in its data; mend it.")
             yield labels
 
     if not is_here:

@@ -17,6 +17,7 @@ from rekindle.core.types import Agent, EnvSpec, Policy
 from rekindle.curriculum.make import make as make_curriculum
 from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
+from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.returns import episodes, host_episodes
 from rekindle.library import checkpoint, files
 from rekindle.library.artefact import save_policy
@@ -27,13 +28,13 @@ from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.fine_tuning import FineTuning
 from rekindle.reincarnation.methods.registry import Method, make_method
-from rekindle.reincarnation.phases import Scale, Told, scaled
+from rekindle.reincarnation.phases import ALONE, GUIDED, ON_ATARI, Scale, Told, scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.train import off_policy, prepare, prepared, reincarnate, teaching
 from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
 from rekindle.train.off_policy import Given
 from rekindle.train.on_policy import OnPolicy
-from rekindle.train.order import AnyMade, Order, episodes_of, made_for, order_of, pool_of, rows_of
+from rekindle.train.order import AnyMade, Order, episodes_of, made_by_options, made_for, order_of, pool_of, rows_of
 from rekindle.train.replay_engine import OffPolicy
 from rekindle.train.sequence_engine import OnSequences
 from rekindle.train.worlds import Pairs, Solo
@@ -47,9 +48,15 @@ HOST_REPLAY = f"{CHECKPOINTS}/replay"
 CHUNK_STEPS = {"transition": 2_000, "sequence": 100}
 """Environment steps in one jitted call of an agent that learns from a replay, by the data that it needs; updates on
 sequences are large."""
-STEP_SIZES = {"transition": ("learning_rate", {}), "sequence": ("value_rate", {"guided": 1.0, "alone": 1.0})}
+STEP_SIZES = {
+    "transition": ("learning_rate", {"guided": GUIDED, "alone": ALONE}),
+    "sequence": ("value_rate", {"guided": 1.0, "alone": 1.0}),
+}
 """Which setting of a student is its step size, and what a phase of reincarnation makes of it: MR.Q has one set of
 hyperparameters for everything."""
+FASTEST, ROOM_STEPS = 500.0, 20_000
+"""Steps per second that a learner from sequences takes at most, with an update for each, and those beside them that are
+drawn at random before. Ten times the published rate."""
 EXAM_ROWS = 10
 """Worlds side by side in which an exam is played where they are not written in JAX."""
 
@@ -124,10 +131,10 @@ def rescued(run: Run, error: WorldError) -> WorldError:
     """Keep the policy that was learnt before a world failed; the error with how to go on."""
     order, saved = order_of(run.manifest.config), checkpoint.steps(run.path)
     kept = "Nothing was learnt by then"
-    if error.state is not None and error.env_steps:
+    if error.state is not None and int(getattr(error.state, "updates", 1)):
         agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
         save_policy(run.path / "policy", **export(agent, error.state, seat_spec(error.spec)),
-                    provenance={"run": run.id})  # fmt: skip
+                    provenance=provenance_of(run, order))  # fmt: skip
         kept = f"The policy of {error.env_steps:,} steps is kept"
     there = f"goes on from the checkpoint at step {saved[-1]:,}" if saved else "begins anew"
     return WorldError(f"{error} {kept}; mend the world, then `rekindle resume {run.id}` {there}.", error.spec)
@@ -157,7 +164,7 @@ def _carry_out(
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
     if agent.needs.kind in CHUNK_STEPS:
-        engine: Engine = from_replay(order, made, agent, folder=run.path / HOST_REPLAY, steps=budget.env_steps)
+        engine: Engine = from_replay(order, made, agent, folder=run.path / HOST_REPLAY, steps=most_steps(budget))
         updates = max(CHUNK_STEPS[agent.needs.kind] // engine.steps_per_update, 1)
     else:
         assert isinstance(made, registry.Made)
@@ -196,6 +203,12 @@ def check(order: Order, library: Library) -> None:
     teaching.refuse_other_world(spec, pool, order, made, "the teacher")
 
 
+def most_steps(budget: Budget) -> int | None:
+    """For which a replay of sequences makes room; where a world is faster than that, the oldest steps are forgotten."""
+    by_time = None if budget.seconds is None else math.ceil(FASTEST * budget.seconds) + ROOM_STEPS
+    return min((steps for steps in (budget.env_steps, by_time) if steps is not None), default=None)
+
+
 def refuse_student(order: Order, made: AnyMade, agent: Agent) -> None:
     """ConfigError where a method does not suit a student, or the student not its world or its budget."""
     method, scale = taught(order, agent)
@@ -229,12 +242,17 @@ def clear(run: Run) -> None:
 
 def keep(run: Run, agent: Agent, state: Any, spec: EnvSpec, engine: Engine, loop: Any, order: Order) -> None:
     """The policy, and what it learnt from, if that is there."""
-    save_policy(run.path / "policy", **export(agent, state, spec), provenance={"run": run.id})
+    save_policy(run.path / "policy", **export(agent, state, spec), provenance=provenance_of(run, order))
     if isinstance(engine, OffPolicy | OnSequences):
         with engine.unrolled(loop) as arrays:
             if arrays:
                 recipe = {"run": run.id, "options": order.pool}
                 save_dataset(run.path / "replay", spec=spec.to_json(), arrays=arrays, recipe=recipe)
+
+
+def provenance_of(run: Run, order: Order) -> dict[str, Any]:
+    """What a policy says of where it comes from, wherever it is taken."""
+    return {"run": run.id} | ({"options": order.pool} if made_by_options(order.env) else {})
 
 
 def from_rollouts(order: Order, made: registry.Made, agent: Agent, library: Library, seed: int, key: Key[Array, ""]
@@ -271,13 +289,17 @@ def from_replay(
 
 
 def exam(order: Order, made: AnyMade) -> Evaluation:
-    """Whole episodes of their own without exploration, with the interval of their mean."""
+    """Whole episodes of their own without exploration, with the interval of their mean.
+
+    In Atari one action in a thousand is random, as published (specifications: reincarnation 2.8, MR.Q 2.11).
+    """
     rows = max(n for n in range(1, EXAM_ROWS + 1) if order.episodes % n == 0)
     worlds = made.open(rows) if isinstance(made, registry.Hosted) else None
     source = None if isinstance(made, registry.Hosted) else pool_of(order)
 
     def evaluate(policy: Policy, env_steps: int, key: Key[Array, ""]) -> dict[str, float]:
         del env_steps
+        policy = as_evaluated(policy, made.spec.action) if order.env.startswith("ALE/") else policy
         if worlds is not None:
             played = host_episodes(worlds, policy, key, number=order.episodes, explore=False)
         else:
@@ -305,6 +327,11 @@ def reincarnated(
         raise ConfigError(
             f"fine-tuning goes on with the teacher's own network, {own}; got a student of {order.agent}. Take another "
             "student, or another method."
+        )
+    if isinstance(method, FineTuning) and method.keeps_replay and kept is None:
+        raise ConfigError(
+            "fine-tuning goes on with the teacher's replay, and it kept none; give one by --data, or begin with an "
+            "empty one by --choose keeps_replay=false."
         )
     number = episodes_of(made)
     known = prepared.noted(run.path).marks
@@ -345,7 +372,10 @@ def taught(order: Order, agent: Agent) -> tuple[Method, Scale]:
     if agent.needs.kind not in STEP_SIZES:
         raise ConfigError(f"{agent.name} keeps no replay and cannot be taught; take dqn, rainbow or mrq.")
     rate, share = STEP_SIZES[agent.needs.kind]
-    scale = scaled(steps, scratch=getattr(agent.config, rate), step=once_of(agent), **share)
+    if agent.needs.kind == "transition" and order.env.startswith("ALE/"):
+        share = ON_ATARI
+    scale = scaled(steps, scratch=getattr(agent.config, rate), step=once_of(agent),
+                   guided=share["guided"], alone=share["alone"])  # fmt: skip
     return make_method(order.method, order.method_settings, student=order.agent), scale
 
 

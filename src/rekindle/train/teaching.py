@@ -1,5 +1,6 @@
 """What a student is taught by: the teacher and the steps that an order names, and whether they suit its world."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Discrete, Space
 from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
+from rekindle.library.artefact import read_policy
 from rekindle.library.dataset import FOLDER, Dataset, read_dataset
 from rekindle.library.library import Library
 from rekindle.library.manifest import FILE as MANIFEST
@@ -62,6 +64,18 @@ def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple
     return loaded.policy, loaded, record
 
 
+def settings_of(which: str, algorithm: str, library: Library) -> dict[str, Any]:
+    """The settings of a teacher of this algorithm, for a student that goes on with its network; {} of any other."""
+    which = teachers.settled(which, library.runs_folder)
+    folder = teachers.folder_of(which)
+    if folder is None and not teachers.is_foreign(which):
+        folder = library.find(which).fetch("policy")
+    if folder is None or not folder.is_dir():
+        return {}
+    meta = read_policy(folder).meta
+    return dict(meta.config) if meta.agent == algorithm else {}
+
+
 def foreign(which: str, order: Order, made: AnyMade) -> tuple[Any, Loaded | None]:
     """A teacher that is not in the library; and what it is, if it is of our own making.
 
@@ -72,10 +86,15 @@ def foreign(which: str, order: Order, made: AnyMade) -> tuple[Any, Loaded | None
     if folder is None:
         return teachers.load(which, made.spec, trust=order.trust, valued=order.valued), None
     loaded = load(folder, env_spec=made.spec)
-    whole = (folder.parent / MANIFEST).is_file()  # a policy alone does not say with which options
-    pool = read_manifest(folder.parent).config.get("pool", {}) if whole else order.pool
-    refuse_other_world(loaded.spec, pool, order, made, "the teacher")
+    refuse_other_world(loaded.spec, pool_of_policy(folder, loaded, order), order, made, "the teacher")
     return loaded.policy, loaded
+
+
+def pool_of_policy(folder: Path, loaded: Loaded, order: Order) -> Any:
+    """The options that a policy's environment was made with; those of the order where neither its run nor it says."""
+    if (folder.parent / MANIFEST).is_file():
+        return read_manifest(folder.parent).config.get("pool", {})
+    return loaded.artefact.meta.provenance.get("options", order.pool)
 
 
 def kept_steps(record: Record, order: Order, made: AnyMade, run: Run) -> Ring:
@@ -143,6 +162,7 @@ def refuse_other_world(there: EnvSpec, pool: Any, order: Order, made: AnyMade, w
     was, here = (f"{spec.id}, version {spec.version}" for spec in (there, made.spec))
     if was != here:
         raise ConfigError(f"{what} was made for {was}; the student is to act in {here}.")
-    if made_by_options(order.env) and dict(pool) != order.pool:
+    usual = registry.defaults(order.env) if made_by_options(order.env) else {}
+    if made_by_options(order.env) and usual | dict(pool) != usual | order.pool:
         shown = [", ".join(f"{n}={v}" for n, v in o.items()) or "no options" for o in (dict(pool), order.pool)]
         raise ConfigError(f"{what} was made with {shown[0]} of {made.spec.id}, the student with {shown[1]}.")

@@ -1,9 +1,12 @@
 """What a training by MR.Q says beforehand of how long it will take."""
 
+from dataclasses import replace
+
+import jax
 import pytest
 
 from rekindle.agents.registry import config_from_json, config_to_json, variant_of
-from rekindle.core.spaces import Box
+from rekindle.core.spaces import Box, Image
 from rekindle.core.types import EnvSpec
 from rekindle.library.library import Library
 from rekindle.train import forecast as told
@@ -34,10 +37,13 @@ def test_a_budget_in_steps_takes_what_is_learnt_and_no_more(tmp_path, monkeypatc
     assert timed is not None and timed.seconds is None and timed.steps_per_s > 60
 
 
-def test_nothing_is_said_of_what_was_never_measured(tmp_path):
+def test_nothing_is_said_of_what_was_never_measured(tmp_path, monkeypatch):
     library = Library.open(tmp_path)
-    assert told.forecast(order("mrq", "20000steps"), PICTURE, library) is None
+    for shown in (PICTURE, replace(PICTURE, obs={"obs": Image(96, 96)})):
+        assert told.forecast(order("mrq", "20000steps"), shown, library) is None
     assert told.forecast(order("dqn", "20000steps"), NUMBERS, library) is None
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert told.forecast(order("mrq", "20000steps"), NUMBERS, library) is None
 
 
 def test_a_rate_is_steps_by_seconds_of_what_was_learnt():

@@ -19,7 +19,7 @@ from rekindle.envs import registry
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.train import loop
-from rekindle.train.loop import Plan, spent, train
+from rekindle.train.loop import Clock, Plan, spent, train
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Solo
 
@@ -120,6 +120,15 @@ def test_progress_says_how_far_it_is(world):
     assert [round(now.share, 3) for now in shown] == [0.333, 0.667, 1.0]
     assert shown[-1].eta_s == 0.0
     assert shown[0].metrics["trial/reward"] >= 0.0
+
+
+def test_what_is_left_is_reckoned_by_the_pace_of_the_last_chunks(monkeypatch):
+    """Half of the steps took a second, as nothing was learnt by then; each hundredth since takes one, too."""
+    now = iter(range(31))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    clock = Clock()
+    left = [clock.eta(share) for share in [0.5, *(0.5 + number / 100 for number in range(1, 30))]]
+    assert left[0] == pytest.approx(1.0) and left[-1] == pytest.approx(21.0)
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,14 @@ def test_a_training_that_was_stopped_resumes_exactly(tmp_path):
         np.testing.assert_array_equal(leaf, flatten_arrays(rest.loop)[name], err_msg=name)
 
 
+class Muddled(Fixed):
+    """A teacher that says what is no number."""
+
+    def act(self, key, carry, obs, start, *, explore):
+        out = super().act(key, carry, obs, start, explore=explore)
+        return out._replace(extras=Extras(logits=jnp.full((*start.shape, 2), jnp.nan)))
+
+
 def taught(agent, data=None):
     """A course in the chain, whose teacher always goes right."""
     teacher = Fixed(1)
@@ -298,3 +306,9 @@ def test_worlds_of_many_tasks_have_an_evaluation():
     source = jax.tree.map(jnp.asarray, made.pool(split="train", seed=0))
     played = episodes(made.env, Idle(0), draws, source, jax.random.key(0), number=6)
     assert played.returns.shape == (6,) and len(set(played.lengths.tolist())) > 1
+
+
+def test_a_teacher_that_says_no_number_is_named():
+    data = prepare.roll_out(WORLDS, SOURCE, Fixed(1), jax.random.key(2), steps=20)
+    with pytest.raises(ConfigError, match=r"the teacher says what is no number \(NaN\)"):
+        prepare.labelled(data, Muddled(1), MADE.spec)

@@ -1,15 +1,25 @@
 """What a student may learn from: steps of its own world, or of one that shows and takes the same."""
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rekindle.agents.registry import config_from_json, config_to_json
+from rekindle.agents.dqn.dqn import PRESETS
+from rekindle.agents.registry import config_from_json, config_to_json, export, make_agent
+from rekindle.core.budget import Budget
 from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.exploration import epsilon
+from rekindle.core.spaces import Box, Discrete
+from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
+from rekindle.evaluate.policies import RandomPolicy
+from rekindle.evaluate.returns import Episodes
+from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
@@ -95,12 +105,12 @@ def test_a_student_does_not_go_on_with_another_function_than_it_began_with(libra
     module, given = tmp_path / "began_with.py", replace(order(None), teacher="began_with:q", data=None)
     module.write_text("import numpy as np\n\ndef q(obs):\n    return np.ones((len(obs['obs']), 3))\n")
     run = session.begin(given, library, name="student", seed=0)
-    kept = order_of(run.manifest.config)
-    assert teaching.teacher_of(kept, made, library, run)[1:] == (None, None)
+    told = order_of(run.manifest.config)
+    assert teaching.teacher_of(told, made, library, run)[1:] == (None, None)
     module.write_text(module.read_text() + "# another\n")
     with pytest.raises(ConfigError, match="the teacher began_with:q is another one than when this began; begin anew"):
-        teaching.teacher_of(kept, made, library, run)
-    gone = replace(kept, teacher=str(tmp_path / "gone"))
+        teaching.teacher_of(told, made, library, run)
+    gone = replace(told, teacher=str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match=r"there is no teacher in .*gone \(any more\); bring it back"):
         teaching.teacher_of(gone, made, library, run)
     (run.path / "policy").mkdir()
@@ -139,3 +149,76 @@ def test_a_budget_that_ends_before_learning_begins_is_refused_of_sequences_too(l
         session.carry_out(run, library)
     with pytest.raises(ConfigError, match="warmup must be below capacity"):
         config_from_json("mrq", {"warmup": 3_000, "capacity": 3_000})
+
+
+def test_usual_options_are_the_same_given_or_not(made):
+    teaching.refuse_other_world(made.spec, {}, order("x", sticky=0.0), made, "the teacher")
+    with pytest.raises(ConfigError, match=r"made with sticky=0.5 of .*, the student with no options"):
+        teaching.refuse_other_world(made.spec, {"sticky": 0.5}, order("x"), made, "the teacher")
+
+
+def kept(run, agent, spec, what):
+    """A policy as a training leaves it."""
+    state = agent.init(jax.random.key(0), spec)
+    save_policy(run.path / "policy", **export(agent, state, spec), provenance=session.provenance_of(run, what))
+
+
+def test_a_policy_says_with_which_options_it_was_made_wherever_it_is_taken(library, made, tmp_path):
+    agent = make_agent("dqn", config_from_json("dqn", {"width": 8}))
+    trained = replace(order("x", sticky=0.5), teacher=None, data=None)
+    run = session.begin(trained, library, name="t", seed=0)
+    kept(run, agent, made.spec, trained)
+    copy = shutil.copytree(run.path / "policy", tmp_path / "copy")
+    with pytest.raises(ConfigError, match=r"made with sticky=0.5 of .*, the student with no options"):
+        teaching.foreign(str(copy), order("x"), made)
+    assert teaching.foreign(str(copy), order("x", sticky=0.5), made)[1] is not None
+
+
+def test_a_student_that_goes_on_has_its_teachers_network(library, made, tmp_path):
+    agent = make_agent("dqn", config_from_json("dqn", {"width": 8}))
+    run = session.begin(replace(order("x"), teacher=None, data=None), library, name="t", seed=0)
+    kept(run, agent, made.spec, order("x"))
+    copy = shutil.copytree(run.path / "policy", tmp_path / "copy")
+    for which in (run.id, str(run.path), str(copy)):
+        assert teaching.settings_of(which, "dqn", library)["width"] == 8
+        assert teaching.settings_of(which, "rainbow", library) == {}
+    assert teaching.settings_of("somewhere:f", "dqn", library) == {}
+
+
+def test_going_on_with_a_replay_takes_one(library, monkeypatch):
+    loaded = SimpleNamespace(agent=SimpleNamespace(name="dqn"))
+    monkeypatch.setattr(teaching, "taught_by", lambda *given: (None, None, loaded))
+    what = Order("dqn", {}, ENV, "9000steps", teacher="a.zip", method="fine-tuning")
+    run = session.begin(what, library, name="s", seed=0)
+    with pytest.raises(ConfigError, match=r"it kept none; give one by --data, or .* --choose keeps_replay=false"):
+        session.carry_out(run, library)
+
+
+def test_on_atari_step_sizes_are_the_published_ones():
+    agent = make_agent("dqn", config_from_json("dqn", dict(PRESETS["atari"])))
+    scales = [session.taught(Order("dqn", {}, env, "2500000steps"), agent)[1] for env in ("ALE/Breakout-v5", ENV)]
+    assert [(scale.guided, scale.alone) for scale in scales] == [
+        (pytest.approx(1e-4), pytest.approx(1e-5)), (pytest.approx(7.5e-5), pytest.approx(1.25e-5))
+    ]  # fmt: skip
+
+
+def test_room_is_made_for_the_steps_that_fit_into_a_time():
+    assert session.most_steps(Budget(env_steps=7)) == 7
+    assert session.most_steps(Budget(seconds=300.0)) == 170_000
+    assert session.most_steps(Budget(seconds=300.0, env_steps=7)) == 7
+
+
+def test_exams_in_atari_take_a_random_action_in_a_thousand(monkeypatch):
+    seen = []
+
+    def played(worlds, policy, key, *, number, explore):
+        seen.append(policy)
+        return Episodes(np.ones(number), np.ones(number, int), number)
+
+    monkeypatch.setattr(session, "host_episodes", played)
+    spec = EnvSpec("test/any", 1, {"obs": Box((2,), -1, 1)}, Discrete(4), kind="host")
+    made = registry.Hosted(spec, lambda rows: ...)
+    for env in ("ALE/Pong-v5", "gymnasium/CartPole-v1"):
+        session.exam(Order("mrq", {}, env, "1steps"), made)(RandomPolicy(4), 0, jax.random.key(0))
+    wanders, plays = seen
+    assert wanders.share == 0.001 and isinstance(wanders.policy, RandomPolicy) and isinstance(plays, RandomPolicy)

@@ -1,7 +1,6 @@
 """MR.Q's networks: features of states, features of states with actions and the model's head, critics, policy."""
 
 import dataclasses
-from typing import TypeGuard
 
 import equinox as eqx
 import jax
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from rekindle.agents.mrq.actions import Space, size_of
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Box, Image
+from rekindle.core.spaces import Box, is_picture
 from rekindle.core.spaces import Space as AnySpace
 from rekindle.core.types import EnvSpec, Obs, Sequences
 from rekindle.networks.encoders import flat_size, flatten
@@ -27,6 +26,13 @@ class Features(eqx.Module):
     def __init__(self, key: Key[Array, ""], spec: EnvSpec, hidden: int, size: int):
         self.shown, keys = tuple(sorted(spec.obs.items())), jax.random.split(key)
         pictures = [s for s in spec.obs.values() if is_picture(s)]
+        for name, space in self.shown:
+            if isinstance(space, Box) and space.dtype == "uint8" and len(space.shape) in (2, 4):
+                raise ConfigError(
+                    f"mrq sees pictures as bytes [height, width, channels]; {spec.id} shows {name} as "
+                    f"{list(space.shape)}. Gymnasium's GrayscaleObservation(keep_dim=True) keeps the last axis, "
+                    "ReshapeObservation makes one of several."
+                )
         if not pictures:
             self.net = Perceptron(
                 keys[0], sum(flat_size(n, s) for n, s in sorted(spec.obs.items())), hidden, hidden, size
@@ -38,7 +44,7 @@ class Features(eqx.Module):
             seen = ", ".join(f"{name} {space!r}" for name, space in self.shown)
             raise ConfigError(
                 f"mrq sees numbers, or one picture of 31 x 31 at least; {spec.id} shows {seen}. Gymnasium's wrappers "
-                "ResizeObservation and FilterObservation make one of it."
+                "ResizeObservation and FilterObservation make one of it, TransformObservation moves its channels."
             )
         self.net = (Maps(keys[0], channels), Layer(keys[1], features, size))
 
@@ -55,11 +61,6 @@ class Features(eqx.Module):
             maps, layer = self.net
             x = layer(maps(obs[self.shown[0][0]]))
         return elu(normalise(x))
-
-
-def is_picture(space: AnySpace) -> TypeGuard[Box | Image]:
-    """Bytes `[H, W, C]`."""
-    return isinstance(space, Box | Image) and len(space.shape) == 3 and space.dtype == "uint8"
 
 
 def shifted(key: Key[Array, ""], features: Features, batch: Sequences) -> Sequences:

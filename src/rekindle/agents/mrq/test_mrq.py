@@ -228,6 +228,10 @@ def test_pictures_are_shifted_in_learning_and_not_in_acting():
     assert eqx.tree_equal(jax.eval_shape(learn, jax.random.key(3)), jax.eval_shape(lambda: state))
     with pytest.raises(ConfigError, match="one picture of 31 x 31 at least; test/picture shows"):
         mrq.init(config, jax.random.key(0), dataclasses.replace(PICTURE, obs={"x": Box((30, 40, 3), 0, 255, "uint8")}))
+    for shape in ((84, 84), (84, 84, 1, 4)):
+        grey = dataclasses.replace(PICTURE, obs={"x": Box(shape, 0, 255, "uint8")})
+        with pytest.raises(ConfigError, match=r"shows x as \[84, 84.*GrayscaleObservation\(keep_dim=True\)"):
+            mrq.init(config, jax.random.key(0), grey)
 
 
 def test_conforms():

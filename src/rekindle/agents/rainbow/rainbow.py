@@ -30,7 +30,7 @@ NAME, VERSION = "rainbow", 1
 
 
 class Config(eqx.Module):
-    """Hyperparameters; the defaults are those of MinAtar on a small machine, `ATARI` holds the published ones."""
+    """Hyperparameters; the defaults are those of MinAtar on a small machine, `PRESETS` the published ones."""
 
     learning_rate: float = 2.5e-4
     """Step size, constant."""
@@ -98,7 +98,8 @@ class Config(eqx.Module):
 ATARI = {"learning_rate": 6.25e-5, "reward_clip": 1.0, "epsilon_steps": 250_000, "epsilon_warmup": 20_000,
          "target_period": 2_000, "capacity": 1_000_000, "warmup": 20_000, "num_envs": 1, "network": "nature",
          "width": 512}  # fmt: skip
-"""Dopamine's settings for Atari (specification, section 3.1)."""
+PRESETS = {"atari": ATARI, "atari-full": ATARI | {"noisy": True, "dueling": True, "double": True}}
+"""Dopamine's settings for Atari (specification, section 3.1): its compact Rainbow, and with all parts (section 3.2)."""
 
 
 class Net(eqx.Module):

@@ -1,6 +1,8 @@
 """Teachers that are asked outside the compiled program: ONNX files, functions, what Stable-Baselines3 itself loads."""
 
 import math
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -97,6 +99,12 @@ def checked(
     return HostTeacher(scores, size, "values" if valued and said.ndim == 2 else "logits")
 
 
+def from_here() -> None:
+    """Modules of the working directory can be imported by whichever command this is, after those that are installed."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def from_name(place: str) -> Scores:
     """The function `module:attr`. The module is imported, which executes it: name only what you trust.
 
@@ -104,6 +112,7 @@ def from_name(place: str) -> Scores:
         ConfigError: there is no such module or function.
     """
     module, _, attribute = place.partition(":")
+    from_here()
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

@@ -89,6 +89,7 @@ def fingerprint(which: str) -> str | None:
         return hashlib.sha256("".join(map(files.sha256, facts)).encode()).hexdigest()
     path = Path(which)
     if not which.endswith((".zip", ".onnx")):
+        host.from_here()
         try:
             found = find_spec(which.partition(":")[0])
         except (ImportError, AttributeError, ValueError):

@@ -154,6 +154,7 @@ def _facts(data: Any, path: Path) -> Facts:
     shape = tuple(int(n) for n in space["_shape"])
     named = re.search(r"activation\.(\w+)'", str((kwargs or {}).get("activation_fn", "")))
     picture = space.get("dtype") == "uint8" and len(shape) == 3 and "255" in str(space.get("high"))
+    picture &= (kwargs or {}).get("normalize_images", True) is not False
     return Facts(shape, picture, number, named[1] if named else None, bounds)
 
 

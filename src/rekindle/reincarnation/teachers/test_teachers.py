@@ -213,6 +213,8 @@ def test_the_json_of_a_zip_says_what_is_seen_and_done(tmp_path):
     data = {"observation_space": space, "action_space": {"n": "3", "start": "0"},
             "policy_kwargs": {"activation_fn": "<class 'torch.nn.modules.activation.ReLU'>"}}  # fmt: skip
     assert stable_baselines._facts(data, tmp_path) == Facts((10, 10, 4), True, 3, "ReLU")
+    kept = {**data, "policy_kwargs": {**data["policy_kwargs"], "normalize_images": False}}
+    assert not stable_baselines._facts(kept, tmp_path).bytes
     box = {"_shape": [2], "start": None, "low": "[-2.  -1.5]", "high": "[2. 1e+01]"}
     vectors = {**data, "action_space": box}
     found = Facts((10, 10, 4), True, 2, "ReLU", ((-2.0, -1.5), (2.0, 10.0)))

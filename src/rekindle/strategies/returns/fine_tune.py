@@ -4,6 +4,7 @@ Agarwal et al. 2022 (2206.01626), section 3.
 """
 
 from rekindle.agents.registry import config_to_json
+from rekindle.library.dataset import FOLDER
 from rekindle.strategies.base import Attempt, Estimate, Recalled, Situation
 from rekindle.strategies.returns.practice import (
     LEAST_STEPS,
@@ -49,7 +50,8 @@ def carry_out(now: Situation[Returned]) -> Attempt:
     best = prior(now)
     assert best is not None
     agent = best.own.agent
+    keeps = not agent.needs.prioritised and (now.library.find(best.id).path / FOLDER).is_dir()
     order = bought(now.task.order, max(steps(now, best), LEAST_STEPS), agent=agent.name,
                    settings=config_to_json(agent.config), teacher=best.id, method="fine-tuning",
-                   method_settings={"keeps_replay": not agent.needs.prioritised})  # fmt: skip
+                   method_settings={"keeps_replay": keeps})  # fmt: skip
     return practise(now, name, order, share=SHARE, parents=(best.parent("teacher"),), give_up=True)

@@ -20,7 +20,7 @@ from rekindle.agents.registry import (
 )
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Box, Discrete
+from rekindle.core.spaces import Discrete
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Agent, EnvSpec, given
 from rekindle.envs import registry
@@ -83,9 +83,11 @@ class Returned:
         id = registry.resolve(env, registry.ids())
         made = registry.host(id, **pool) if registry.is_hosted(id) else registry.make(id, **pool)
         agent, chosen = variant_of(student or student_for(made.spec, jax.default_backend()))
-        if make_agent(agent, module_of(agent).Config()).needs.kind == "rollout":
+        kind = make_agent(agent, module_of(agent).Config()).needs.kind
+        if kind == "rollout":
             raise ConfigError(f"--student takes what learns from a replay (dqn, rainbow, mrq); got {student}.")
-        config = config_from_json(agent, chosen)
+        greedy = {"eval_discrete": "greedy"} if kind == "sequence" else {}  # as all scores here are measured
+        config = config_from_json(agent, greedy | chosen)
         order = Order(agent, config_to_json(config), id, str(Budget(env_steps=1)), pool=dict(pool),
                       checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
         able = make_agent(agent, config)
@@ -257,7 +259,7 @@ class Returned:
 
 def student_for(spec: EnvSpec, backend: str) -> str:
     """Who is to learn there: MR.Q where actions are numbers, and where a world shows numbers and each step is dear."""
-    pictures = any(isinstance(space, Box) and len(space.shape) == 3 for space in spec.obs.values())
+    pictures = any(len(getattr(space, "shape", ())) == 3 for space in spec.obs.values())
     if isinstance(spec.action, Discrete) and (spec.kind == "jax" or pictures):
         return CHEAP
     return f"{GENERAL}:small" if backend == "cpu" else GENERAL
