@@ -48,11 +48,25 @@ class HalfKnowing(eqx.Module):
         return ActOutput(action, carry, Extras(logits=jnp.log(0.02 + 0.94 * jax.nn.one_hot(action, 3))))
 
 
+class Clueless(eqx.Module):
+    """Acts at random, and says so."""
+
+    def init_carry(self, batch_size):
+        return ()
+
+    def act(self, key, carry, obs, start, *, explore):
+        action = jax.random.randint(key, start.shape, 0, 3)
+        return ActOutput(action, carry, Extras(logits=jnp.zeros((*start.shape, 3))))
+
+
 @pytest.fixture(scope="module")
 def course():
-    agent = dqn.make(CONFIG)
-    worlds, teacher = Worlds(MADE.env, MADE.draw, CONFIG.num_envs), HalfKnowing(0.6)
-    marks = prepare.marks(worlds, SOURCE, teacher, jax.random.key(1), number=2_000)
+    return taught_by(HalfKnowing(0.6))
+
+
+def taught_by(teacher, marks=None):
+    agent, worlds = dqn.make(CONFIG), Worlds(MADE.env, MADE.draw, CONFIG.num_envs)
+    marks = marks or prepare.marks(worlds, SOURCE, teacher, jax.random.key(1), number=2_000)
     data = prepare.roll_out(worlds, SOURCE, teacher, jax.random.key(2), steps=8_000, stray=0.05)
     data = prepare.labelled(data, teacher, MADE.spec)
     return reincarnate.Course(agent, worlds, SOURCE, teacher, data, marks, Told("logits"), episodes=200)
@@ -73,6 +87,16 @@ def test_the_student_learns_from_a_teacher_and_leaves_it_behind(course):
     assert abs(dagger.scores[:, -1].mean() - 1.0) <= 0.1
     constant = learnt(course, "dagger+ql", tau=1.0, weight=1.0)
     assert bootstrap(qdagger.scores[:, -1:] - constant.scores[:, -1:]).low > 0
+
+
+def test_a_teacher_that_acts_at_random_takes_little_away(course):
+    """Specification, section 6.2: at most a tenth worse than without it. It would be refused, but for made-up marks by
+    which the optimum scores 10."""
+    chance = course.marks.random
+    useless = taught_by(Clueless(), prepare.Marks(chance, chance + 0.1 * (OPTIMUM - chance)))
+    beside, alone = (learnt(useless, method, **settings).scores[:, -1].mean() for method, settings in
+                     (("qdagger", {"tau": 1.0, "weight": 1.0}), ("tabula-rasa", {})))  # fmt: skip
+    assert alone > 5.0 and beside >= 0.9 * alone
 
 
 def test_a_teacher_that_knows_nothing_is_refused(course):
