@@ -6,7 +6,8 @@ written, and the exit code says whether the pages are up to date.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ def page(study: Path) -> str:
     return "\n\n".join([opening, *(sections or ["There are no results yet."])]) + "\n"
 
 
-def pictures(study: Path) -> dict[str, bytes]:
-    """What is drawn on the page of one study, by file name."""
+def pictures(study: Path) -> dict[str, Callable[[], bytes]]:
+    """What is drawn on the page of one study, by file name; drawn when it is asked for."""
     heading = (study / "README.md").read_text().partition("\n")[0].lstrip("# ")
-    return {picture(study.name, result, part, name): drawn(f"{heading}: {name.replace('_', ' ')}", rows)
+    return {picture(study.name, result, part, name): partial(drawn, f"{heading}: {name.replace('_', ' ')}", rows)
             for part, result in results(study) for name, rows in result["values"].items()
             if _is_table(rows) and _is_drawn(name, rows)}  # fmt: skip
 
@@ -153,13 +154,13 @@ def main() -> int:
     stale = []
     for study in sorted(path.parent for path in ROOT.glob("*/README.md")):
         path, text = PAGES / f"{TITLES.get(study.name, study.name)}.md", page(study)
-        beside = {PAGES / "images" / name: data for name, data in pictures(study).items()}
+        beside = {PAGES / "images" / name: draw for name, draw in pictures(study).items()}
         if not path.exists() or path.read_text() != text or not all(image.exists() for image in beside):
             stale.append(path.name)
             if not check:
-                for image, data in beside.items():
+                for image, draw in beside.items():
                     image.parent.mkdir(exist_ok=True)
-                    write_bytes(image, data)
+                    write_bytes(image, draw())
                 write_text(path, text)
     print(f"{'out of date' if check else 'written'}: {', '.join(stale) or 'none'}", file=sys.stderr)
     return int(check and bool(stale))

@@ -76,7 +76,7 @@ def unheard() -> Iterator[None]:
 def spark(values: list[float]) -> str:
     """The last values as a line of blocks; the scale is from 0, or the least value, to 1, or the largest value.
 
-    Where all are negative it ends with the largest.
+    Where some are negative it ends with the largest.
     """
     recent = values[-CURVE:]
     least = min([0.0, *recent])

@@ -122,7 +122,7 @@ def evaluate_steps(options: Options, kind: str) -> int:
     """Between two exams."""
     within("--episodes", options.episodes, 1)
     if options.evaluate_every is None:
-        steps = ATARI_STEPS if options.env.startswith("ALE/") else EVALUATE_STEPS
+        steps = ATARI_STEPS if registry.is_atari(options.env) else EVALUATE_STEPS
         return steps if kind == "sequence" else 0
     within("--evaluate-every", options.evaluate_every, 0)
     if options.evaluate_every and kind == "rollout":

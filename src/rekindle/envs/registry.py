@@ -107,6 +107,11 @@ def is_hosted(id: str) -> bool:
     return _full(id).startswith(tuple(_merged("HOSTED")))
 
 
+def is_atari(id: str) -> bool:
+    """Whether an id is of one of Atari's games, which have rules of their own for scores and step sizes."""
+    return _full(id).startswith("ALE/")
+
+
 def ids() -> dict[str, str]:
     """All ids, each with the place of its factory."""
     return {id: place for spec in _specs() for id, place in spec.ENVS.items()}

@@ -54,9 +54,9 @@ STEP_SIZES = {
 }
 """Which setting of a student is its step size, and what a phase of reincarnation makes of it: MR.Q has one set of
 hyperparameters for everything."""
-FASTEST, ROOM_STEPS = 500.0, 20_000
-"""Steps per second that a learner from sequences takes at most, with an update for each, and those beside them that are
-drawn at random before. Ten times the published rate."""
+FASTEST = 500.0
+"""Steps per second that a learner from sequences is expected to take at most, with an update for each: ten times the
+published rate."""
 EXAM_ROWS = 10
 """Worlds side by side in which an exam is played where they are not written in JAX."""
 
@@ -164,7 +164,9 @@ def _carry_out(
         state = parent.state_for(agent, jax.random.fold_in(key, 1))
     budget: Budget = parse_budget(order.budget)
     if agent.needs.kind in CHUNK_STEPS:
-        engine: Engine = from_replay(order, made, agent, folder=run.path / HOST_REPLAY, steps=most_steps(budget))
+        engine: Engine = from_replay(
+            order, made, agent, folder=run.path / HOST_REPLAY, steps=most_steps(budget, agent.needs.warmup)
+        )
         updates = max(CHUNK_STEPS[agent.needs.kind] // engine.steps_per_update, 1)
     else:
         assert isinstance(made, registry.Made)
@@ -203,9 +205,9 @@ def check(order: Order, library: Library) -> None:
     teaching.refuse_other_world(spec, pool, order, made, "the teacher")
 
 
-def most_steps(budget: Budget) -> int | None:
-    """For which a replay of sequences makes room; where a world is faster than that, the oldest steps are forgotten."""
-    by_time = None if budget.seconds is None else math.ceil(FASTEST * budget.seconds) + ROOM_STEPS
+def most_steps(budget: Budget, warmup: int) -> int | None:
+    """For which a replay of sequences makes room, those before learning twice over; the oldest are forgotten beyond."""
+    by_time = None if budget.seconds is None else math.ceil(FASTEST * budget.seconds) + 2 * warmup
     return min((steps for steps in (budget.env_steps, by_time) if steps is not None), default=None)
 
 
@@ -299,7 +301,7 @@ def exam(order: Order, made: AnyMade) -> Evaluation:
 
     def evaluate(policy: Policy, env_steps: int, key: Key[Array, ""]) -> dict[str, float]:
         del env_steps
-        policy = as_evaluated(policy, made.spec.action) if order.env.startswith("ALE/") else policy
+        policy = as_evaluated(policy, made.spec.action) if registry.is_atari(order.env) else policy
         if worlds is not None:
             played = host_episodes(worlds, policy, key, number=order.episodes, explore=False)
         else:
@@ -372,7 +374,7 @@ def taught(order: Order, agent: Agent) -> tuple[Method, Scale]:
     if agent.needs.kind not in STEP_SIZES:
         raise ConfigError(f"{agent.name} keeps no replay and cannot be taught; take dqn, rainbow or mrq.")
     rate, share = STEP_SIZES[agent.needs.kind]
-    if agent.needs.kind == "transition" and order.env.startswith("ALE/"):
+    if agent.needs.kind == "transition" and registry.is_atari(order.env):
         share = ON_ATARI
     scale = scaled(steps, scratch=getattr(agent.config, rate), step=once_of(agent),
                    guided=share["guided"], alone=share["alone"])  # fmt: skip

@@ -203,9 +203,9 @@ def test_on_atari_step_sizes_are_the_published_ones():
 
 
 def test_room_is_made_for_the_steps_that_fit_into_a_time():
-    assert session.most_steps(Budget(env_steps=7)) == 7
-    assert session.most_steps(Budget(seconds=300.0)) == 170_000
-    assert session.most_steps(Budget(seconds=300.0, env_steps=7)) == 7
+    assert session.most_steps(Budget(env_steps=7), 10_000) == 7
+    assert session.most_steps(Budget(seconds=300.0), 10_000) == 170_000
+    assert session.most_steps(Budget(seconds=300.0, env_steps=7), 10_000) == 7
 
 
 def test_exams_in_atari_take_a_random_action_in_a_thousand(monkeypatch):
