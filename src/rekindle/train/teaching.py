@@ -69,6 +69,7 @@ def settings_of(which: str, algorithm: str, library: Library) -> dict[str, Any]:
     which = teachers.settled(which, library.runs_folder)
     folder = teachers.folder_of(which)
     if folder is None and not teachers.is_foreign(which):
+        teachers.refuse_path(which)
         folder = library.find(which).fetch("policy")
     if folder is None or not folder.is_dir():
         return {}
