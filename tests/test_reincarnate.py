@@ -100,12 +100,14 @@ def test_a_student_comes_of_a_teacher_and_says_how_good_both_are(home, teacher, 
 def test_a_function_that_says_vectors_teaches_a_student_of_sequences(home):
     words = ["reincarnate", "--teacher", "tests.teachers:swing", "--student", "mrq:small", "--env",
              "gymnax/Pendulum-v1", "--budget", "600steps", "--set", "batch=16", "--set", "period=50", "--set",
-             "encoder_updates=10"]  # fmt: skip
+             "encoder_updates=10", "--episodes", "16"]  # fmt: skip
     told = rekindle(home, *words)
     assert told["status"] == "done" and told["env_steps"] == 600
     run = Run.open(Library.open(home), told["run"])
     scores = {score.name: score.value for score in run.manifest.scores}
     assert scores["return of acting at random"] < -900 < -600 < scores["return of the teacher"]
+    asked = {score.name: score.model_extra["episodes"] for score in run.manifest.scores}
+    assert asked["return of the teacher"] == 64 and asked["normalised return"] == 16
     rows = run.metrics()
     assert {str(row["tag"]) for row in rows} == {"0-offline", "1-online"}
     assert rows[-1]["phase/updates"] > 500 and 0 <= rows[-1]["phase/agreement"] <= 1
@@ -181,6 +183,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
         (["--choose", "tau=0"], "the option tau of the method qdagger takes a number above 0; got 0"),
         (["--budget", "100steps"], "ends with the 200 that fill the replay"),
         (["--data", "shipped/foundation"], "holds no dataset"),
+        (["--episodes", "0"], "--episodes must be at least 1; got 0"),
         (["--checkpoint-every", "nan"], "--checkpoint-every takes seconds, 0 or more; got nan"),
         (["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
     ],

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from rekindle.cli import interrupts
 from rekindle.core.errors import RekindleError, did_you_mean
 
 INTERRUPTED = 130
@@ -49,6 +50,8 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code. Only `SystemExit` of a command's own `--help` passes through."""
     args = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        interrupts.answer(lambda: os._exit(_fail(STOPPED, INTERRUPTED, args)))
     try:
         code = _dispatch(args)
         sys.stdout.flush()

@@ -55,6 +55,9 @@ class Options:
     """An option of the environment, such as sticky=0.25; repeat the option for more."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A setting of the student, such as width=256; repeat the option for more. An unknown one lists them all."""
+    episodes: int | None = None
+    """Of each evaluation, whose mean decides how much of the teacher the student still needs; by default 64, or 8 where
+    worlds are not written in JAX. With few, a lucky evaluation can silence the teacher for good."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints."""
     log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
@@ -71,6 +74,8 @@ def run(argv: list[str]) -> int:
     library = Library.open()
     within("--seed", options.seed, 0)
     within("--seeds", options.seeds, 1)
+    if options.episodes is not None:
+        within("--episodes", options.episodes, 1)
     sinks.check(options.log)
     steps = parse_budget(options.budget).env_steps
     if steps is None:
@@ -99,6 +104,7 @@ def run(argv: list[str]) -> int:
         method_settings=method_settings,
         trust=options.trust,
         valued=options.valued,
+        student_episodes=options.episodes,
         checkpoint_seconds=checkpoint_seconds(options.checkpoint_every),
         log=options.log,
     )

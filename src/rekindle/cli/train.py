@@ -200,7 +200,7 @@ def announce(live: Live, runs: list[Run], library: Library) -> None:
         live.stage("forecast", spoken(expected, order) + (", for one seed alone" if len(runs) > 1 else ""))
     live.stage("train", ", ".join(run.id for run in runs))
     if order.teacher is not None and not begun:
-        number = session.MARKED * episodes_of(made_for(order))
+        number = session.MARKED * episodes_of(made_for(order), order.student_episodes)
         live.stage("prepare", f"the teacher and chance play {number} episodes each, and the steps of its replay are "
                               "labelled (it plays some where it kept none); then it is learnt from")  # fmt: skip
 

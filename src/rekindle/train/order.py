@@ -16,7 +16,7 @@ from rekindle.reincarnation.methods.registry import BEGIN_TAUGHT
 from rekindle.train.off_policy import Worlds
 
 EPISODES, HOST_EPISODES = 64, 8
-"""Of an evaluation of a student. Worlds that are not compiled are slow."""
+"""Of an evaluation of a student, unless the order says how many. Worlds that are not compiled are slow."""
 AnyMade = registry.Made | registry.Hosted
 EXPLORES = 50
 """One part in so many of its steps is over before a student explores as little as it ever will, or before one that
@@ -66,6 +66,8 @@ class Order:
     """Environment steps between two exams of whole episodes without exploration; 0: there are none."""
     episodes: int = 10
     """Of an exam."""
+    student_episodes: int | None = None
+    """Of an evaluation beside a teacher; None: 64, or 8 in worlds that are not compiled."""
     teacher_sha256: str | None = None
     """The fingerprint of a foreign teacher as it was at first; None for an agent of the library."""
 
@@ -96,8 +98,10 @@ def made_for(order: Order) -> AnyMade:
     return registry.make(order.env, **(order.pool if made_by_options(order.env) else {}))
 
 
-def episodes_of(made: AnyMade) -> int:
-    """Of an evaluation of a student."""
+def episodes_of(made: AnyMade, asked: int | None = None) -> int:
+    """Of an evaluation of a student: as many as were asked for, if it was said."""
+    if asked is not None:
+        return asked
     return HOST_EPISODES if isinstance(made, registry.Hosted) else EPISODES
 
 

@@ -335,7 +335,7 @@ def reincarnated(
             "fine-tuning goes on with the teacher's replay, and it kept none; give one by --data, or begin with an "
             "empty one by --choose keeps_replay=false."
         )
-    number = episodes_of(made)
+    number = episodes_of(made, order.student_episodes)
     known = prepared.noted(run.path).marks
     marks = known or prepare.marks(worlds, source, teacher, keys[0], number=MARKED * number)
     run.update(scores=scored(marks))
