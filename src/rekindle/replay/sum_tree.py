@@ -1,10 +1,11 @@
 """Sampling in proportion to priorities, in time that grows with the logarithm of their number.
 
-Schaul et al. 2016 (1511.05952), App. B.2.1: a binary tree whose nodes hold the sums of their children.
+Schaul et al. 2016 (1511.05952), App. B.2.1: a binary tree whose nodes hold the sums of their children. Levels are gone
+through in loops: written out, the twenty of a million leaves would be most of a training's program.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +40,13 @@ def priorities(tree: SumTree, index: Int32[Array, "*n"]) -> Float[Array, "*n"]:
 
 def put(tree: SumTree, index: Int32[Array, " n"], priority: Float[Array, " n"]) -> SumTree:
     """Priorities of some leaves; of an index that occurs twice, one of its priorities."""
-    nodes, at = tree.nodes, tree.nodes.shape[0] // 2 + index
-    nodes = nodes.at[at].set(priority)
-    for _ in range(tree.depth):
-        at = at // 2
-        nodes = nodes.at[at].set(nodes[2 * at] + nodes[2 * at + 1])
+    at = tree.nodes.shape[0] // 2 + index
+
+    def up(_: Any, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        nodes, at = now[0], now[1] // 2
+        return nodes.at[at].set(nodes[2 * at] + nodes[2 * at + 1]), at
+
+    nodes, _ = jax.lax.fori_loop(0, tree.depth, up, (tree.nodes.at[at].set(priority), at))
     return SumTree(nodes)
 
 
@@ -54,12 +57,14 @@ def find(tree: SumTree, point: Float[Array, " n"]) -> Int32[Array, " n"]:
         tree: in which some priority is above 0.
         point: from above 0 to the total: uniform points find leaves in proportion to their priorities.
     """
-    at = jnp.ones(point.shape, jnp.int32)
-    for _ in range(tree.depth):
+
+    def down(_: Any, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        at, point = now
         left, right = tree.nodes[2 * at], tree.nodes[2 * at + 1]
         goes_right = ((point > left) & (right > 0)) | (left <= 0)
-        point = jnp.where(goes_right, point - left, point)
-        at = 2 * at + goes_right.astype(jnp.int32)
+        return 2 * at + goes_right.astype(jnp.int32), jnp.where(goes_right, point - left, point)
+
+    at, _ = jax.lax.fori_loop(0, tree.depth, down, (jnp.ones(point.shape, jnp.int32), point))
     return at - tree.nodes.shape[0] // 2
 
 
