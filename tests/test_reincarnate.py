@@ -193,6 +193,29 @@ def test_wrong_words_are_one_sentence(home, teacher, more, message):
     assert message in told["error"]
 
 
+def test_an_agent_is_scored_by_its_return_beside_chance(home, teacher, tmp_path):
+    told = rekindle(home, "evaluate", teacher, "--env", CATCH, "--episodes", "200")
+    assert told["env"] == "gymnax/Catch-bsuite" and told["agent"]["episodes"] == told["random"]["episodes"] == 200
+    assert told["agent"]["low"] > 0 > told["random"]["high"] and told["agent"]["mean_length"] == 9
+    assert told["env_steps"] == 2 * 200 * 9
+    run = Run.open(Library.open(home), told["run"])
+    assert run.manifest.status == "done" and [p.id for p in run.manifest.parents] == [teacher]
+    scores = {score.name: (score.value, score.low) for score in run.manifest.scores}
+    assert scores["return"] == (told["agent"]["value"], told["agent"]["low"])
+    again = rekindle(home, "evaluate", str(Run.open(Library.open(home), teacher).path / "policy"), "--env", CATCH,
+                     "--episodes", "200")  # fmt: skip
+    assert again["agent"] == told["agent"]
+    for words, message in (
+        (["--env", "gymnax/CartPole-v1"], "cannot act in gymnax/CartPole-v1"),
+        ([], "give one of them"),
+        (["--env", CATCH, "--tasks", "xland/f0"], "give one of them"),
+        (["--tasks", CATCH], "--env gives returns anywhere"),
+        (["--env", CATCH, "--episodes", "0"], "--episodes must be at least 1; got 0"),
+        (["--env", CATCH, "--pool", "stiky=1"], "has no option 'stiky'"),
+    ):
+        assert message in rekindle(home, "evaluate", teacher, *words, code=2)["error"]
+
+
 def test_damaged_data_of_a_teacher_are_refused(home, teacher, tmp_path):
     copy = rekindle(home, "train", "dqn", "--env", CATCH, "--budget", "2000steps", *SMALL)["run"]
     file = Run.open(Library.open(home), copy).path / "replay" / "steps.safetensors"

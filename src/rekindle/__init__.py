@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 _PUBLIC = {
+    "Actor": "rekindle.evaluate.actor:Actor",
     "Library": "rekindle.library.library:Library",
     "load": "rekindle.verbs:load",
     "make": "rekindle.envs.registry:make",

@@ -203,15 +203,14 @@ def code(outcome: Outcome) -> str:
     else:
         assert isinstance(task, Returned)
         chosen = "".join(f", {name}={value!r}" for name, value in task.order.pool.items())
-        if isinstance(task.made, Hosted):
-            play = ["from rekindle.envs import registry", "from rekindle.evaluate.returns import host_episodes",
-                    f"worlds = registry.host({task.env_id!r}{chosen}).open(8)",
-                    "played = host_episodes(worlds, agent.policy, jax.random.key(0), number=64)"]  # fmt: skip
-        else:
-            play = [
-                f"world = rekindle.make({task.env_id!r}{chosen})",
-                "from rekindle.evaluate.returns import episodes",
-                "played = episodes(world.env, agent.policy, world.draw, world.pool(), jax.random.key(0), number=64)",
-            ]
-        lines = ["import jax", *load, *play, "print(played.returns.mean())"]
+        make = "registry.host" if isinstance(task.made, Hosted) else "registry.make"
+        lines = [
+            "import jax",
+            *load,
+            "from rekindle.envs import registry",
+            "from rekindle.evaluate.returns import whole_episodes",
+            f"world = {make}({task.env_id!r}{chosen})",
+            "played = whole_episodes(world, agent.policy, jax.random.key(0), number=64)",
+            "print(played.returns.mean())",
+        ]
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""`rekindle evaluate AGENT --tasks ID`: a score on tasks it has never seen, beside what it must be compared with."""
+"""`rekindle evaluate AGENT --tasks ID`: a score on tasks it has never seen, beside what it must be compared with.
+
+With `--env ID` it is the return of whole episodes in that environment: evaluate_returns.py.
+"""
 
 import os
 import re
@@ -10,11 +13,14 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from rekindle.agents.registry import incompatible
+from rekindle.agents.registry import Loaded, incompatible
+from rekindle.cli import evaluate_returns as returns
 from rekindle.cli import io as cli
 from rekindle.cli.live import Live
+from rekindle.cli.train import assigned
 from rekindle.core.budget import quoted
 from rekindle.core.errors import ConfigError, within
+from rekindle.core.types import given
 from rekindle.envs import registry
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
@@ -23,27 +29,40 @@ from rekindle.evaluate.exam import make_exam
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.evaluate.scores import Kind, Summary
 from rekindle.library import files
+from rekindle.library.artefact import read_meta
 from rekindle.library.library import Library
 from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.report.plots import Curve, adaptation_plot
+from rekindle.train import teaching
 from rekindle.verbs import load
 
 
 @dataclass(frozen=True)
 class Options:
-    """Score an agent on held-out tasks: the last trial's reward over the planner's, for several numbers of trials."""
+    """Score an agent: by the return of whole episodes in an environment (--env), or on held-out tasks (--tasks).
+
+    Returns stand beside those of acting at random. On tasks of XLand it is the last trial's reward over the planner's,
+    for several numbers of trials, beside random, idle and forgetful policies.
+    """
 
     agent: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AGENT")]
-    """An id in the library (or its beginning), or a folder with a policy."""
-    tasks: str
-    """The task family, such as xland/doors-4 or xland/f0."""
+    """An id in the library (or its beginning, or a name that one run has), or a folder with a policy."""
+    env: str | None = None
+    """An environment, such as minatar/breakout or HalfCheetah-v5: the return of whole episodes there."""
+    episodes: int = 100
+    """With --env: so many; where worlds are not written in JAX, rounded up to a multiple of eight."""
+    pool: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """With --env: an option of the environment, such as sticky=0.25; repeat it for more. By default those that the
+    agent was trained with."""
+    tasks: str | None = None
+    """A family of XLand's tasks, such as xland/doors-4 or xland/f0."""
     trials: str = "1,2,3,5,8,13"
-    """Numbers of trials per episode, with commas between."""
+    """With --tasks: numbers of trials per episode, with commas between."""
     count: int = 256
-    """Held-out tasks."""
+    """With --tasks: held-out tasks."""
     repetitions: int = 16
-    """Episodes per task and number of trials."""
+    """With --tasks: episodes per task and number of trials."""
     seed: int = 0
     """Of tasks, starts and actions."""
     json: bool = False
@@ -54,17 +73,50 @@ def run(argv: list[str]) -> int:
     """Evaluate and show a table; the run folder has the values and a plot."""
     options = cli.parse(Options, argv, "rekindle evaluate")
     numbers(options.trials)
-    for name, least in (("count", 1), ("repetitions", 1), ("seed", 0)):
+    for name, least in (("count", 1), ("repetitions", 1), ("episodes", 1), ("seed", 0)):
         within(f"--{name}", getattr(options, name), least)
+    if (options.env is None) == (options.tasks is None):
+        raise ConfigError("evaluate takes --env ENVIRONMENT for returns, or --tasks FAMILY of XLand; give one of them.")
+    return carry_out(by_return(options) if options.env is not None else on_tasks(options), Library.open(),
+                     json=options.json)  # fmt: skip
+
+
+def by_return(options: Options) -> Run:
+    """A run that is to measure returns in an environment."""
+    assert options.env is not None
+    library = Library.open()
+    loaded = load(options.agent, library=library)
+    id, home = (registry.resolve(env, registry.ids()) for env in (options.env, loaded.spec.id))
+    usual = options_of(options.agent, library) if id == home else {}
+    pool = assigned("--pool", "sticky=0.25", options.pool) if options.pool else usual
+    made = returns.world(id, pool)
+    returns.refuse_other(loaded, options.agent, made)
+    return Run.create(library, "evaluate", name=f"in-{made.spec.id.split('/')[-1]}",
+                      config={**options.__dict__, "env": id, "pool": pool}, seed=options.seed, env_id=made.spec.id,
+                      parents=judged(options.agent, library))  # fmt: skip
+
+
+def options_of(agent: str, library: Library) -> Any:
+    """Of the environment that an agent was trained in."""
+    folder = Path(agent)
+    if os.path.isfile(folder / "policy.json"):
+        return read_meta(folder).provenance.get("options", {})
+    return teaching.pool_of_run(library.find(agent))
+
+
+def on_tasks(options: Options) -> Run:
+    """A run that is to score on held-out tasks."""
+    assert options.tasks is not None
     made = registry.make(options.tasks)
     if not (isinstance(made.env, Trials) and isinstance(made.env.env, XLand)):
-        raise ConfigError(f"the planner normalises scores of xland tasks only; got {options.tasks!r}.")
+        raise ConfigError(
+            f"the planner normalises scores of xland tasks only; got {options.tasks!r}. --env gives returns anywhere."
+        )
     library = Library.open()
     if reason := incompatible(load(options.agent, library=library).spec, made.spec):
         raise ConfigError(f"{options.agent} cannot act in {made.spec.id}: {reason}.")
-    kept = Run.create(library, "evaluate", name=f"on-{made.spec.id.split('/')[1]}", config=options.__dict__,
+    return Run.create(library, "evaluate", name=f"on-{made.spec.id.split('/')[1]}", config=options.__dict__,
                       seed=options.seed, env_id=made.spec.id, parents=judged(options.agent, library))  # fmt: skip
-    return carry_out(kept, library, json=options.json)
 
 
 def judged(agent: str, library: Library) -> list[Parent]:
@@ -80,6 +132,10 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
     options, live = Options(**run.manifest.config), Live("")  # pyright: ignore[reportArgumentType]
     with run.held():
         try:
+            if options.env is not None:
+                loaded = unchanged(run, options.agent, library)
+                returns.carry_out(run, loaded, options.env, options.episodes, options.seed, live, json=json)
+                return 0
             left_out, result = score(run, library, options, live)
         except KeyboardInterrupt:
             run.finish("interrupted")
@@ -90,7 +146,7 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
         rows = result.summaries()
         save(run, result, rows)
     most = trained_trials(options.agent, library)
-    tasks = registry.make(options.tasks).spec.id
+    tasks = registry.make(given(options.tasks)).spec.id
     counted = f"{options.count - left_out} tasks, {options.repetitions} repetitions, {left_out} left out"
     show(rows, f"{tasks}: {counted}", most)
     live.stage("done", run.location)
@@ -115,11 +171,8 @@ def trained_trials(agent: str, library: Library) -> int | None:
 
 def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int, Adaptation]:
     """Tasks that the planner leaves out, and the records; what an interrupted run had is not played again."""
-    made = registry.make(options.tasks)
-    loaded = load(options.agent, library=library)
-    for parent in run.manifest.parents:
-        if parent.sha256 not in (None, loaded.artefact.meta.weights.sha256):
-            raise ConfigError(f"{parent.id} has other weights than when {run.id} began; evaluate it anew.")
+    made = registry.make(given(options.tasks))
+    loaded = unchanged(run, options.agent, library)
     live.stage("plan", f"{options.count} held-out tasks of {made.spec.id}")
     pool = made.pool(split="test", seed=options.seed)
     assert isinstance(made.env, Trials)
@@ -147,6 +200,19 @@ def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int
         keep=keep,
     )
     return exam.left_out, result
+
+
+def unchanged(run: Run, agent: str, library: Library) -> Loaded:
+    """The agent, as it was when the run began.
+
+    Raises:
+        ConfigError: its weights have been replaced since.
+    """
+    loaded = load(agent, library=library)
+    for parent in run.manifest.parents:
+        if parent.sha256 not in (None, loaded.artefact.meta.weights.sha256):
+            raise ConfigError(f"{parent.id} has other weights than when {run.id} began; evaluate it anew.")
+    return loaded
 
 
 def kind_of(tasks: str) -> Kind:

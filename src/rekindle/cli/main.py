@@ -37,7 +37,7 @@ VERBS = {
     "train": Verb("rekindle.cli.train", "Train an agent from scratch on an environment."),
     "reincarnate": Verb("rekindle.cli.reincarnate", "Make a new agent from any teacher, then wean it."),
     "resume": Verb("rekindle.cli.resume", "Go on with a run that was interrupted."),
-    "evaluate": Verb("rekindle.cli.evaluate", "Score an agent on tasks it has never seen."),
+    "evaluate": Verb("rekindle.cli.evaluate", "Score an agent: by its return, or on tasks it has never seen."),
     "report": Verb("rekindle.cli.report", "Write a page of a training, or of several side by side."),
     "library": Verb(
         "rekindle.cli.library", "List, show, draw, verify, export, import or tidy up what was trained.", compiles=False

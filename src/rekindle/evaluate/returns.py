@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from rekindle.core.types import Policy
+from rekindle.envs import registry
 from rekindle.envs.base import Env
 from rekindle.envs.host.worlds import HostWorlds
 
 Draw = Callable[[Key[Array, ""], PyTree], PyTree]
 """From a key and a source of tasks to one task."""
+HOST_ROWS = 8
+"""Worlds side by side that are opened where they are not written in JAX."""
 
 
 class Episodes(NamedTuple):
@@ -24,6 +27,28 @@ class Episodes(NamedTuple):
     lengths: Int[np.ndarray, " n"]
     env_steps: int
     """That were played; where worlds go on until the slowest is done, more than the lengths add up to."""
+
+
+def whole_episodes(
+    made: registry.Made | registry.Hosted, policy: Any, key: Key[Array, ""], *, number: int, split: str = "test",
+    seed: int = 0, explore: bool = False,
+) -> Episodes:  # fmt: skip
+    """Whole episodes in worlds of either kind that are opened for this.
+
+    Args:
+        made: by its id.
+        policy: what acts.
+        key: of starts and actions.
+        number: of episodes; where worlds are not written in JAX, rounded up to a multiple of eight.
+        split: `train` or `test`, of what tasks are drawn from.
+        seed: of that.
+        explore: whether the policy explores, as it says; else it is greedy.
+    """
+    if isinstance(made, registry.Hosted):
+        worlds = made.open(HOST_ROWS)
+        return host_episodes(worlds, policy, jax.random.fold_in(key, seed), number=number, explore=explore)
+    source = made.pool(split=split, seed=seed)
+    return episodes(made.env, policy, made.draw, source, key, number=number, explore=explore)
 
 
 def episodes(

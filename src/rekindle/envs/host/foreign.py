@@ -45,7 +45,7 @@ def make(id: str, **options: Any) -> Hosted:
             mujoco.refuse_unseen(id)
         chosen = options | ({"render_mode": PICTURES} if seen else {})
         return HostWorlds(
-            lambda: _opened(own, rows, chosen), spec, lambda obs: _named(obs, spec), taken=lambda a: _bounded(a, bounds)
+            lambda: _opened(own, rows, chosen), spec, lambda obs: _named(obs, spec), taken=lambda a: bounded(a, bounds)
         )
 
     return Hosted(spec, opened)
@@ -60,7 +60,7 @@ def spec_of(id: str, env: gymnasium.vector.VectorEnv) -> EnvSpec:
         id,
         int(version) if name and version.isdigit() else 0,
         {key: _shown(space, id) for key, space in shown.items()},
-        _action(env.single_action_space, id),
+        action_of(env.single_action_space, id),
         kind="host",
     )
 
@@ -75,8 +75,12 @@ def _shown(space: spaces.Space[Any], id: str) -> Space:
         ) from error
 
 
-def _action(space: spaces.Space[Any], id: str) -> Space:
-    """Ours; vectors are in [-1, 1] here, whatever their bounds."""
+def action_of(space: spaces.Space[Any], id: str) -> Space:
+    """Ours of theirs; vectors are in [-1, 1] here, whatever their bounds.
+
+    Raises:
+        ConfigError: neither numbers from 0 nor one vector within bounds; `id` says whose.
+    """
     match space:
         case spaces.Discrete(start=0):
             return _narrow(from_space(space, id))
@@ -93,7 +97,7 @@ def _wrapped(wrapper: str) -> str:
     return f"Wrap it in gymnasium.wrappers.{wrapper}, and register that under an id of its own."
 
 
-def _bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
+def bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
     """Theirs of ours: vectors in [-1, 1] become vectors within the space's bounds."""
     if not isinstance(space, spaces.Box):
         return action

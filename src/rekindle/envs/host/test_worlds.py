@@ -174,7 +174,7 @@ def test_vectors_of_actions_are_scaled_to_the_worlds_bounds():
 
 def test_whole_numbers_are_rounded_to_and_reach_both_ends():
     space = spaces.Box(0, 255, (5,), np.uint8)
-    scaled = foreign._bounded(np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32), space)
+    scaled = foreign.bounded(np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32), space)
     np.testing.assert_array_equal(scaled, np.array([0, 64, 128, 191, 255], np.uint8))
 
 

@@ -25,7 +25,7 @@ from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Agent, EnvSpec, given
 from rekindle.envs import registry
 from rekindle.evaluate.policies import as_evaluated, random_policy
-from rekindle.evaluate.returns import Episodes, episodes, host_episodes
+from rekindle.evaluate.returns import Episodes, whole_episodes
 from rekindle.library.library import Library
 from rekindle.library.records import Prior
 from rekindle.reincarnation.teachers import load as teachers
@@ -41,8 +41,6 @@ CHECKPOINT_SECONDS = 30.0
 PRACTICE_EPISODES = 64
 PROOF_EPISODES = (256, 1024, 4096)
 """The least, and what the least would hardly decide is given."""
-HOST_ROWS = 8
-"""Worlds side by side in which an exam is played where they are not written in JAX."""
 MOST_RECALLED = 6
 """Priors that are asked to show what they can do."""
 
@@ -249,12 +247,9 @@ class Returned:
 
     def play(self, policy: Any, key: Key[Array, ""], number: int, *, split: str = "train", seed: int = 0) -> Episodes:
         """Whole episodes, as all scores here are measured: choices are greedy but for one in a thousand."""
-        acting = as_evaluated(policy, self.spec.action)
-        if isinstance(self.made, registry.Hosted):
-            worlds = self.made.open(HOST_ROWS)
-            return host_episodes(worlds, acting, jax.random.fold_in(key, seed), number=number, explore=False)
-        source = self.made.pool(split=split, seed=seed)
-        return episodes(self.made.env, acting, self.made.draw, source, key, number=number, explore=False)
+        return whole_episodes(
+            self.made, as_evaluated(policy, self.spec.action), key, number=number, split=split, seed=seed
+        )
 
 
 def student_for(spec: EnvSpec, backend: str) -> str:
