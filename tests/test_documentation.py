@@ -12,6 +12,8 @@ from rekindle.cli.main import VERBS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EVERYWHERE = sorted([*PAGES, *ROOT.glob("*/results/*.md"), *ROOT.glob("benchmarks/*/README.md"),
+                     *(ROOT / "src").rglob("README.md")])  # fmt: skip
 COMMAND = re.compile(r"(?:\.venv/bin/)?rekindle (.+)$")
 TEST = re.compile(r"`([\w./]+\.py)::(\w+)`")
 SOURCES = ROOT / "src" / "rekindle"
@@ -54,6 +56,13 @@ def test_tests_that_are_named_exist():
     assert len(named) > 30
     missing = [f"{page}: {path}::{test}" for page, path, test in sorted(named) if not is_there(path, test)]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", EVERYWHERE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    places = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))]
+    lost = [place for place in places if place and "://" not in place and not (page.parent / place).exists()]
+    assert lost == []
 
 
 def is_there(path, test):

@@ -157,7 +157,7 @@ def rekindle(home: Path, *words: str) -> dict[str, Any]:
 
 
 def bars(cells: list[dict[str, Any]], size: Preset) -> list[Bar]:
-    """G0 of the specification's section 6.4, and that the student is worth its teacher."""
+    """What it is worth after the teacher's data alone, and in the end."""
     final = stratified(np.array([[float(np.mean(cell["scores"]))] for cell in cells]))
     offline = stratified(
         np.array([[[p["score"] for p in cell["curve"] if p["phase"] == "offline"][-1]] for cell in cells])

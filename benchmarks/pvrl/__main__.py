@@ -101,7 +101,7 @@ def among(cells: Cells, group: dict[str, Arm]) -> Cells:
 
 
 def bars(cells: Cells) -> list[Bar]:
-    """P1 to P7 of the specification's section 6.3, as far as their arms are there."""
+    """P1 to P7, as far as their arms are there."""
     judges = {analysis.main_bars: MAIN, analysis.bars: METHODS, workflow.tuning_bars: TUNING,
               workflow.building_bars: BUILDING}  # fmt: skip
     return [bar for judge, group in judges.items() if set(group) <= set(cells) for bar in judge(cells)]

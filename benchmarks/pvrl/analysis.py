@@ -63,7 +63,7 @@ def dip(games: list[list[dict[str, Any]]]) -> Interval:
 
 
 def main_bars(cells: Cells) -> list[Bar]:
-    """P1 and P2 of the specification's section 6.3; what is asked of a mean is not asked of its interval."""
+    """P1 and P2; what is asked of a mean is not asked of its interval."""
     ours, blank = (stratified(matrix(cells[name])) for name in ("qdagger", "tabula-rasa"))
     found = [
         Bar("P1.qdagger", *ours, 1.0, ours.value >= 1.0),

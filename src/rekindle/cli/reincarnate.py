@@ -35,7 +35,7 @@ class Options:
     """An agent of the library, the folder of a run or a policy (as ./name), a zip of Stable-Baselines3, an ONNX file,
     or a function as module:name."""
     env: str
-    """The environment's id, such as minatar/breakout; the teacher has to have been made for it."""
+    """The environment's id, such as minatar/breakout; a teacher of the library has to come from it, others see and do the same."""
     data: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """A run whose replay is learnt from in place of the teacher's own, such as an imported dataset."""
     student: str = "rainbow"
@@ -54,7 +54,7 @@ class Options:
     pool: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """An option of the environment, such as sticky=0.25; repeat the option for more."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """A setting of the student, such as width=256; repeat the option for more. An unknown one lists them all."""
+    """A setting of the student, such as width=256; repeat the option for more. `--set x=1` lists them all."""
     episodes: int | None = None
     """Of each evaluation, whose mean decides how much of the teacher the student still needs; by default 64, or 8 where
     worlds are not written in JAX. With few, a lucky evaluation can silence the teacher for good."""

@@ -28,8 +28,8 @@ class Options:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Ids, beginnings of ids, or names; a name is all runs that have it."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
-    """The page; by default report.html in the run's folder if that is on this machine, else in this one, where several
-    have report.html or comparison.html."""
+    """The page; by default report.html in the run's folder, or, for several runs, report.html or comparison.html in the
+    working directory."""
     trust: bool = False
     """Open worlds of other libraries, and teachers that are code, so that they can be filmed: that executes them."""
     json: bool = False

@@ -21,7 +21,7 @@ class Options:
     """Go on with a run that was interrupted, from its last checkpoint."""
 
     which: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """The run's id, or the beginning of one; `rekindle library ls` lists them."""
+    """The run's id, the beginning of one, or its name; `rekindle library ls` lists them."""
     json: bool = False
     """Print one JSON object as the last line of standard output."""
 

@@ -39,7 +39,7 @@ class Options:
     env: str
     """The environment's id, such as xland/doors-4 or xland/f0."""
     budget: str = "5m"
-    """Wall time (90s, 5m, 1h) or environment steps (2e6steps); each seed has it."""
+    """Wall time (90s, 5m, 1h) or environment steps (2e6steps; 2e6learnt of which it learns); each seed has it."""
     seeds: int = 1
     """How many runs, with seeds from --seed on."""
     seed: int = 0
@@ -57,13 +57,14 @@ class Options:
     """An option of the environment's pool of tasks, such as worlds=64, hidden=none or (for two players)
     alone=0.5, the share of tasks for one; repeat the option for more."""
     init: Annotated[str | None, tyro.conf.arg(name="from", metavar="AGENT")] = None
-    """Go on from this agent of the library, with its settings unless --set says otherwise."""
+    """Go on from the weights of this agent of the library, with its settings unless --set says otherwise; optimiser and
+    replay begin anew."""
     partner: Annotated[str | None, tyro.conf.arg(metavar="AGENT")] = None
     """In worlds for two: an agent of the library that is among the co-players from the beginning."""
     trials: str | None = None
     """Trials per episode, a number or a range such as 1-4; by default 1 up to the environment's own number."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. An unknown one lists them all."""
+    """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. `--set x=1` lists them all."""
     evaluate_every: int | None = None
     """Environment steps between two exams of whole episodes without exploration; 0: none. By default 5000 for mrq
     (Atari: 100000), none for others."""
@@ -127,7 +128,7 @@ def evaluate_steps(options: Options, kind: str) -> int:
     within("--evaluate-every", options.evaluate_every, 0)
     if options.evaluate_every and kind == "rollout":
         raise ConfigError(
-            "--evaluate-every is for agents that learn from a replay; `rekindle evaluate` examines others."
+            "--evaluate-every is for agents that learn from a replay; `rekindle evaluate --env` scores others."
         )
     return options.evaluate_every
 

@@ -1,4 +1,4 @@
-"""Score records and adaptation curves: AdA's protocol (Adaptive Agents Team 2023, sec. 4; specification section 5.1).
+"""Score records and adaptation curves: AdA's protocol (Adaptive Agents Team 2023, sec. 4).
 
 The score of an episode of k trials is the reward of its LAST trial over the task's normaliser. Records with different
 normalisers never share a table.

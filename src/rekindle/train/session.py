@@ -293,7 +293,7 @@ def from_replay(
 def exam(order: Order, made: AnyMade) -> Evaluation:
     """Whole episodes of their own without exploration, with the interval of their mean.
 
-    In Atari one action in a thousand is random, as published (specifications: reincarnation 2.8, MR.Q 2.11).
+    In Atari one action in a thousand is random, as published (Castro et al. 2018; Fujimoto et al. 2025).
     """
     rows = max(n for n in range(1, EXAM_ROWS + 1) if order.episodes % n == 0)
     worlds = made.open(rows) if isinstance(made, registry.Hosted) else None

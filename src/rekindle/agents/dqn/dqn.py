@@ -89,7 +89,7 @@ PRESETS = {
                               "epsilon_steps": 1_000_000, "epsilon_warmup": 50_000, "warmup": 50_000,
                               "target_period": 2_500},
 }  # fmt: skip
-"""Dopamine's settings for Atari (specification, section 3.1), and with those of Nature's (section 3.2)."""
+"""Dopamine's settings for Atari (Castro et al. 2018), and with those of Mnih et al. 2015."""
 
 
 class Net(eqx.Module):

@@ -29,7 +29,7 @@ NAME, VERSION = "ppo", 1
 
 
 class Config(eqx.Module):
-    """Hyperparameters; the defaults are those of the specification's measured doors recipe."""
+    """Hyperparameters; the defaults are measured on xland/doors-4."""
 
     learning_rate: float = 1e-3
     """Adam step size, constant."""
