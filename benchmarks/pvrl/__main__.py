@@ -21,6 +21,7 @@ from benchmarks.pvrl.arms import (
     MAIN,
     METHODS,
     PRESETS,
+    REHEARSING,
     SWEEP,
     SWEPT,
     TAUS,
@@ -31,8 +32,9 @@ from benchmarks.pvrl.arms import (
 from benchmarks.pvrl.measures import Cells
 from benchmarks.pvrl.study import Lesson, compute, outdone, to_be_tuned
 
-PARTS = {"main": MAIN, "methods": METHODS | SWEEP, "fine-tuning": TUNING, "architecture": BUILDING}
-"""Parts of the study, of all games each: P1 and most of P2; P1 to P4 and P7; P5; P6."""
+PARTS = {"main": MAIN, "methods": METHODS | SWEEP, "fine-tuning": TUNING, "architecture": BUILDING,
+         "rehearsing": REHEARSING}  # fmt: skip
+"""Parts of the study, of all games each: P1 and most of P2; P1 to P4 and P7; P5; P6; why P4 is missed."""
 
 
 def main() -> None:
@@ -41,8 +43,8 @@ def main() -> None:
     size = PRESETS[study.preset]
     if study.preset == "smoke":  # its programs are compiled for longer than they run
         jax.config.update("jax_disable_most_optimizations", True)
-    games = (study.only,) if study.only in GAMES else size.games
     part = PARTS.get(study.only or "", ARMS)
+    games = (study.only,) if study.only in GAMES else size.games
     arms = {name: arm for name, arm in part.items() if size.arms is None or name in size.arms}
     cells = collect(study, size, games, arms)
     judged = [] if size.arms is not None or games != size.games else bars(cells)
@@ -76,12 +78,12 @@ def lessons_in(game: str, size: Preset, study: Study) -> dict[str, Callable[[], 
 
 def values(cells: Cells, games: tuple[str, ...]) -> dict[str, Any]:
     """All tables; scores by another normaliser are in another one."""
-    methods, tuned, built = (among(cells, group) for group in (METHODS, TUNING, BUILDING))
+    methods, tuned, built = (among(cells, group) for group in (METHODS | REHEARSING, TUNING, BUILDING))
     found: dict[str, Any] = {
         "scores": analysis.scores(methods),
         "profiles": analysis.profiles(methods),
-        "qdagger_against": analysis.against(methods) if methods else [],
-        "teachers": analysis.teachers(methods, games) if methods else [],
+        "qdagger_against": analysis.against(methods) if "qdagger" in methods else [],
+        "teachers": analysis.teachers(methods, games) if "qdagger" in methods else [],
         "fine_tuning": workflow.tuning(tuned),
         "new_architecture": workflow.building(built),
     }

@@ -25,6 +25,7 @@ from rekindle.reincarnation.methods.registry import make_method
 from rekindle.reincarnation.phases import Scale
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
+from rekindle.replay.ring import Ring
 from rekindle.train import prepare, reincarnate
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Worlds
@@ -125,8 +126,9 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     agent = make_agent(arm.agent, config_from_json(arm.agent, {**STUDENT, **arm.student}))
     method = make_method(arm.method, arm.settings, student=arm.agent)
     told = prepare.told_by(taught.loaded.policy, taught.worlds.spec, jax.random.key(0), agent)
-    course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, taught.data, taught.marks,
-                                told, episodes=EPISODES // 4)  # fmt: skip
+    data = taught.data if arm.replay is None else latest(taught.data, arm.replay)
+    course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, data, taught.marks, told,
+                                episodes=EPISODES // 4)  # fmt: skip
     scale = longer(size.scale, arm.times)
     state = begun(arm, agent, taught, seed) if arm.method == "fine-tuning" else None
     config = plain({"arm": vars(arm), "game": game, "scale": vars(scale), "student": STUDENT})
@@ -145,6 +147,12 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     return {"curve": points, "teacher": taught.marks.teacher, "random": taught.marks.random, "begins": taught.score,
             "wall_s": run.wall_s(),
             "parameters": int(sum(x.size for x in flatten_arrays(agent.policy(done.state)).values()))}  # fmt: skip
+
+
+def latest(data: Ring, steps: int) -> Ring:
+    """The last steps of a full ring."""
+    slices = steps // data.rows
+    return Ring(jax.tree.map(lambda x: x[-slices:], data.steps), jnp.int32(slices))
 
 
 def longer(scale: Scale, times: int) -> Scale:

@@ -35,7 +35,8 @@ class Options:
     """An agent of the library, the folder of a run or a policy (as ./name), a zip of Stable-Baselines3, an ONNX file,
     or a function as module:name."""
     env: str
-    """The environment's id, such as minatar/breakout; a teacher of the library has to come from it, others see and do the same."""
+    """The environment's id, such as minatar/breakout; a teacher of the library has to come from it, others have to
+    see and do the same."""
     data: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """A run whose replay is learnt from in place of the teacher's own, such as an imported dataset."""
     student: str = "rainbow"
