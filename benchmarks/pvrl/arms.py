@@ -111,6 +111,6 @@ REHEARSING: dict[str, Arm] = {
     "rehearsal-1-4-of-40k": replace(METHODS["rehearsal-1-4"], games=THREE, replay=40_000),
     "rehearsal-1-4-of-10k": replace(METHODS["rehearsal-1-4"], games=THREE, replay=10_000),
 }
-"""Why P4 is missed: whether rehearsal gains as much where the replay is as small as the published one, 0.4 steps for each
-of the student's, or smaller."""
+"""Why P4 is missed: whether rehearsal gains as much where the replay is as small as the published one, 0.4 steps for
+each of the student's, or smaller."""
 ARMS = METHODS | SWEEP | TUNING | BUILDING
