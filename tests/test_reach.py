@@ -84,7 +84,7 @@ def test_a_return_is_reached_from_scratch_and_proved(first, library):
     page = tell(first, library)
     facts = first.to_json(page)
     assert facts["goal"] == f"return 0.3 in {CATCH}" and facts["parents"] == [child.id]
-    assert "mean return" in page.read_text() and "episodes(world.env" in page.read_text()
+    assert "mean return" in page.read_text() and "whole_episodes(world, agent.policy" in page.read_text()
 
 
 def test_the_same_or_a_lower_return_is_answered_by_reuse(first, library):

@@ -211,7 +211,7 @@ def test_an_agent_is_scored_by_its_return_beside_chance(home, teacher, tmp_path)
         (["--env", CATCH, "--tasks", "xland/f0"], "give one of them"),
         (["--tasks", CATCH], "--env gives returns anywhere"),
         (["--env", CATCH, "--episodes", "0"], "--episodes must be at least 1; got 0"),
-        (["--env", CATCH, "--pool", "stiky=1"], "has no option 'stiky'"),
+        (["--env", CATCH, "--pool", "grip=1"], "has no option 'grip'"),
     ):
         assert message in rekindle(home, "evaluate", teacher, *words, code=2)["error"]
 

@@ -203,13 +203,13 @@ def code(outcome: Outcome) -> str:
     else:
         assert isinstance(task, Returned)
         chosen = "".join(f", {name}={value!r}" for name, value in task.order.pool.items())
-        make = "registry.host" if isinstance(task.made, Hosted) else "registry.make"
+        make = "host" if isinstance(task.made, Hosted) else "make"
         lines = [
             "import jax",
             *load,
             "from rekindle.envs import registry",
             "from rekindle.evaluate.returns import whole_episodes",
-            f"world = {make}({task.env_id!r}{chosen})",
+            f"world = registry.{make}({task.env_id!r}{chosen})",
             "played = whole_episodes(world, agent.policy, jax.random.key(0), number=64)",
             "print(played.returns.mean())",
         ]
