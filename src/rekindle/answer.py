@@ -10,7 +10,6 @@ import numpy as np
 
 from rekindle.core.spaces import Discrete
 from rekindle.core.stats import Interval
-from rekindle.envs.registry import Hosted
 from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.render import frames_of_episode
 from rekindle.evaluate.exam import sit
@@ -203,13 +202,12 @@ def code(outcome: Outcome) -> str:
     else:
         assert isinstance(task, Returned)
         chosen = "".join(f", {name}={value!r}" for name, value in task.order.pool.items())
-        make = "host" if isinstance(task.made, Hosted) else "make"
         lines = [
             "import jax",
             *load,
             "from rekindle.envs import registry",
             "from rekindle.evaluate.returns import whole_episodes",
-            f"world = registry.{make}({task.env_id!r}{chosen})",
+            f"world = registry.world({task.env_id!r}{chosen})",
             "played = whole_episodes(world, agent.policy, jax.random.key(0), number=64)",
             "print(played.returns.mean())",
         ]

@@ -89,7 +89,7 @@ def by_return(options: Options) -> Run:
     id, home = (registry.resolve(env, registry.ids()) for env in (options.env, loaded.spec.id))
     usual = options_of(options.agent, library) if id == home else {}
     pool = assigned("--pool", "sticky=0.25", options.pool) if options.pool else usual
-    made = returns.world(id, pool)
+    made = registry.world(id, **pool)
     returns.refuse_other(loaded, options.agent, made)
     return Run.create(library, "evaluate", name=f"in-{made.spec.id.split('/')[-1]}",
                       config={**options.__dict__, "env": id, "pool": pool}, seed=options.seed, env_id=made.spec.id,

@@ -21,11 +21,6 @@ from rekindle.train.order import AnyMade
 NAMES = {"agent": "return", "random": "return of acting at random"}
 
 
-def world(env: str, pool: dict[str, Any]) -> AnyMade:
-    """The environment of a full id with these options."""
-    return registry.host(env, **pool) if registry.is_hosted(env) else registry.make(env, **pool)
-
-
 def refuse_other(loaded: Loaded, agent: str, made: AnyMade) -> None:
     """ConfigError where the agent cannot act there."""
     if made.spec.players != 1:
@@ -37,7 +32,7 @@ def refuse_other(loaded: Loaded, agent: str, made: AnyMade) -> None:
 def carry_out(run: Run, loaded: Loaded, env: str, number: int, seed: int, live: Live, *, json: bool) -> None:
     """Play, show, and keep the returns of every episode in the run."""
     pool: Any = run.manifest.config["pool"]
-    made = world(env, pool)
+    made = registry.world(env, **pool)
     explores = samples(loaded.agent)
     policies = {"agent": loaded.policy if explores else as_evaluated(loaded.policy, made.spec.action),
                 "random": random_policy(made.spec.action)}  # fmt: skip

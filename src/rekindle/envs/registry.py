@@ -102,6 +102,11 @@ def host(id: str, **options: Any) -> Hosted:
     return getattr(made, factory)(id, **options)
 
 
+def world(id: str, **options: Any) -> Made | Hosted:
+    """An environment of either kind, by its full id; see `make` and `host`."""
+    return host(id, **options) if is_hosted(id) else make(id, **options)
+
+
 def is_hosted(id: str) -> bool:
     """Whether an id is of such an environment."""
     return _full(id).startswith(tuple(_merged("HOSTED")))

@@ -102,7 +102,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes that all methods of a study share (Agarwal et al. 2022, App. A)."""
+    """Sizes that all methods of a study share."""
 
     offline_updates: int
     online_steps: int

@@ -79,7 +79,7 @@ class Returned:
                 that cannot be used.
         """
         id = registry.resolve(env, registry.ids())
-        made = registry.host(id, **pool) if registry.is_hosted(id) else registry.make(id, **pool)
+        made = registry.world(id, **pool)
         agent, chosen = variant_of(student or student_for(made.spec, jax.default_backend()))
         kind = make_agent(agent, module_of(agent).Config()).needs.kind
         if kind == "rollout":
