@@ -23,7 +23,7 @@ PRESETS = ("smoke", "cpu", "gpu")
 
 
 class Bar(NamedTuple):
-    """A promise and what was measured: `ok` says whether the whole interval [`low`, `high`] keeps it."""
+    """A promise and what was measured: `value` with its interval [`low`, `high`], and what is asked, in words, too."""
 
     name: str
     value: float
@@ -31,21 +31,34 @@ class Bar(NamedTuple):
     high: float
     bar: float
     ok: bool
+    asks: str
 
 
 def at_least(name: str, value: float, low: float, high: float, bar: float) -> Bar:
     """A bar that the lower end of the interval has to reach."""
-    return Bar(name, value, low, high, bar, low >= bar)
+    return Bar(name, value, low, high, bar, low >= bar, f"interval ≥ {bar:g}")
 
 
 def at_most(name: str, value: float, low: float, high: float, bar: float) -> Bar:
     """A bar that the upper end of the interval has to stay under."""
-    return Bar(name, value, low, high, bar, high <= bar)
+    return Bar(name, value, low, high, bar, high <= bar, f"interval ≤ {bar:g}")
 
 
 def within(name: str, value: float, low: float, high: float, centre: float, margin: float) -> Bar:
-    """An equality: the whole interval has to lie within `margin` of `centre`, which is shown as the bar."""
-    return Bar(name, value, low, high, centre, centre - margin <= low and high <= centre + margin)
+    """An equality: the whole interval has to lie within `margin` of `centre`."""
+    kept = centre - margin <= low and high <= centre + margin
+    return Bar(name, value, low, high, centre, kept, f"interval in {centre:g} ± {margin:g}")
+
+
+def value_at_least(name: str, value: float, low: float, high: float, bar: float, *, above: float | None = None) -> Bar:
+    """A bar that the value has to reach; its interval may have to lie above something else."""
+    asks = f"value ≥ {bar:.3g}" + ("" if above is None else f", interval > {above:g}")
+    return Bar(name, value, low, high, bar, value >= bar and (above is None or low > above), asks)
+
+
+def value_at_most(name: str, value: float, low: float, high: float, bar: float) -> Bar:
+    """A bar that the value has to stay under, whatever its interval."""
+    return Bar(name, value, low, high, bar, value <= bar, f"value ≤ {bar:.3g}")
 
 
 class Study:
@@ -125,7 +138,7 @@ class Study:
         write_json(folder / f"{self.preset}{part}.json", result)
         for bar in bars:
             verdict = "kept" if bar.ok else "MISSED"
-            self.say(f"{bar.name}: {bar.value:.3g} [{bar.low:.3g}, {bar.high:.3g}], bar {bar.bar:g}: {verdict}")
+            self.say(f"{bar.name}: {bar.value:.3g} [{bar.low:.3g}, {bar.high:.3g}], asked {bar.asks}: {verdict}")
         print(json.dumps(result, ensure_ascii=False))
         return result
 

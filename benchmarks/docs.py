@@ -131,7 +131,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 
 def _bar(bar: Mapping[str, Any]) -> dict[str, Any]:
     interval = {"value": bar["value"], "value_low": bar["low"], "value_high": bar["high"]}
-    return {"bar": bar["name"], **interval, "promised": bar["bar"], "kept": bar["ok"]}
+    return {"bar": bar["name"], **interval, "asked": bar["asks"], "kept": bar["ok"]}
 
 
 def _is_end(name: str, names: Sequence[str]) -> bool:

@@ -12,12 +12,12 @@ def test_ends_of_an_interval_join_their_column():
 
 
 def test_a_section_has_bars_numbers_and_tables():
-    bar = {"name": "S1.rules1", "value": 3.0, "low": 2.5, "high": 4.0, "bar": 2.0, "ok": True}
+    bar = {"name": "S1.rules1", "value": 3.0, "low": 2.5, "high": 4.0, "bar": 2.0, "ok": True, "asks": "interval ≥ 2"}
     result = {"preset": "cpu", "machine": "a machine", "revision": "abc", "seeds": [0, 1],
               "values": {"games": 12, "speed": [{"worlds": 8}]}, "bars": [bar]}  # fmt: skip
     text = docs.section(result)
     assert "Machine: a machine. Revision: abc. Seeds: 0, 1." in text
-    assert "| S1.rules1 | 3 [2.5, 4] | 2 | yes |" in text
+    assert "| S1.rules1 | 3 [2.5, 4] | interval ≥ 2 | yes |" in text
     assert "| games | 12 |" in text
     assert text.endswith("### speed\n\n| worlds |\n| --- |\n| 8 |")
 

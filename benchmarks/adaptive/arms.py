@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import training
-from benchmarks.common import Bar, Study
+from benchmarks.common import Bar, Study, value_at_least, within
 from rekindle.core.stats import Interval, Statistic, bootstrap, median
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL
 from rekindle.library.run import Run
@@ -118,17 +118,17 @@ def bootstrap_pair(both: np.ndarray, of: Statistic, *, draws: int = 2000, seed: 
 
 def at_least_apart(name: str, difference: Interval, margin: float) -> Bar:
     """A difference: the mean keeps the margin and the interval excludes 0."""
-    return Bar(name, *difference, margin, difference.value >= margin and difference.low > 0)
+    return value_at_least(name, *difference, margin, above=0)
 
 
 def not_worse(name: str, difference: Interval, margin: float) -> Bar:
     """Not worse by more than `margin`: the lower end of the interval lies above -margin."""
-    return Bar(name, *difference, -margin, difference.low > -margin)
+    return Bar(name, *difference, -margin, difference.low > -margin, f"interval > {-margin:g}")
 
 
 def equal(name: str, difference: Interval, margin: float) -> Bar:
     """An equality: the whole interval lies within the margin."""
-    return Bar(name, *difference, margin, -margin <= difference.low and difference.high <= margin)
+    return within(name, *difference, 0.0, margin)
 
 
 def table(arms: dict[str, list[dict[str, Any]]], trials: Sequence[int]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import training
 from benchmarks.adaptive import arms as arm
 from benchmarks.adaptive.arms import Exam, at_least_apart, costs, mean, not_worse, table, versus
-from benchmarks.common import Bar, Study
+from benchmarks.common import Bar, Study, value_at_most
 from rekindle.core.stats import bootstrap, median
 from rekindle.train.order import Order
 
@@ -50,8 +50,7 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     bars = [
         *[not_worse(f"E8.monotone.{b}", versus(arms[b], arms[a], 5, median), 0.03) for a, b in pairwise(arms)],
         at_least_apart("E8.extremes", versus(many, few, 5, median), 0.10),
-        *[Bar(f"E8.gap-shrinks.{b}", gaps[b].value, gaps[b].low, gaps[b].high, gaps[a].value,
-              gaps[b].value <= gaps[a].value + 0.03) for a, b in pairwise(arms)],
+        *[value_at_most(f"E8.gap-shrinks.{b}", *gaps[b], gaps[a].value + 0.03) for a, b in pairwise(arms)],
     ]  # fmt: skip
     table_of_gaps = [{"games": arm, "trained on": np.mean([c["trained_on"] for c in of]), "held out": mean(of, 5).value,
                       "gap": gaps[arm].value, "gap_low": gaps[arm].low, "gap_high": gaps[arm].high}

@@ -6,7 +6,7 @@ The command that made it is in the policy's own provenance (`rekindle library sh
 from typing import NamedTuple
 
 from benchmarks import training
-from benchmarks.common import Bar, Study, at_least, within
+from benchmarks.common import Bar, Study, at_least, value_at_least, within
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, NO_OP, RANDOM
 from rekindle.library.home import shipped
 
@@ -50,7 +50,7 @@ def judge(name: str, cells: list[dict], trials: list[int]) -> list[Bar]:
         bars.append(at_least("F.a.visible.k1", *training.interval(cells, AGENT, 1), 0.7))
     if name == "f0t":
         gain = training.difference(cells, AGENT, 3, 1)
-        bars.append(Bar("F.b.gain.k3", *gain, 0.05, gain.value >= 0.05 and gain.low > 0))
+        bars.append(value_at_least("F.b.gain.k3", *gain, 0.05, above=0))
         excess = training.excess(cells, AGENT, FORGETFUL, 3, 1, 3.0)
         bars.append(at_least("F.b.gain_minus_3x_control", *excess, 0.0))
     if name == "doors-4":

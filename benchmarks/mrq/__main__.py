@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import training
-from benchmarks.common import Bar, Study, at_least
+from benchmarks.common import Bar, Study, at_least, value_at_least
 from benchmarks.mrq import ablations, published, reuse, speed
 from benchmarks.mrq.aggregates import rows as aggregates
 from benchmarks.mrq.peers import full_id
@@ -108,7 +108,7 @@ def small(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
     for task, bar in published.SMALL.items():
         last = sorted(cell["curve"][-1]["return"] for cell in cells[task])
         second = last[-2] if len(last) > 1 else last[-1]
-        bars.append(Bar(f"small.{task}.second-best-seed", second, last[0], last[-1], bar, second >= bar))
+        bars.append(value_at_least(f"small.{task}.second-best-seed", second, last[0], last[-1], bar))
     tables = {"curves": rows(cells), "normalised": aggregates("dmc", cells), "costs": costs(cells)}
     return tables, bars if study.preset != "smoke" else [], size.small_seeds
 
@@ -150,7 +150,7 @@ def gates(task: str, milestone: Milestone, cells: list[dict[str, Any]]) -> list[
     if (least := milestone.gate(len(cells))) is None:
         return []
     found = mean_at(cells, milestone.steps)
-    return [Bar(f"{task}.at-{milestone.steps}", *found, least, found.value >= least)]
+    return [value_at_least(f"{task}.at-{milestone.steps}", *found, least)]
 
 
 def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks import training
-from benchmarks.common import Bar, Study
+from benchmarks.common import Bar, Study, value_at_most
 from benchmarks.mrq.published import ABLATIONS
 from rekindle.agents.mrq import mrq
 from rekindle.agents.mrq.ablations import make_variant
@@ -45,9 +45,8 @@ def run(study: Study, settings: dict[str, Any], steps: int, seeds: int) -> tuple
 def judged(variant: str, apart: Interval, whole: float) -> Bar:
     """The linear critic's fall by its mean, the other by its interval."""
     if variant == "linear_value":
-        most = -FALLS * whole
-        return Bar(f"ablation.{variant}", *apart, most, apart.value <= most)
-    return Bar(f"ablation.{variant}", *apart, 0.0, apart.high < 0.0)
+        return value_at_most(f"ablation.{variant}", *apart, -FALLS * whole)
+    return Bar(f"ablation.{variant}", *apart, 0.0, apart.high < 0.0, "interval < 0")
 
 
 def cell(study: Study, variant: str, task: str, settings: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:

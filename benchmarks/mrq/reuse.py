@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import training
-from benchmarks.common import Bar, Study
+from benchmarks.common import Bar, Study, value_at_most
 from rekindle.agents.registry import config_from_json, config_to_json
 from rekindle.core.stats import bootstrap
 from rekindle.library.run import Run
@@ -62,9 +62,9 @@ def run(
 def judged(whole: list[int | None], reused: list[int | None], most: int) -> Bar:
     """The students' steps as a share of those from scratch."""
     if None in reused:
-        return Bar("reuse.steps", np.inf, np.inf, np.inf, SHARE, False)
+        return value_at_most("reuse.steps", np.inf, np.inf, np.inf, SHARE)
     each = shares(whole, reused, most)
-    return Bar("reuse.steps", *bootstrap(each[None]), SHARE, bool(each.mean() <= SHARE))
+    return value_at_most("reuse.steps", *bootstrap(each[None]), SHARE)
 
 
 def shares(whole: list[int | None], reused: list[int | None], most: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.common import Bar, at_least
+from benchmarks.common import Bar, at_least, value_at_least, value_at_most
 from benchmarks.pvrl.measures import Cells, difference, matrix, points, spread
 from rekindle.core.stats import Interval, improvement, profile, stratified
 
@@ -66,14 +66,14 @@ def main_bars(cells: Cells) -> list[Bar]:
     """P1 and P2; what is asked of a mean is not asked of its interval."""
     ours, blank = (stratified(matrix(cells[name])) for name in ("qdagger", "tabula-rasa"))
     found = [
-        Bar("P1.qdagger", *ours, 1.0, ours.value >= 1.0),
+        value_at_least("P1.qdagger", *ours, 1.0),
         at_least("P1.qdagger.low", *ours, 0.9),
-        Bar("P1.tabula-rasa", *blank, 0.6, blank.value <= 0.6),
+        value_at_most("P1.tabula-rasa", *blank, 0.6),
     ]
     for name in ("kickstarting", "pretraining", "tabula-rasa", "rehearsal", "dqfd", "jsrl-100"):
         if name in cells:
             better = improvement(matrix(cells["qdagger"]), matrix(cells[name]))
-            found.append(Bar(f"P2.over.{name}", *better, 0.65, better.value >= 0.65 and better.low > 0.5))
+            found.append(value_at_least(f"P2.over.{name}", *better, 0.65, above=0.5))
     return found
 
 
@@ -81,16 +81,18 @@ def bars(cells: Cells) -> list[Bar]:
     """P3, P4 and P7 there."""
     found = []
     fall, beside, own = (dip(cells[name]) for name in ("kickstarting-n1", "qdagger-n1", "qdagger"))
-    found.append(Bar("P3.kickstarting-n1-dips", *fall, 0.05, fall.value >= 0.05 and fall.value > beside.value))
-    found.append(Bar("P3.qdagger-does-not", *own, 0.05, abs(own.value) <= 0.05))
+    dips = fall.value >= 0.05 and fall.value > beside.value
+    asks = f"value ≥ 0.05, and > QDagger's there, {beside.value:.2g}"
+    found.append(Bar("P3.kickstarting-n1-dips", *fall, 0.05, dips, asks))
+    found.append(Bar("P3.qdagger-does-not", *own, 0.0, abs(own.value) <= 0.05, "value in 0 ± 0.05"))
     rehearsals = [name for name in cells if name.startswith("rehearsal")]
     best = max(rehearsals, key=lambda name: stratified(matrix(cells[name])).value)
     gain = difference(matrix(cells[best]), matrix(cells["tabula-rasa"]))
-    found.append(Bar("P4.rehearsal-gains-little", *gain, 0.15, gain.value <= 0.15))
+    found.append(value_at_most("P4.rehearsal-gains-little", *gain, 0.15))
     jump = difference(matrix(cells["jsrl-1000"]), matrix(cells["tabula-rasa"]))
-    found.append(Bar("P4.jsrl-gains-nothing", *jump, 0.0, jump.value <= 0.0))
+    found.append(value_at_most("P4.jsrl-gains-nothing", *jump, 0.0))
     near = stratified(matrix(cells["dagger"]))
-    found.append(Bar("P7.dagger-stays-with-its-teacher", *near, 1.1, near.value <= 1.1))
+    found.append(value_at_most("P7.dagger-stays-with-its-teacher", *near, 1.1))
     apart = difference(matrix(cells["qdagger"]), matrix(cells["dagger+ql"]))
-    found.append(Bar("P7.qdagger-over-dagger+ql", *apart, 0.0, apart.value > 0.0))
+    found.append(Bar("P7.qdagger-over-dagger+ql", *apart, 0.0, apart.value > 0.0, "value > 0"))
     return found
