@@ -123,7 +123,7 @@ def at_least_apart(name: str, difference: Interval, margin: float) -> Bar:
 
 def not_worse(name: str, difference: Interval, margin: float) -> Bar:
     """Not worse by more than `margin`: the lower end of the interval lies above -margin."""
-    return Bar(name, *difference, -margin, difference.low > -margin, f"interval > {-margin:g}")
+    return Bar(name, *difference, -margin, difference.low > -margin, f"interval > {-margin or 0.0:g}")
 
 
 def equal(name: str, difference: Interval, margin: float) -> Bar:

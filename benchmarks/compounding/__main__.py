@@ -193,7 +193,7 @@ def judge(done: dict[str, Any], orders: list[list[int]]) -> list[Bar]:
     return [
         at_least("C1.mastered", float(np.mean(mastered)), float(min(mastered)), float(max(mastered)), 10),
         at_most("C2.steps_over_scratch", *total, 0.2),
-        Bar("C3.late_over_frozen", *after, 0.7, after.value <= 0.7 and after.high < 1.0),
+        Bar("C3.late_over_frozen", *after, 0.7, after.value <= 0.7 and after.high < 1.0, "value ≤ 0.7, interval < 1"),
         at_most("C0.idle", idle_most, idle_most, idle_most, IDLE_BAR),
     ]
 
