@@ -11,7 +11,7 @@ from rekindle.agents.registry import config_from_json, config_to_json, load
 from rekindle.core.stats import Interval, bootstrap, median, percentile_20
 from rekindle.envs import registry
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, RANDOM, adapt_curve
-from rekindle.evaluate.exam import make_exam
+from rekindle.evaluate.evaluation_set import make_evaluation_set
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.evaluate.scores import SHARE_MASTERED, ScoreRecord
 from rekindle.library.library import Library
@@ -80,13 +80,13 @@ def scores(folder: Path, tasks: str, *, trials: list[int], count: int, repetitio
     """Per-task scores of an agent and its baselines on held-out tasks, by policy and number of trials."""
     made = registry.make(tasks)
     pool = made.pool(split=split, seed=seed, **(options or {}))
-    exam = make_exam(made.env, pool, tasks=count, cache=HOME / "planned", seed=seed)
+    held_out = make_evaluation_set(made.env, pool, tasks=count, cache=HOME / "planned", seed=seed)
     policy = load(folder, env_spec=made.spec).policy
-    result = adapt_curve(exam, policy, evaluation_key(seed), trials=trials, repetitions=repetitions, kind=kind,
+    result = adapt_curve(held_out, policy, evaluation_key(seed), trials=trials, repetitions=repetitions, kind=kind,
                          greedy=greedy)  # fmt: skip
     table = {f"{who}|{k}": record.scores().tolist() for (who, k), record in result.records.items()}
     first = {str(k): first_trial(result.records[AGENT, k]) for k in trials}
-    return {"scores": table, "first_trial": first, "left_out": exam.left_out, "env_steps": result.env_steps}
+    return {"scores": table, "first_trial": first, "left_out": held_out.left_out, "env_steps": result.env_steps}
 
 
 def first_trial(record: ScoreRecord) -> list[float]:

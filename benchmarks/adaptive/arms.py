@@ -14,14 +14,14 @@ from rekindle.evaluate.adaptation import AGENT, FORGETFUL
 from rekindle.library.run import Run
 from rekindle.train.order import Order
 
-EXAM_SEED = 100
-"""One exam for all arms and seeds, so that tasks can be compared by their place."""
+EVALUATION_SEED = 100
+"""One evaluation for all arms and seeds, so that tasks can be compared by their place."""
 CURVE_POINTS = 60
 """Most points of a learning curve that are kept with a cell."""
 
 
 @dataclass(frozen=True)
-class Exam:
+class Evaluation:
     """What an arm is scored on: held-out tasks of an environment, the last trial of k."""
 
     env: str
@@ -32,10 +32,10 @@ class Exam:
     pool: dict[str, Any] = field(default_factory=dict)
 
 
-def cells(study: Study, part: str, arm: str, what: Order, exam: Exam, seeds: int) -> list[dict[str, Any]]:
+def cells(study: Study, part: str, arm: str, what: Order, evaluation: Evaluation, seeds: int) -> list[dict[str, Any]]:
     """The arm's cell of every seed: scores, steps, seconds and the learning curve."""
     name = f"{part}-{arm}"
-    return all_seeds(study, name, what, seeds, lambda seed: compute(study, name, what, exam, seed))
+    return all_seeds(study, name, what, seeds, lambda seed: compute(study, name, what, evaluation, seed))
 
 
 def all_seeds(study: Study, name: str, what: Order, seeds: int, computed: Callable[[int], Mapping[str, Any]]
@@ -47,14 +47,15 @@ def all_seeds(study: Study, name: str, what: Order, seeds: int, computed: Callab
     return [study.cell(f"{name}-seed{seed}", partial(computed, seed)) for seed in range(seeds)]
 
 
-def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict[str, Any]:
+def compute(study: Study, name: str, what: Order, evaluation: Evaluation, seed: int) -> dict[str, Any]:
     """Train and score one seed."""
     kept = training.library()
     folder = training.trained(f"{name}-{study.preset}", what, seed, kept, study.say)
     run = Run.open(kept, folder.parent.name)
     rows = run.metrics()
-    result = training.scores(folder, exam.env, trials=list(exam.trials), count=exam.count, seed=EXAM_SEED,
-                             repetitions=exam.repetitions, kind=exam.kind, options=exam.pool, greedy=False)  # fmt: skip
+    result = training.scores(folder, evaluation.env, trials=list(evaluation.trials), count=evaluation.count,
+                             seed=EVALUATION_SEED, repetitions=evaluation.repetitions, kind=evaluation.kind,
+                             options=evaluation.pool, greedy=False)  # fmt: skip
     return {
         **result,
         "wall_s": run.manifest.wall_s,

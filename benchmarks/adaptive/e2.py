@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks import training
 from benchmarks.adaptive import arms as arm
 from benchmarks.adaptive.arms import (
-    Exam,
+    Evaluation,
     at_least_apart,
     cells,
     costs,
@@ -47,13 +47,14 @@ RECIPE = {"width": 96, "hidden": 96, "epochs": 1, "rollout_length": 64, "entropy
 def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     """The agent that is trained with 1 to 4 trials, and one that only ever sees one."""
     size = PRESETS[preset]
-    exam = Exam("xland/f0t-v1", TRIALS, "return", size.count, size.repetitions)
+    evaluation = Evaluation("xland/f0t-v1", TRIALS, "return", size.count, size.repetitions)
     trains, one = (training.order("xland/f0-v1", size.budget, curriculum="foundation", trials=trials, **RECIPE)
                    for trials in ((1, 4), (1, 1)))  # fmt: skip
-    agent = cells(study, "E2", "agent", trains, exam, size.seeds)
-    alone = cells(study, "E2", "one-trial", one, Exam(exam.env, [1], "return", size.count, size.repetitions),
+    agent = cells(study, "E2", "agent", trains, evaluation, size.seeds)
+    brief = Evaluation(evaluation.env, [1], "return", size.count, size.repetitions)
+    alone = cells(study, "E2", "one-trial", one, brief,
                   size.seeds)  # fmt: skip
-    f0 = Exam("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
+    f0 = Evaluation("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
     reported = [study.cell(f"E2-agent-on-f0-seed{seed}", lambda seed=seed: arm.compute(
         study, "E2-agent", trains, f0, seed)) for seed in range(size.seeds)]  # fmt: skip
     of = median if preset == "gpu" else None

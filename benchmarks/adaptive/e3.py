@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.adaptive import arms as arm
-from benchmarks.adaptive.arms import Exam, at_least_apart, costs, not_worse, table, versus
+from benchmarks.adaptive.arms import Evaluation, at_least_apart, costs, not_worse, table, versus
 from benchmarks.common import Bar, Study, at_least
 from rekindle.agents.ppo.ppo import Config
 from rekindle.core.stats import bootstrap, median
@@ -52,7 +52,7 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     Few-shot medians decide, as in the paper.
     """
     size = PRESETS[preset]
-    exam = Exam("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
+    evaluation = Evaluation("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
     env, pool = "xland/f0-diluted-v1", {"pairs": size.pairs}
     once, equal, all_steps = (f"{round(size.learnt * n)}{unit}" for n, unit in
                               ((1, "steps"), (1, "learnt"), (ROWS, "steps")))  # fmt: skip
@@ -65,7 +65,7 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     arms = {}
     for name, (curriculum, budget, choice) in plans.items():
         what = training.order(env, budget, curriculum=curriculum, trials=(1, 4), pool=pool, choice=choice, **SETTINGS)
-        cell = partial(compute, study, f"E3-{name}", what, exam)
+        cell = partial(compute, study, f"E3-{name}", what, evaluation)
         arms[name] = arm.all_seeds(study, f"E3-{name}", what, size.seeds, cell)
     few = {f"{a}-{b}": versus(arms[a], arms[b], FEW, median) for a, b in
            (("plr", "uniform"), ("no-op", "uniform"), ("plr", "no-op"), ("plr", "uniform-all-steps"))}  # fmt: skip
@@ -82,9 +82,9 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     return {"scores": table(arms, TRIALS), "costs": costs(arms), "chosen": shares}, bars
 
 
-def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict[str, Any]:
+def compute(study: Study, name: str, what: Order, evaluation: Evaluation, seed: int) -> dict[str, Any]:
     """As any arm, and which share of the tasks that it trained on at the end could be learnt from."""
-    cell = arm.compute(study, name, what, exam, seed)
+    cell = arm.compute(study, name, what, evaluation, seed)
     kept = training.library()
     run = Run.open(kept, training.trained(f"{name}-{study.preset}", what, seed, kept, study.say).parent.name)
     saved = run.latest_checkpoint()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks import training
-from benchmarks.adaptive.arms import Exam, at_least_apart, cells, costs, equal, table, versus
+from benchmarks.adaptive.arms import Evaluation, at_least_apart, cells, costs, equal, table, versus
 from benchmarks.common import Bar, Study
 from rekindle.agents.registry import config_from_json, make_agent
 from rekindle.envs import registry
@@ -41,7 +41,7 @@ TASK = {"length": 30, "random_heading": 0.0}
 def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     """Equal numbers of parameters in the whole network; reported whichever way it falls."""
     size = PRESETS[preset]
-    arms = {memory: cells(study, "E4", cell_name(memory), what(memory, size), exam(size), size.seeds)
+    arms = {memory: cells(study, "E4", cell_name(memory), what(memory, size), evaluation(size), size.seeds)
             for memory in MEMORIES}  # fmt: skip
     txl, attention, gru = arms.values()
     bars = [
@@ -58,10 +58,10 @@ def cell_name(memory: str) -> str:
     return memory.replace("+", "-")
 
 
-def exam(size: Preset) -> Exam:
+def evaluation(size: Preset) -> Evaluation:
     """Eight doors in rooms and games that no arm was trained on."""
     pool = {**TASK, "worlds": 64, "games": 512}
-    return Exam("xland/doors-8-v1", TRIALS, "success", size.count, size.repetitions, pool)
+    return Evaluation("xland/doors-8-v1", TRIALS, "success", size.count, size.repetitions, pool)
 
 
 def what(memory: str, size: Preset) -> Order:

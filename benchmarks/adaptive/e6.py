@@ -9,13 +9,13 @@ import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks import training
-from benchmarks.adaptive.arms import EXAM_SEED, all_seeds, at_least_apart, bootstrap_pair
+from benchmarks.adaptive.arms import EVALUATION_SEED, all_seeds, at_least_apart, bootstrap_pair
 from benchmarks.common import Bar, Study, at_least
 from rekindle.agents.registry import load
 from rekindle.core.stats import Interval, bootstrap, percentile_20
 from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
-from rekindle.evaluate.cooperation import RANDOM_PARTNER, SELF_PLAY, cooperate, make_pair_exam
+from rekindle.evaluate.cooperation import RANDOM_PARTNER, SELF_PLAY, cooperate, make_pair_evaluation_set
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.library.run import Run
 
@@ -99,19 +99,19 @@ def compute(study: Study, what: Any, size: Preset, seed: int) -> dict[str, Any]:
     folder = training.trained(f"E6-{study.preset}", what, seed, kept, study.say)
     made = registry.make(size.env)
     policy = load(folder, env_spec=seat_spec(made.spec)).policy
-    pool = made.pool(split="test", seed=EXAM_SEED)
-    exam = make_pair_exam(made.env, pool, tasks=size.count, max_states=size.max_states, cache=training.HOME / "planned",
-                          seed=EXAM_SEED)  # fmt: skip
-    key = evaluation_key(EXAM_SEED + seed)
-    result = cooperate(exam, policy, key, trials=TRIALS, repetitions=size.repetitions, kind="return")
+    pool = made.pool(split="test", seed=EVALUATION_SEED)
+    held_out = make_pair_evaluation_set(made.env, pool, tasks=size.count, max_states=size.max_states,
+                                          cache=training.HOME / "planned", seed=EVALUATION_SEED)  # fmt: skip
+    key = evaluation_key(EVALUATION_SEED + seed)
+    result = cooperate(held_out, policy, key, trials=TRIALS, repetitions=size.repetitions, kind="return")
     probes = [probe(name, policy, size, key) for name in registry.ids() if name.startswith("xland/probe-")]
     run = Run.open(kept, folder.parent.name)
     return {
         "scores": {f"{who}|{k}": record.scores().tolist() for (who, k), record in result.records.items()},
         "successes": {str(k): int(division.successes.sum()) for k, division in result.division.items()},
         "both": {str(k): int(division.both.sum()) for k, division in result.division.items()},
-        "needs_both": float(np.mean(exam.needs_both)),
-        "left_out": exam.left_out,
+        "needs_both": float(np.mean(held_out.needs_both)),
+        "left_out": held_out.left_out,
         "probes": [found | {"seed": seed} for found in probes if found],
         "wall_s": run.manifest.wall_s,
         "trained_steps": run.manifest.env_steps,
@@ -123,7 +123,7 @@ def probe(name: str, policy: Any, size: Preset, key: Any) -> dict[str, Any]:
     made = registry.make(name)
     if made.spec.players != 2 or seat_spec(made.spec).obs != seat_spec(registry.make(size.env).spec).obs:
         return {}
-    exam = make_pair_exam(made.env, made.pool(split="test", seed=0), tasks=1, max_states=size.max_states,
+    held_out = make_pair_evaluation_set(made.env, made.pool(split="test", seed=0), tasks=1, max_states=size.max_states,
                           cache=training.HOME / "planned")  # fmt: skip
-    division = cooperate(exam, policy, key, trials=[5], repetitions=size.repetitions).division[5]
+    division = cooperate(held_out, policy, key, trials=[5], repetitions=size.repetitions).division[5]
     return {"probe": name, "successes": int(division.successes.sum()), "both": int(division.both.sum())}

@@ -10,7 +10,18 @@ which way one turns says it again, step by step. So "flat in k" asks for more th
 from typing import Any, NamedTuple
 
 from benchmarks import training
-from benchmarks.adaptive.arms import Exam, at_least_apart, cells, costs, equal, gain, not_worse, scores, table, versus
+from benchmarks.adaptive.arms import (
+    Evaluation,
+    at_least_apart,
+    cells,
+    costs,
+    equal,
+    gain,
+    not_worse,
+    scores,
+    table,
+    versus,
+)
 from benchmarks.common import Bar, Study, at_least
 from rekindle.core.stats import bootstrap
 
@@ -41,12 +52,12 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     """Train with each M; M < T must not adapt, M >= 2 T must."""
     size, trials = PRESETS[preset], [1, 2, 3, 4]
     pool = {"worlds": 64, "games": 512, **FIXED}
-    exam = Exam("xland/doors-4-v1", trials, "success", size.count, size.repetitions, pool)
+    evaluation = Evaluation("xland/doors-4-v1", trials, "success", size.count, size.repetitions, pool)
     arms = {}
     for name, slots in SLOTS.items():
-        what = training.order(exam.env, size.budget, curriculum="none", trials=(1, 4), pool=FIXED,
+        what = training.order(evaluation.env, size.budget, curriculum="none", trials=(1, 4), pool=FIXED,
                               memory="transformer-xl", layers=1, slots=slots, epochs=1, rollout_length=24)  # fmt: skip
-        arms[name] = cells(study, "E7", f"M{slots}", what, exam, size.seeds)
+        arms[name] = cells(study, "E7", f"M{slots}", what, evaluation, size.seeds)
     short, middle, long = arms.values()
     excess = bootstrap(scores(long, 2) - scores(long, 1) - 3.0 * (scores(short, 2) - scores(short, 1)))
     bars = [

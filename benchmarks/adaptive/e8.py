@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import training
 from benchmarks.adaptive import arms as arm
-from benchmarks.adaptive.arms import Exam, at_least_apart, costs, mean, not_worse, table, versus
+from benchmarks.adaptive.arms import Evaluation, at_least_apart, costs, mean, not_worse, table, versus
 from benchmarks.common import Bar, Study, value_at_most
 from rekindle.core.stats import bootstrap, median
 from rekindle.train.order import Order
@@ -37,13 +37,13 @@ SETTINGS = {"width": 64, "hidden": 64, "epochs": 1, "rollout_length": 40, "entro
 def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     """One arm per number of games; worlds are as many. Medians decide, as in the paper."""
     size = PRESETS[preset]
-    exam = Exam("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
+    evaluation = Evaluation("xland/f0-v1", TRIALS, "return", size.count, size.repetitions)
     arms = {}
     for games in size.games:
         pool = {"games": games, "worlds": 256, "pairs": min(16 * games, 16_384)}
         what = training.order("xland/f0-v1", size.budget, curriculum="none", trials=(1, 5), pool=pool, **SETTINGS)
         name = f"E8-games{games}"
-        arms[str(games)] = arm.all_seeds(study, name, what, size.seeds, partial(compute, study, name, what, exam))
+        arms[str(games)] = arm.all_seeds(study, name, what, size.seeds, partial(compute, study, name, what, evaluation))
     few, *_, many = arms.values()
     gaps = {arm: bootstrap(np.asarray([[cell["trained_on"] - np.mean(cell["scores"]["agent|5"])] for cell in of]))
             for arm, of in arms.items()}  # fmt: skip
@@ -58,11 +58,12 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     return {"scores": table(arms, TRIALS), "costs": costs(arms), "gaps": table_of_gaps}, bars
 
 
-def compute(study: Study, name: str, what: Order, exam: Exam, seed: int) -> dict[str, Any]:
+def compute(study: Study, name: str, what: Order, evaluation: Evaluation, seed: int) -> dict[str, Any]:
     """As any arm, and the mean score of five trials on tasks of the pool that was trained on."""
-    cell = arm.compute(study, name, what, exam, seed)
+    cell = arm.compute(study, name, what, evaluation, seed)
     folder = training.trained(f"{name}-{study.preset}", what, seed, training.library(), study.say)
-    seen = training.scores(folder, exam.env, trials=[5], count=min(exam.count, what.pool["pairs"]), seed=seed,
-                           repetitions=exam.repetitions, kind=exam.kind, options=what.pool, split="train",
+    count = min(evaluation.count, what.pool["pairs"])
+    seen = training.scores(folder, evaluation.env, trials=[5], count=count, seed=seed,
+                           repetitions=evaluation.repetitions, kind=evaluation.kind, options=what.pool, split="train",
                            greedy=False)  # fmt: skip
     return {**cell, "trained_on": float(np.mean(seen["scores"]["agent|5"]))}

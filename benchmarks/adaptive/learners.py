@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from benchmarks import training
-from benchmarks.adaptive.arms import Exam, cells, costs, table, versus
+from benchmarks.adaptive.arms import Evaluation, cells, costs, table, versus
 from benchmarks.common import Bar, Study
 
 
@@ -38,13 +38,14 @@ def run(study: Study, preset: str) -> tuple[dict[str, Any], list[Bar]]:
     for budget in (size.steps, size.seconds):
         unit = "steps" if budget.endswith("steps") else "time"
         for name, (curriculum, trials, kind, settings) in FAMILIES.items():
-            exam = Exam(f"xland/{name}-v1", trials, kind, size.count, size.repetitions)
+            evaluation = Evaluation(f"xland/{name}-v1", trials, kind, size.count, size.repetitions)
             arms = {}
             for agent, own in LEARNERS.items():
                 mine = {k: v for k, v in settings.items() if agent == "ppo" or k != "entropy_weight"}
-                what = training.order(exam.env, budget, agent=agent, curriculum=curriculum, trials=(1, max(trials)),
+                what = training.order(evaluation.env, budget, agent=agent, curriculum=curriculum,
+                                      trials=(1, max(trials)),
                                       **{**mine, **own})  # fmt: skip
-                arms[agent] = cells(study, "M", f"{name}-{unit}-{agent}", what, exam, size.seeds)
+                arms[agent] = cells(study, "M", f"{name}-{unit}-{agent}", what, evaluation, size.seeds)
             values[f"{name}_{unit}"] = table(arms, trials)
             values[f"{name}_{unit}_costs"] = costs(arms)
             apart = versus(arms["muesli"], arms["ppo"], max(trials))

@@ -19,7 +19,7 @@ from rekindle.core.budget import parse_budget
 from rekindle.core.stats import Interval
 from rekindle.envs.xland import goals as tasks
 from rekindle.envs.xland.level import NOOP
-from rekindle.evaluate.exam import make_exam, sit
+from rekindle.evaluate.evaluation_set import evaluate, make_evaluation_set
 from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.library.library import Library
 from rekindle.master import Request, Silent, master
@@ -113,9 +113,9 @@ def idle(number: int) -> dict[str, float]:
     goal = tasks.parse(GOALS[number].goal, GOALS[number].rules)
     env = tasks.env_of(goal)
     pool = tasks.pool(goal, split="test", seed=0, worlds=80)
-    exam = make_exam(env, pool, tasks=64, cache=training.HOME / "planned")
+    held_out = make_evaluation_set(env, pool, tasks=64, cache=training.HOME / "planned")
     players = {"no-op": ConstantPolicy(NOOP), "random": RandomPolicy(7)}
-    return {n: sit(exam, p, jax.random.key(0), trials=1, repetitions=8).last.value for n, p in players.items()}
+    return {n: evaluate(held_out, p, jax.random.key(0), trials=1, repetitions=8).last.value for n, p in players.items()}
 
 
 def main() -> None:

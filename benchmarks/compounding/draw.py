@@ -19,7 +19,7 @@ from rekindle.envs.xland import goals as tasks
 from rekindle.envs.xland.games import F0, sample_game
 from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.text import print_goal, print_rule
-from rekindle.evaluate.exam import make_exam, sit
+from rekindle.evaluate.evaluation_set import evaluate, make_evaluation_set
 from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.verbs import load
 
@@ -46,15 +46,15 @@ def judge(asked: Asked, agent: object) -> str:
     """Why a candidate is left out; empty if it is kept."""
     goal = tasks.parse(asked.goal, asked.rules)
     try:
-        exam = make_exam(tasks.env_of(goal), tasks.pool(goal, split="test", seed=0, worlds=64), tasks=64)
+        held_out = make_evaluation_set(tasks.env_of(goal), tasks.pool(goal, split="test", seed=0, worlds=64), tasks=64)
     except GoalError:
         return "the planner reaches it in no world"
     players = {"a no-op": ConstantPolicy(NOOP), "a random player": RandomPolicy(7)}
     for name, player in players.items():
-        score = sit(exam, player, jax.random.key(0), trials=1, repetitions=4).last
+        score = evaluate(held_out, player, jax.random.key(0), trials=1, repetitions=4).last
         if score.value >= IDLE_BAR:
             return f"{name} reaches {score.value:.2f}"
-    score = sit(exam, agent.policy, jax.random.key(0), trials=1, repetitions=4).last
+    score = evaluate(held_out, agent.policy, jax.random.key(0), trials=1, repetitions=4).last
     return f"the shipped agent reaches {score.value:.2f} as it is" if score.value >= AGENT_BAR else ""
 
 

@@ -1,7 +1,7 @@
 """MR.Q beside its published curves: `python -m benchmarks.mrq --preset smoke|cpu|gpu [--only gym|dmc|small|...]`.
 
-Every curve is what `rekindle train mrq --env ... --seeds N` makes: exams of ten episodes without noise. Each (task,
-seed) is a cell, and a training that was interrupted goes on from its checkpoint.
+Every curve is what `rekindle train mrq --env ... --seeds N` makes: evaluations of ten episodes without noise. Each
+(task, seed) is a cell, and a training that was interrupted goes on from its checkpoint.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,9 +24,9 @@ from rekindle.library.run import Run
 from rekindle.train.order import Order
 
 EVALUATE_STEPS, ATARI_STEPS, EPISODES = 5_000, 100_000, 10
-"""Steps between exams, and episodes of one, as published."""
+"""Steps between evaluations, and episodes of one, as published."""
 BRIEF_EPISODES = 2
-"""Of the exam of a training that ends before the first one is due."""
+"""Of the evaluation of a training that ends before the first one is due."""
 TINY = {"state_width": 16, "pair_width": 16, "action_width": 8, "hidden": 16, "batch": 16, "warmup": 200,
         "encoder_updates": 25}  # fmt: skip
 
@@ -131,17 +131,17 @@ def curves(study: Study, name: str, what: Order, seeds: int) -> list[dict[str, A
 
 
 def curve(study: Study, name: str, what: Order, seed: int) -> dict[str, Any]:
-    """The exams of one seed."""
+    """The evaluations of one seed."""
     kept = training.library()
     run = Run.open(kept, training.trained(f"{name}-{study.preset}", what, seed, kept, study.say).parent.name)
     seen = run.metrics()
-    exams = [{"steps": row["env_steps"], "return": row["score/return"]} for row in seen if "score/return" in row]
+    evaluations = [{"steps": row["env_steps"], "return": row["score/return"]} for row in seen if "score/return" in row]
     rates = [row["time/env_steps_per_s"] for row in seen if row.get("time/learner_steps")]
-    return {"curve": exams, "wall_s": run.manifest.wall_s, "steps_per_s": float(np.median(rates))}
+    return {"curve": evaluations, "wall_s": run.manifest.wall_s, "steps_per_s": float(np.median(rates))}
 
 
 def mean_at(cells: list[dict[str, Any]], steps: int) -> Interval:
-    """Over seeds, at the exam after so many steps."""
+    """Over seeds, at the evaluation after so many steps."""
     return bootstrap(np.array([[p["return"] for p in cell["curve"] if p["steps"] == steps] for cell in cells]))
 
 
@@ -154,7 +154,7 @@ def gates(task: str, milestone: Milestone, cells: list[dict[str, Any]]) -> list[
 
 
 def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Of all exams, with the published mean beside them, and its worst and best seed, where they are known."""
+    """Of all evaluations, with the published mean beside them, and its worst and best seed, where they are known."""
     found = []
     for task, of in cells.items():
         known = {milestone.steps: milestone for milestone in published.MILESTONES.get(task, ())}

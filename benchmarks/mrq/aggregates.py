@@ -15,7 +15,7 @@ STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def rows(part: str, cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Of the last exams, normalised; intervals are over seeds, so that one seed has none.
+    """Of the last evaluations, normalised; intervals are over seeds, so that one seed has none.
 
     Args:
         part: whose ends scores are normalised by.

@@ -28,7 +28,7 @@ class Size(NamedTuple):
 
     steps: int
     every: int
-    """Steps between two exams."""
+    """Steps between two evaluations."""
     seeds: int
 
 
@@ -45,7 +45,7 @@ def ours(name: str, settings: Mapping[str, Any], study: Study, task: str, size: 
 
 
 def timed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Exams by the seconds that training had taken by then, from the rates of all chunks before.
+    """Evaluations by the seconds that training had taken by then, from the rates of all chunks before.
 
     That before the first step is left out: those of the peers begin after some.
     """
@@ -110,7 +110,7 @@ def cell(study: Study, agent: str, settings: Mapping[str, Any] | None, task: str
 
 
 def line(task: str, agent: str, cells: list[dict[str, Any]], size: Size) -> dict[str, Any]:
-    """When the first exam reached the return that is asked for; means, where every seed did."""
+    """When the first evaluation reached the return that is asked for; means, where every seed did."""
     bar, start = TASKS[task], {"task": task, "agent": agent, "return of": TASKS[task]}
     if not cells:
         return {**start, "note": MISSING}
@@ -127,12 +127,12 @@ def line(task: str, agent: str, cells: list[dict[str, Any]], size: Size) -> dict
 
 
 def reaches(curve: list[dict[str, Any]], bar: float) -> dict[str, Any] | None:
-    """The first exam with such a return."""
+    """The first evaluation with such a return."""
     return next((point for point in curve if point["return"] >= bar), None)
 
 
 def curves(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Of all exams, returns and seconds of every agent side by side, means over seeds."""
+    """Of all evaluations, returns and seconds of every agent side by side, means over seeds."""
     rows = []
     for task, agents in found.items():
         known = {milestone.steps: milestone.mean for milestone in published.MILESTONES.get(task, ())}

@@ -73,13 +73,13 @@ def shares(whole: list[int | None], reused: list[int | None], most: int) -> np.n
 
 
 def first_at(curve: list[dict[str, Any]], goal: float, every: int) -> int | None:
-    """Steps until the first exam that reaches it, rounded up to a multiple, as if there were no exams between."""
+    """Steps until the first evaluation that reaches it, rounded up to a multiple, as if none were between."""
     steps = next((point["steps"] for point in curve if point["return"] >= goal), None)
     return None if steps is None else -(-steps // every) * every
 
 
 def curves(taught: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over students of every exam."""
+    """Means over students of every evaluation."""
     rows = []
     for at, point in enumerate(taught[0]["curve"]):
         mean = bootstrap(np.array([[cell["curve"][at]["return"]] for cell in taught]))
@@ -92,7 +92,7 @@ def curves(taught: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def student(
     study: Study, settings: dict[str, Any], method: str, teacher_steps: int, steps: int, seed: int
 ) -> dict[str, Any]:
-    """What `rekindle reincarnate --teacher ... --student mrq:small` makes: its exams, and its teacher's return."""
+    """The evaluations of `rekindle reincarnate --teacher ... --student mrq:small`, and its teacher's return."""
     kept, config = training.library(), config_to_json(config_from_json("mrq", settings))
     alone = Order("mrq", config, TASK, f"{teacher_steps}steps")
     teacher = training.trained(f"reuse-teacher-{study.preset}", alone, TEACHER_SEED, kept, study.say).parent.name
@@ -100,7 +100,7 @@ def student(
     what = Order("mrq", config | briefly, TASK, f"{steps}steps", teacher=teacher, method=method)
     name = f"reuse-{'student' if method == 'qdagger' else method}-{study.preset}"
     done = Run.open(kept, training.trained(name, what, seed, kept, study.say).parent.name)
-    exams = [{"steps": int(row["phase/steps"]), "return": row["score/return"], "multiplier": row["phase/multiplier"]}
+    points = [{"steps": int(row["phase/steps"]), "return": row["score/return"], "multiplier": row["phase/multiplier"]}
              for row in done.metrics() if "score/return" in row and "online" in str(row["tag"])]  # fmt: skip
     marks = {score.name: score.value for score in done.manifest.scores}
-    return {"curve": exams, "teacher": marks[OF_TEACHER], "wall_s": done.manifest.wall_s}
+    return {"curve": points, "teacher": marks[OF_TEACHER], "wall_s": done.manifest.wall_s}

@@ -12,7 +12,7 @@ from rekindle.core.spaces import Discrete
 from rekindle.core.stats import Interval
 from rekindle.envs.xland.level import NOOP
 from rekindle.envs.xland.render import frames_of_episode
-from rekindle.evaluate.exam import sit
+from rekindle.evaluate.evaluation_set import evaluate
 from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
 from rekindle.library.library import Library
 from rekindle.master import Outcome
@@ -99,9 +99,9 @@ def options(task: Task) -> tuple[str, ...]:
 def video(outcome: Outcome, task: Worded) -> Picture:
     """One episode on the first task of the proof, actions sampled as in the proof."""
     assert outcome.proof is not None and outcome.attempt is not None
-    exam = outcome.proof.played.exam
-    world = jax.tree.map(lambda leaf: leaf[0], exam.tasks)._replace(trials=np.int16(task.trials))
-    moments = record_episode(exam.env, outcome.attempt.policy, world, jax.random.key(0))
+    held_out = outcome.proof.played.held_out
+    world = jax.tree.map(lambda leaf: leaf[0], held_out.tasks)._replace(trials=np.int16(task.trials))
+    moments = record_episode(held_out.env, outcome.attempt.policy, world, jax.random.key(0))
     data = encode_video(frames_of_episode(moments, cell=VIDEO_CELL), ".mp4", VIDEO_FPS)
     outcome.account.env_steps += len(moments)
     return Picture(data, "An episode in a world that practice did not have.")
@@ -116,7 +116,7 @@ def adaptation(outcome: Outcome, task: Worded) -> Picture:
     def curve(label: str, scores: list[Interval]) -> Curve:
         return Curve(label, x, *(np.asarray([s[i] for s in scores]) for i in range(3)))
 
-    (exam, played), actions = outcome.proof.played, task.spec.action
+    (held_out, played), actions = outcome.proof.played, task.spec.action
     assert isinstance(actions, Discrete)
     others = {
         "memory emptied every trial": ForgetfulPolicy(outcome.attempt.policy, actions.n),
@@ -125,7 +125,7 @@ def adaptation(outcome: Outcome, task: Worded) -> Picture:
     }
     baselines = []
     for i, (label, policy) in enumerate(others.items()):
-        result = sit(exam, policy, jax.random.key(i), trials=trials, repetitions=4)
+        result = evaluate(held_out, policy, jax.random.key(i), trials=trials, repetitions=4)
         outcome.account.env_steps += result.env_steps
         baselines.append(curve(label, result.by_trial()))
     baselines.append(Curve("planner", [1], [1.0]))
@@ -135,14 +135,14 @@ def adaptation(outcome: Outcome, task: Worded) -> Picture:
 
 
 def learning(outcome: Outcome) -> Picture:
-    """The practice exam over the steps of the training that led here."""
+    """Validation over the steps of the training that led here."""
     assert outcome.attempt is not None
     steps, scores = zip(*outcome.attempt.curve, strict=True)
     columns = [np.asarray([s[i] for s in scores]) for i in range(3)]
     worded = isinstance(outcome.task, Worded)
-    plot = learning_plot([Curve("practice exam", np.asarray(steps), *columns)], target=outcome.target,
+    plot = learning_plot([Curve("validation", np.asarray(steps), *columns)], target=outcome.target,
                          y_label="score (planner = 1)" if worded else outcome.task.unit)  # fmt: skip
-    return Picture(plot, f"Exams during training; the proof is in other {'worlds' if worded else 'episodes'}.")
+    return Picture(plot, f"Evaluations during training; the proof is in other {'worlds' if worded else 'episodes'}.")
 
 
 def decisions(outcome: Outcome) -> tuple[Decision, ...]:

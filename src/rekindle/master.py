@@ -242,7 +242,7 @@ def pursue(request: Request, task: Task, candidates: list[Prior], library: Libra
         run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(), alternatives=alternatives,
                    env_steps=account.env_steps)  # fmt: skip
         attempt = strategy.carry_out(now)
-        watch.stage("judge", f"{strategy.name}: {attempt.verdict}, practice exam {shown(attempt.score)}")
+        watch.stage("judge", f"{strategy.name}: {attempt.verdict}, validation {shown(attempt.score)}")
         run.decide(outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(),
                    at_s=account.seconds(), env_steps=account.env_steps)  # fmt: skip
         run.update(env_steps=account.env_steps, wall_s=account.seconds())
@@ -325,7 +325,7 @@ def prepare(request: Request, task: Task, library: Library, run: Run, account: A
 
 
 def recall(candidates: list[Prior], now: Situation[Any], watch: Watcher) -> list[Recalled]:
-    """The candidates with evidence, best first: a kept answer to this goal, or their practice exams.
+    """The candidates with evidence, best first: a kept answer to this goal, or their validation.
 
     The likeliest are asked first, the same weights only once, and no more once one passes.
     """

@@ -25,7 +25,7 @@ from rekindle.envs import registry
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland.env import XLand
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, PLANNER, RANDOM, Adaptation, adapt_curve
-from rekindle.evaluate.exam import make_exam
+from rekindle.evaluate.evaluation_set import make_evaluation_set
 from rekindle.evaluate.rollout import evaluation_key
 from rekindle.evaluate.scores import Kind, Summary
 from rekindle.library import files
@@ -176,7 +176,9 @@ def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int
     live.stage("plan", f"{options.count} held-out tasks of {made.spec.id}")
     pool = made.pool(split="test", seed=options.seed)
     assert isinstance(made.env, Trials)
-    exam = make_exam(made.env, pool, tasks=options.count, cache=library.folder / "planned", seed=options.seed)
+    held_out = make_evaluation_set(
+        made.env, pool, tasks=options.count, cache=library.folder / "planned", seed=options.seed
+    )
     saved = run.latest_checkpoint()
     weights = loaded.artefact.meta.weights.sha256
     if saved is not None and saved[2].get("weights", weights) != weights:
@@ -189,7 +191,7 @@ def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int
                             {"weights": weights})  # fmt: skip
 
     result = adapt_curve(
-        exam,
+        held_out,
         loaded.policy,
         evaluation_key(options.seed),
         trials=numbers(options.trials),
@@ -199,7 +201,7 @@ def score(run: Run, library: Library, options: Options, live: Live) -> tuple[int
         kept=kept,
         keep=keep,
     )
-    return exam.left_out, result
+    return held_out.left_out, result
 
 
 def unchanged(run: Run, agent: str, library: Library) -> Loaded:

@@ -102,7 +102,7 @@ def run(argv: list[str]) -> int:
 
 def carry_out(request: Request, library: Library, *, json: bool, run: Run | None = None) -> int:
     """Do it, write the report, say what came of it."""
-    live = Live("exam/score" if request.env is None else "score/return")
+    live = Live("validation/score" if request.env is None else "score/return")
     outcome = master(request, library, live, run=run)
     live.stage("report", "plots and page")
     report = tell(outcome, library)

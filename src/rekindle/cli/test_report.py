@@ -143,7 +143,7 @@ def test_the_command_line_writes_pages_and_json(library, tmp_path, monkeypatch, 
 
 
 def a_training(library, agent="dqn", *, seed=0, ends=(1.0, 3.0), status="done", env="minatar/breakout-v1", **order):
-    """A run with an exam before all and one at each end."""
+    """A run with an evaluation before all and one at each end."""
     config = {"agent": agent, "settings": {"width": 32}, "env": env, "budget": "200steps", **order}
     run = Run.create(library, "train", name="scratch", config=config, seed=seed, env_id=env)
     for at, score in enumerate((0.0, *ends)):

@@ -1,4 +1,4 @@
-"""`rekindle train mrq`: exams as they are asked for, a training that is stopped and goes on, and wrong words."""
+"""`rekindle train mrq`: evaluations as they are asked for, a training that is stopped and goes on, and wrong words."""
 
 import json
 import signal
@@ -47,7 +47,7 @@ def home(tmp_path, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", before)
 
 
-def exams(run):
+def evaluations(run):
     """What was found at which step."""
     rows = [row for row in run.metrics() if "score/return" in row]
     return {row["env_steps"]: {name: row[name] for name in row if name.startswith("score/")} for row in rows}
@@ -58,8 +58,8 @@ def weights(run):
     return file.read_bytes()
 
 
-def test_a_training_that_was_stopped_comes_to_the_same_policy_and_exams(monkeypatch, capfd):
-    """By Ctrl-C at step 70, in an episode. Exams are before the first step, every 70, and after the last."""
+def test_a_training_that_was_stopped_comes_to_the_same_policy_and_evaluations(monkeypatch, capfd):
+    """By Ctrl-C at step 70, in an episode. Evaluations are before the first step, every 70, and after the last."""
     library = Library.open()
 
     def rekindle(*words, code=0, stop=lambda now: None):
@@ -72,21 +72,21 @@ def test_a_training_that_was_stopped_comes_to_the_same_policy_and_exams(monkeypa
 
     told = rekindle("train", "mrq", *WORDS)
     whole = Run.open(library, told["run"])
-    found = exams(whole)
+    found = evaluations(whole)
     assert (told["status"], told["env_steps"], list(found)) == ("done", 200, [0, 70, 140, 200])
     assert found[200].items() <= told["metrics"].items()
-    for exam in found.values():
-        assert exam["score/env_steps"] == 2 * LENGTH
-        assert 0 <= exam["score/low"] <= exam["score/return"] <= exam["score/high"] <= LENGTH
+    for evaluation in found.values():
+        assert evaluation["score/env_steps"] == 2 * LENGTH
+        assert 0 <= evaluation["score/low"] <= evaluation["score/return"] <= evaluation["score/high"] <= LENGTH
     go_on = rekindle("train", "mrq", *WORDS, code=INTERRUPTED, stop=ctrl_c)["error"]
     (other,) = [record.id for record in library.runs() if record.id != whole.id]
-    assert f"rekindle resume {other}" in go_on and list(exams(Run.open(library, other))) == [0, 70]
+    assert f"rekindle resume {other}" in go_on and list(evaluations(Run.open(library, other))) == [0, 70]
     assert Run.open(library, other).latest_checkpoint()[0] == 70
     assert weights(Run.open(library, other)) != weights(whole)
     told = rekindle("resume", other, "--json")
     assert (told["run"], told["status"], told["env_steps"]) == (other, "done", 200)
     resumed = Run.open(library, other)
-    assert weights(resumed) == weights(whole) and exams(resumed) == found
+    assert weights(resumed) == weights(whole) and evaluations(resumed) == found
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from rekindle.train.order import Order, episodes_of, made_for, order_of
 MAX_TRIALS = 32_767
 """Tasks keep their number of trials in 16 bits."""
 EVALUATE_STEPS, ATARI_STEPS = 5_000, 100_000
-"""Between two exams of MR.Q, as published; of Atari games, which are long."""
+"""Between two evaluations of MR.Q, as published; of Atari games, which are long."""
 MAX_SETTING = 80
 """Characters of a value of --set."""
 
@@ -66,10 +66,10 @@ class Options:
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. `--set x=1` lists them all."""
     evaluate_every: int | None = None
-    """Environment steps between two exams of whole episodes without exploration; 0: none. By default 5000 for mrq
+    """Environment steps between two evaluations of whole episodes without exploration; 0: none. By default 5000 for mrq
     (Atari: 100000), none for others."""
     episodes: int = 10
-    """Of an exam."""
+    """Of an evaluation."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints, looked at every few updates; a crash loses what came after the last."""
     log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TRACKER")] = ()
@@ -120,7 +120,7 @@ def run(argv: list[str]) -> int:
 
 
 def evaluate_steps(options: Options, kind: str) -> int:
-    """Between two exams."""
+    """Between two evaluations."""
     within("--episodes", options.episodes, 1)
     if options.evaluate_every is None:
         steps = ATARI_STEPS if registry.is_atari(options.env) else EVALUATE_STEPS

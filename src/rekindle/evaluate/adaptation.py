@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 
 from rekindle.core.spaces import Discrete
 from rekindle.envs.xland.level import NOOP
-from rekindle.evaluate.exam import Exam
+from rekindle.evaluate.evaluation_set import EvaluationSet
 from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
 from rekindle.evaluate.rollout import trial_rewards
 from rekindle.evaluate.scores import Kind, Normaliser, ScoreRecord, Summary, summarise
@@ -34,7 +34,7 @@ class Adaptation(NamedTuple):
 
 
 def adapt_curve(
-    exam: Exam,
+    held_out: EvaluationSet,
     policy: Any,
     key: Key[Array, ""],
     *,
@@ -46,19 +46,19 @@ def adapt_curve(
     keep: Callable[[dict[tuple[str, int], np.ndarray]], None] | None = None,
     greedy: bool = True,
 ) -> Adaptation:
-    """Sit an exam with every number of trials, actions sampled and (unless `greedy` is off) greedy, beside baselines.
+    """Play a set with every number of trials, actions sampled and (unless `greedy` is off) greedy, beside baselines.
 
     Rewards that are in `kept`, by policy and number of trials, are not played again; `keep` is given all there are
     after each. Random and no-op do not depend on k and are run with one trial; the planner is 1 by definition and is
     run as the values it is.
     """
-    assert isinstance(exam.env.spec.action, Discrete)
-    actions = exam.env.spec.action.n
+    assert isinstance(held_out.env.spec.action, Discrete)
+    actions = held_out.env.spec.action.n
     runs: list[tuple[str, Any, int]] = [(AGENT, policy, k) for k in trials]
     runs += [(GREEDY, policy, k) for k in trials]
     runs += [(FORGETFUL, ForgetfulPolicy(policy, actions), k) for k in trials]
     runs += [(RANDOM, RandomPolicy(actions), 1), (NO_OP, ConstantPolicy(NOOP), 1)]
-    normaliser = Normaliser(np.zeros_like(exam.optimum), exam.optimum, "planner")
+    normaliser = Normaliser(np.zeros_like(held_out.optimum), held_out.optimum, "planner")
     played = dict(kept or {})
     steps = 0
     for number, (name, who, k) in enumerate(runs):
@@ -68,11 +68,12 @@ def adapt_curve(
             if progress:
                 progress(name, k)
             stream = jax.random.fold_in(key, number)
-            played[name, k] = trial_rewards(exam.env, who, exam.tasks, stream, trials=k, repetitions=repetitions,
-                                            explore=name != GREEDY, most_trials=max(trials))  # fmt: skip
+            played[name, k] = trial_rewards(held_out.env, who, held_out.tasks, stream, trials=k,
+                                            repetitions=repetitions, explore=name != GREEDY,
+                                            most_trials=max(trials))  # fmt: skip
             if keep:
                 keep(played)
-        steps += int(exam.tasks.trial_length.astype(np.int64).sum()) * k * repetitions
+        steps += int(held_out.tasks.trial_length.astype(np.int64).sum()) * k * repetitions
     records = {(name, k): ScoreRecord(played[name, k], kind, normaliser) for name, _, k in runs if (name, k) in played}
-    records[PLANNER, 1] = ScoreRecord(exam.optimum[:, None, None], kind, normaliser)
+    records[PLANNER, 1] = ScoreRecord(held_out.optimum[:, None, None], kind, normaliser)
     return Adaptation(records, steps)

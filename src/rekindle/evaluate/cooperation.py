@@ -24,7 +24,7 @@ from rekindle.envs.xland.credit import TRIGGERED, with_credit
 from rekindle.envs.xland.env import XLand
 from rekindle.envs.xland.level import Task
 from rekindle.envs.xland.pools import TaskPool
-from rekindle.evaluate.exam import choose_tasks
+from rekindle.evaluate.evaluation_set import choose_tasks
 from rekindle.evaluate.policies import RandomPolicy
 from rekindle.evaluate.rollout import Played, play
 from rekindle.evaluate.scores import Normaliser, ScoreRecord, Summary, summarise
@@ -32,7 +32,7 @@ from rekindle.evaluate.scores import Normaliser, ScoreRecord, Summary, summarise
 SELF_PLAY, RANDOM_PARTNER, RANDOM = "self-play", "random partner, best seat", "both random"
 
 
-class PairExam(NamedTuple):
+class PairEvaluationSet(NamedTuple):
     """Tasks for two (stacked) that are not known to be impossible, and what one player can do there alone."""
 
     env: Trials
@@ -47,8 +47,8 @@ class PairExam(NamedTuple):
         """Where no way was found for either player alone."""
         return np.asarray(self.alone.max(axis=1) == 0)
 
-    def take(self, chosen: Bool[np.ndarray, " n"]) -> "PairExam":
-        """The exam with some of its tasks."""
+    def take(self, chosen: Bool[np.ndarray, " n"]) -> "PairEvaluationSet":
+        """Some of its tasks."""
         return self._replace(tasks=jax.tree.map(lambda leaf: leaf[chosen], self.tasks), alone=self.alone[chosen])
 
 
@@ -78,9 +78,10 @@ class Cooperation(NamedTuple):
         return [summarise(name, [record]) for (name, _), record in self.records.items()]
 
 
-def make_pair_exam(env: Trials, pool: TaskPool, *, tasks: int, max_states: int = 20_000, cache: Path | None = None,
-                   seed: int = 0, progress: Callable[[int, int], None] | None = None) -> PairExam:  # fmt: skip
-    """An exam of `tasks` tasks of a pool (all, if it has fewer), less those that are impossible.
+def make_pair_evaluation_set(env: Trials, pool: TaskPool, *, tasks: int, max_states: int = 20_000,
+                             cache: Path | None = None, seed: int = 0,
+                             progress: Callable[[int, int], None] | None = None) -> PairEvaluationSet:  # fmt: skip
+    """A set of `tasks` tasks of a pool (all, if it has fewer), less those that are impossible.
 
     Args:
         env: `Trials` around an `XLand` for two players.
@@ -106,7 +107,7 @@ def make_pair_exam(env: Trials, pool: TaskPool, *, tasks: int, max_states: int =
     if not len(good):
         raise GoalError(f"none of {len(each)} tasks can be solved: no rule makes what the goals ask for.")
     kept = jax.tree.map(lambda leaf: leaf[good], chosen)
-    return PairExam(env, kept, alone[good], len(each) - len(good))
+    return PairEvaluationSet(env, kept, alone[good], len(each) - len(good))
 
 
 def _half(progress: Callable[[int, int], None] | None, second: int) -> Callable[[int, int], None] | None:
@@ -115,7 +116,7 @@ def _half(progress: Callable[[int, int], None] | None, second: int) -> Callable[
 
 
 def cooperate(
-    exam: PairExam,
+    held_out: PairEvaluationSet,
     policy: Policy,
     key: Key[Array, ""],
     *,
@@ -131,7 +132,7 @@ def cooperate(
     random partner a little where repetitions are few; what self-play is ahead by is, if anything, more.
 
     Args:
-        exam: the tasks.
+        held_out: the tasks.
         policy: made for a seat (`seats.seat_spec`); in self-play it takes both, with two memories.
         key: of starts and actions.
         trials: numbers of trials per episode.
@@ -140,11 +141,11 @@ def cooperate(
         explore: sample the policy's actions, else they are greedy; the random partner is always random.
         progress: called with the name and the number of trials before each.
     """
-    assert isinstance(exam.env.spec.action, Discrete)
-    random = RandomPolicy(exam.env.spec.action.n)
-    length = np.asarray(exam.tasks.trial_length, np.float64)
+    assert isinstance(held_out.env.spec.action, Discrete)
+    random = RandomPolicy(held_out.env.spec.action.n)
+    length = np.asarray(held_out.tasks.trial_length, np.float64)
     normaliser = Normaliser(np.zeros_like(length), length, "steps of a trial")
-    credited = with_credit(exam.env)
+    credited = with_credit(held_out.env)
     records: dict[tuple[str, int], ScoreRecord] = {}
     division: dict[int, Division] = {}
     played = 0
@@ -153,7 +154,7 @@ def cooperate(
         if progress:
             progress(name, k)
         run_key = jax.random.fold_in(jax.random.fold_in(key, stream), k)
-        return play(credited, seats, exam.tasks, run_key, trials=k, repetitions=repetitions, explore=explore,
+        return play(credited, seats, held_out.tasks, run_key, trials=k, repetitions=repetitions, explore=explore,
                     metrics=(TRIGGERED,), most_trials=max(trials))  # fmt: skip
 
     for k in trials:

@@ -21,7 +21,7 @@ from rekindle.evaluate.cooperation import (
     best_seat,
     cooperate,
     divide,
-    make_pair_exam,
+    make_pair_evaluation_set,
 )
 from rekindle.evaluate.policies import ConstantPolicy, RandomPolicy
 from rekindle.evaluate.rollout import play, trial_rewards
@@ -77,24 +77,24 @@ def test_there_is_a_policy_per_seat():
 
 
 @pytest.fixture(scope="module")
-def exam():
+def held_out():
     impossible = BOTH.replace("-> yellow cube", "-> yellow wall")
     alone = BOTH.replace("goal: hold", "goal: hold(partner,").replace("cube\nrule", "cube)\nrule", 1)
     assert "hold(partner, yellow cube)" in alone
     needs = BOTH.replace("goal: hold yellow cube", "goal: near(yellow cube, black wall)")
-    return make_pair_exam(Trials(PAIR), pool_of(BOTH, impossible, alone, needs), tasks=4)
+    return make_pair_evaluation_set(Trials(PAIR), pool_of(BOTH, impossible, alone, needs), tasks=4)
 
 
-def test_the_exam_knows_what_one_can_do_alone(exam):
-    assert exam.left_out == 1 and len(exam.alone) == 3
-    assert sorted(exam.alone.tolist()) == [[0, 0], [0, 0], [4, 0]]
-    assert exam.needs_both.sum() == 2
-    assert exam.take(exam.needs_both).tasks.trial_length.shape == (2,)
+def test_the_evaluation_set_knows_what_one_can_do_alone(held_out):
+    assert held_out.left_out == 1 and len(held_out.alone) == 3
+    assert sorted(held_out.alone.tolist()) == [[0, 0], [0, 0], [4, 0]]
+    assert held_out.needs_both.sum() == 2
+    assert held_out.take(held_out.needs_both).tasks.trial_length.shape == (2,)
 
 
-def test_self_play_beside_a_random_partner(exam):
-    exam = exam.take(~exam.needs_both)
-    result = cooperate(exam, ConstantPolicy(PICK), jax.random.key(0), trials=[2], repetitions=8)
+def test_self_play_beside_a_random_partner(held_out):
+    held_out = held_out.take(~held_out.needs_both)
+    result = cooperate(held_out, ConstantPolicy(PICK), jax.random.key(0), trials=[2], repetitions=8)
     assert set(result.records) == {(SELF_PLAY, 2), (RANDOM_PARTNER, 2), (RANDOM, 1)}
     means = {(row.policy, row.trials): row.mean.value for row in result.summaries()}
     assert means[SELF_PLAY, 2] == means[RANDOM_PARTNER, 2] == 1.0 > means[RANDOM, 1], "seat 1 does it alone"
@@ -130,4 +130,4 @@ def test_the_better_seat_is_taken_per_task():
 def test_one_player_is_refused():
     made = registry.make("xland/doors-2", worlds=1, games=1)
     with pytest.raises(ConfigError, match="two players; got xland/doors-2-v1"):
-        make_pair_exam(made.env, made.pool(split="test", seed=0), tasks=1)
+        make_pair_evaluation_set(made.env, made.pool(split="test", seed=0), tasks=1)

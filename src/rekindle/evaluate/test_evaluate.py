@@ -1,4 +1,4 @@
-"""Rollouts, baselines, exams and scores, on doors, where the right answers are known."""
+"""Rollouts, baselines, evaluations and scores, on doors, where the right answers are known."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from rekindle.envs import registry
 from rekindle.envs.xland import pools
 from rekindle.envs.xland.level import NOOP
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL, GREEDY, NO_OP, PLANNER, RANDOM, adapt_curve
-from rekindle.evaluate.exam import make_exam, sit
+from rekindle.evaluate.evaluation_set import evaluate, make_evaluation_set
 from rekindle.evaluate.policies import ConstantPolicy, ForgetfulPolicy, RandomPolicy
 from rekindle.evaluate.rollout import trial_rewards
 from rekindle.evaluate.scores import Normaliser, ScoreRecord, summarise
@@ -25,28 +25,28 @@ def doors():
 
 
 @pytest.fixture(scope="module")
-def exam(doors, tmp_path_factory):
+def held_out(doors, tmp_path_factory):
     env, pool = doors
-    return make_exam(env, pool, tasks=12, cache=tmp_path_factory.mktemp("planned"))
+    return make_evaluation_set(env, pool, tasks=12, cache=tmp_path_factory.mktemp("planned"))
 
 
-def test_the_planner_can_solve_doors_and_holds_on(exam):
-    assert exam.left_out == 0
-    assert exam.optimum.shape == (12,)
-    assert ((exam.optimum >= 2.0) & (exam.optimum <= 4.0)).all()
+def test_the_planner_can_solve_doors_and_holds_on(held_out):
+    assert held_out.left_out == 0
+    assert held_out.optimum.shape == (12,)
+    assert ((held_out.optimum >= 2.0) & (held_out.optimum <= 4.0)).all()
 
 
-def test_noop_earns_nothing_and_random_a_little(exam):
-    nothing = sit(exam, ConstantPolicy(NOOP), jax.random.key(0), trials=2, repetitions=3)
+def test_noop_earns_nothing_and_random_a_little(held_out):
+    nothing = evaluate(held_out, ConstantPolicy(NOOP), jax.random.key(0), trials=2, repetitions=3)
     assert (nothing.scores == 0).all()
     assert nothing.scores.shape == (12, 3, 2)
     assert nothing.env_steps == 12 * 3 * 2 * 6
-    some = sit(exam, RandomPolicy(7), jax.random.key(0), trials=2, repetitions=8)
+    some = evaluate(held_out, RandomPolicy(7), jax.random.key(0), trials=2, repetitions=8)
     assert 0.0 < some.last.value < 0.3
     assert some.last.low <= some.last.value <= some.last.high
 
 
-def test_one_program_plays_any_number_of_trials(exam):
+def test_one_program_plays_any_number_of_trials(held_out):
     """Rewards are those of a program made for just so many trials."""
     traces = []
 
@@ -56,7 +56,9 @@ def test_one_program_plays_any_number_of_trials(exam):
             return super().act(key, carry, obs, start, explore=explore)
 
     def rewards(policy, trials, **more):
-        return trial_rewards(exam.env, policy, exam.tasks, jax.random.key(3), trials=trials, repetitions=2, **more)
+        return trial_rewards(
+            held_out.env, policy, held_out.tasks, jax.random.key(3), trials=trials, repetitions=2, **more
+        )
 
     one = rewards(Watched(7), 1, most_trials=2)
     made = len(traces)
@@ -96,8 +98,8 @@ def test_rows_beyond_a_batch_change_nothing(doors, monkeypatch):
     assert all_at_once.shape == in_turns.shape == (6, 4, 1)
 
 
-def test_the_curve_stands_beside_every_baseline(exam):
-    result = adapt_curve(exam, RandomPolicy(7), jax.random.key(0), trials=[1, 2], repetitions=2, kind="success")
+def test_the_curve_stands_beside_every_baseline(held_out):
+    result = adapt_curve(held_out, RandomPolicy(7), jax.random.key(0), trials=[1, 2], repetitions=2, kind="success")
     assert set(result.records) == {(AGENT, 1), (AGENT, 2), (GREEDY, 1), (GREEDY, 2), (FORGETFUL, 1), (FORGETFUL, 2),
                                    (RANDOM, 1), (NO_OP, 1), (PLANNER, 1)}  # fmt: skip
     by_name = {(row.policy, row.trials): row for row in result.summaries()}

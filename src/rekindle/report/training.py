@@ -39,7 +39,7 @@ GRID = 100
 FILMS = 3
 """Agents that are filmed side by side, at most."""
 SCORES = {
-    "score/return": ("return of exams", "Exams: whole episodes of their own, without exploration"),
+    "score/return": ("return of evaluations", "Evaluations: whole episodes of their own, without exploration"),
     "trial/reward": ("reward of a trial", "What trials in training brought, exploration included"),
     "episode/return": ("return of an episode", "What episodes in training brought, exploration included"),
 }
@@ -57,10 +57,10 @@ class Arm:
     trainings: Sequence[Training]
 
     def curve(self, metric: str) -> Curve:
-        """Of one seed as it is, with the interval of its exams; of several their mean, with its interval over seeds."""
+        """One seed as it is, with its evaluations' interval; of several the mean, with its interval over seeds."""
         curves = [one.curve(metric) for one in self.trainings]
         if len(curves) == 1:
-            return curves[0]._replace(label=self.label, **self._of_exams(metric))
+            return curves[0]._replace(label=self.label, **self._of_evaluations(metric))
         last = min(curve.x[-1] for curve in curves)
         first = min(max(curve.x[0] for curve in curves), last)
         places = np.unique([x for curve in curves for x in curve.x if first <= x <= last])
@@ -70,7 +70,7 @@ class Arm:
         y, low, high = (np.array(ends) for ends in zip(*means, strict=True))
         return Curve(self.label, grid, y, low, high)
 
-    def _of_exams(self, metric: str) -> dict[str, Any]:
+    def _of_evaluations(self, metric: str) -> dict[str, Any]:
         rows = [row for row in self.trainings[0].rows if numeric(row.get(metric))]
         bounded = all(numeric(row.get(f"score/{end}")) for row in rows for end in ("low", "high"))
         if metric != "score/return" or not bounded or len(rows) > POINTS:
@@ -78,7 +78,7 @@ class Arm:
         return {end: [float(row[f"score/{end}"]) for row in rows] for end in ("low", "high")}
 
     def last(self, metric: str) -> Interval:
-        """Where the curve ends, which need not be its best; without an interval where there is one seed and no exam."""
+        """Where the curve ends, which need not be its best; without an interval for one seed without evaluations."""
         curve = self.curve(metric)
         ends = (np.nan, np.nan) if curve.low is None or curve.high is None else (curve.low[-1], curve.high[-1])
         return Interval(float(curve.y[-1]), *map(float, ends))
@@ -307,7 +307,9 @@ def facts(arm: Arm, metric: str | None) -> tuple[Fact, ...]:
 
 def interval_of(arm: Arm) -> str:
     """What the interval is of."""
-    return "95 % interval over seeds" if len(arm.trainings) > 1 else "one seed; an interval is of an exam's episodes"
+    return (
+        "95 % interval over seeds" if len(arm.trainings) > 1 else "one seed; an interval is of an evaluation's episodes"
+    )
 
 
 def table(arms: Sequence[Arm], metric: str | None) -> Table:
@@ -327,7 +329,7 @@ def figures(arms: Sequence[Arm], metric: str | None) -> dict[str, Picture]:
     found = {}
     if metric is not None:
         label, caption = SCORES[metric]
-        bands = "bands are 95 % intervals, over seeds where there are several, else over an exam's episodes"
+        bands = "bands are 95 % intervals, over seeds where there are several, else over an evaluation's episodes"
         plot = learning_plot([arm.curve(metric) for arm in arms], title="How it learnt", y_label=label)
         found["How it learnt"] = Picture(plot, f"{caption}; {bands}.")
     for arm in arms:

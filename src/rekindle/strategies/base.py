@@ -31,7 +31,7 @@ Say = Callable[[str, str], None]
 
 @dataclass
 class Account:
-    """What the whole job may spend and has spent: every environment step of every strategy and exam."""
+    """What the whole job may spend and has spent: every environment step of every strategy and evaluation."""
 
     budget: Budget
     env_steps: int = 0
@@ -59,7 +59,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Recalled:
-    """A prior that can act here, and how it did in the practice exam (None if it was not asked)."""
+    """A prior that can act here, and how it did in validation (None if it was not asked)."""
 
     id: str
     policy: Any
@@ -86,7 +86,7 @@ class Recalled:
 
 
 class Asked(NamedTuple):
-    """What an exam came to."""
+    """What an evaluation came to."""
 
     trials: list[Interval]
     """The score of every trial; one, where there are no trials."""
@@ -182,7 +182,7 @@ class Task(Protocol):
         ...
 
     def ask(self, policy: Any, key: Key[Array, ""], target: float) -> Asked:
-        """The practice exam; longer where the target lies within the interval of a short one."""
+        """Validation; longer where the target lies within the interval of a short one."""
         ...
 
     def prove(self, attempt: "Attempt", number: int, key: Key[Array, ""]) -> Proof:
@@ -208,10 +208,10 @@ class Situation(Generic[Kind]):
     account: Account
     show: Callable[[str, Progress], None]
     ongoing: "Attempt | None" = None
-    """An attempt that passed the practice exam but not the proof: its strategy goes on from there."""
+    """An attempt that passed validation but not the proof: its strategy goes on from there."""
 
     def ask(self, policy: Any, stream: int, target: float | None = None) -> Asked:
-        """Sit the practice exam; the steps are booked."""
+        """Validate; the steps are booked."""
         assert isinstance(self.task, Task)
         asked = self.task.ask(policy, jax.random.fold_in(self.key, stream), self.target if target is None else target)
         self.account.env_steps += asked.env_steps
@@ -246,7 +246,7 @@ class Attempt(NamedTuple):
     parents: tuple[Parent, ...]
     """The runs that it was made from."""
     env_steps: int
-    """Of training; exams are booked by themselves."""
+    """Of training; evaluations are booked by themselves."""
     curve: list[tuple[int, Interval]]
 
 

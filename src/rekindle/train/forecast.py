@@ -35,7 +35,7 @@ class Forecast(NamedTuple):
 
 
 def forecast(order: Order, spec: EnvSpec, library: Library) -> Forecast | None:
-    """Of MR.Q, exams left out; None of others, which show at once how fast they are.
+    """Of MR.Q, evaluations left out; None of others, which show at once how fast they are.
 
     None, too, where it sees pictures or learns on an accelerator, as long as no run has measured how fast that is.
     """

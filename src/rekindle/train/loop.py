@@ -51,7 +51,7 @@ class Before(NamedTuple):
 
 FIRST = Before()
 """Nothing."""
-FIRST_EXAM = 2**32 - 1
+FIRST_EVALUATION = 2**32 - 1
 """Number of the evaluation before the others, by which its key is made."""
 
 
@@ -214,8 +214,8 @@ def train(
             refuse_hopeless(values.get(f"{engine.agent.name}/value_loss", 0.0), engine.trouble(loop), steps)
             if evaluate is not None and plan.is_due(evaluations, steps, share):
                 with handing_over(loop.agent, steps if acts else 0):
-                    exam_key = jax.random.fold_in(evaluate_key, evaluations)
-                    found = dict(evaluate(engine.agent.policy(loop.agent), steps, exam_key))
+                    evaluation_key = jax.random.fold_in(evaluate_key, evaluations)
+                    found = dict(evaluate(engine.agent.policy(loop.agent), steps, evaluation_key))
                 loop, values, evaluations = engine.hear(loop, found), values | found, evaluations + 1
             acted = steps if acts else 0
             now = Before(before.env_steps + acted, before.offline_updates + steps - acted)
@@ -242,7 +242,7 @@ def before_all(engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, 
     No budget is spent on it.
     """
     with handing_over(loop.agent, 0):
-        found = dict(evaluate(engine.agent.policy(loop.agent), 0, jax.random.fold_in(key, FIRST_EXAM)))
+        found = dict(evaluate(engine.agent.policy(loop.agent), 0, jax.random.fold_in(key, FIRST_EVALUATION)))
     if run is not None:
         run.log(0, found)
 

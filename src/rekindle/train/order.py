@@ -63,9 +63,9 @@ class Order:
     valued: bool = False
     """Whether the numbers of a foreign teacher are action values; else they are logits."""
     evaluate_steps: int = 0
-    """Environment steps between two exams of whole episodes without exploration; 0: there are none."""
+    """Environment steps between two evaluations of whole episodes without exploration; 0: there are none."""
     episodes: int = 10
-    """Of an exam."""
+    """Of an evaluation."""
     student_episodes: int | None = None
     """Of an evaluation beside a teacher; None: 64, or 8 in worlds that are not compiled."""
     teacher_sha256: str | None = None
@@ -73,7 +73,7 @@ class Order:
 
 
 def exploration(steps: int, *, kind: str = "transition", method: str = "qdagger") -> dict[str, Any]:
-    """The settings of a student's exploration; it is examined as its teacher is, by its best actions.
+    """The settings of a student's exploration; it is evaluated as its teacher is, by its best actions.
 
     Args:
         steps: that it has.

@@ -161,7 +161,7 @@ def carry_out(
     points: list[Point] = []
 
     def evaluate(policy: Policy, steps: int, stream: Key[Array, ""]) -> Mapping[str, float]:
-        score, env_steps = examine(course, policy, stream)
+        score, env_steps = evaluated(course, policy, stream)
         scored = normalised(score.value, random=course.marks.random, teacher=course.marks.teacher)
         before = course.prepared if number == 0 and steps <= every else 0
         return {"score/return": score.value, "score/low": score.low, "score/high": score.high,
@@ -259,7 +259,7 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
         engine = engine_of(course, phase)
         assert isinstance(engine, OffPolicy)
         every = iteration_of(phase, engine)
-        begins, examines = (jax.vmap(partial(jax.random.fold_in, data=2 * number + which))(keys) for which in range(2))
+        begins, evaluates = (jax.vmap(partial(jax.random.fold_in, data=2 * number + which))(keys) for which in range(2))
         if states is not None:
             states = jax.vmap(partial(course.agent.restart, optimiser=phase.fresh_optimiser))(states)
         begun = partial(begin, course.agent, worlds, phase, engine.given)
@@ -268,7 +268,7 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
         iterate = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, None)), donate_argnums=0)
         waiting = 0 if phase.offline else ticks_before(course.agent.needs)
         for turn in range(phase.iterations):
-            streams = jax.vmap(partial(jax.random.fold_in, data=turn))(examines)
+            streams = jax.vmap(partial(jax.random.fold_in, data=turn))(evaluates)
             ticks = every // engine.steps_per_update
             before = min(waiting, ticks)
             waiting -= before
@@ -300,7 +300,7 @@ def iteration(
     return loop._replace(progress=progress), scored
 
 
-def examine(course: Course, policy: Any, key: Key[Array, ""]) -> tuple[Interval, int]:
+def evaluated(course: Course, policy: Any, key: Key[Array, ""]) -> tuple[Interval, int]:
     """Mean undiscounted return of whole episodes, without exploration; and the steps they took."""
     acting = as_evaluated(policy, course.worlds.spec.action)
     played = played_in(course.worlds, course.source, acting, key, course.episodes)

@@ -57,8 +57,8 @@ hyperparameters for everything."""
 FASTEST = 500.0
 """Steps per second that a learner from sequences is expected to take at most, with an update for each: ten times the
 published rate."""
-EXAM_ROWS = 10
-"""Worlds side by side in which an exam is played where they are not written in JAX."""
+EVALUATION_ROWS = 10
+"""Worlds side by side in which an evaluation is played where they are not written in JAX."""
 
 
 def begin(order: Order, library: Library, *, name: str, seed: int, command: list[str] | None = None) -> Run:
@@ -173,11 +173,11 @@ def _carry_out(
         engine, updates = from_rollouts(order, made, agent, library, run.manifest.seed or 0, key), order.chunk_updates
     if budget.env_steps is not None:  # a small budget is not overrun by a whole chunk
         updates = min(updates, math.ceil(budget.env_steps / engine.steps_per_update))
-    examined = evaluate is None and order.evaluate_steps > 0
-    if examined:
-        evaluate, evaluate_steps = exam(order, made), order.evaluate_steps
+    evaluated = evaluate is None and order.evaluate_steps > 0
+    if evaluated:
+        evaluate, evaluate_steps = evaluation(order, made), order.evaluate_steps
     plan = Plan(budget, chunk_updates=updates, checkpoint_seconds=order.checkpoint_seconds,
-                evaluate_steps=evaluate_steps, evaluate_first=examined)  # fmt: skip
+                evaluate_steps=evaluate_steps, evaluate_first=evaluated)  # fmt: skip
     engine = engine if join is None else join(engine)
     trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate, stop=stop, asked=asked)
     keep(run, agent, trained.state, seat_spec(made.spec), engine, trained.loop, order)
@@ -290,12 +290,12 @@ def from_replay(
     return OffPolicy(agent, worlds, Given(source), folder=folder)
 
 
-def exam(order: Order, made: AnyMade) -> Evaluation:
+def evaluation(order: Order, made: AnyMade) -> Evaluation:
     """Whole episodes of their own without exploration, with the interval of their mean.
 
     In Atari one action in a thousand is random, as published (Castro et al. 2018; Fujimoto et al. 2025).
     """
-    rows = max(n for n in range(1, EXAM_ROWS + 1) if order.episodes % n == 0)
+    rows = max(n for n in range(1, EVALUATION_ROWS + 1) if order.episodes % n == 0)
     worlds = made.open(rows) if isinstance(made, registry.Hosted) else None
     source = None if isinstance(made, registry.Hosted) else pool_of(order)
 

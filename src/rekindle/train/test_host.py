@@ -225,7 +225,7 @@ def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames(tmp_path, monk
     scale = Scale(100, 400, 2, 1e-2, 1e-3, 1e-3)
     before = worlds.save()
     course.worlds.beside().reset(0)
-    np.testing.assert_array_equal(worlds.save().since, before.since)  # exams are in worlds of their own
+    np.testing.assert_array_equal(worlds.save().since, before.since)  # evaluations are in worlds of their own
     done = reincarnate.reincarnate(course, make_method("qdagger"), scale, jax.random.key(3))
     assert done.status == "done" and done.env_steps == 400 and done.curve[-1].score > 0.7
     with pytest.raises(ConfigError, match="one student at a time"):

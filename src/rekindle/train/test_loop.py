@@ -81,24 +81,24 @@ def test_evaluations_come_at_their_share_and_at_the_end(world, tmp_path):
 
     def evaluate(policy, env_steps, key):
         seen.append(env_steps)
-        return {"exam/score": 0.5}
+        return {"validation/score": 0.5}
 
     run = a_run(tmp_path)
     go(world, run, evaluate=evaluate)
     assert seen[-1] == STEPS
-    assert [row["exam/score"] for row in run.metrics() if "exam/score" in row] == [0.5] * len(seen)
+    assert [row["validation/score"] for row in run.metrics() if "validation/score" in row] == [0.5] * len(seen)
 
 
 def test_an_evaluation_before_all_changes_none_of_the_others(world, tmp_path):
     def evaluate(policy, env_steps, key):
-        return {"exam/score": float(jax.random.uniform(key)) + env_steps}
+        return {"validation/score": float(jax.random.uniform(key)) + env_steps}
 
     runs = [a_run(tmp_path / name) for name in "ab"]
     go(world, runs[0], evaluate=evaluate)
     go(world, runs[1], evaluate=evaluate, first=True, stop=lambda values: True)
     go(world, Run.open(Library.open(tmp_path / "b"), runs[1].id), evaluate=evaluate, first=True)
-    without, found = ([(row["env_steps"], row["exam/score"]) for row in run.metrics() if "exam/score" in row]
-                      for run in runs)  # fmt: skip
+    name = "validation/score"
+    without, found = ([(row["env_steps"], row[name]) for row in run.metrics() if name in row] for run in runs)
     assert found[1:] == without and found[0][0] == 0 and 0 < found[0][1] < 1
 
 

@@ -287,7 +287,7 @@ def test_student_and_teacher_are_measured_alike():
     """Greedy but for one action in a thousand, so that who plays as the teacher does scores as it does."""
     course = taught(AGENT)
     marks = prepare.marks(WORLDS, SOURCE, Torn(1), jax.random.key(3), number=50)
-    score, env_steps = reincarnate.examine(course, Torn(1), jax.random.key(4))
+    score, env_steps = reincarnate.evaluated(course, Torn(1), jax.random.key(4))
     assert env_steps == 20 * 10 and marks.random < 3
     assert marks.teacher == pytest.approx(6.0, abs=0.2) and score.value == pytest.approx(6.0, abs=0.4)
 

@@ -219,6 +219,6 @@ def test_exams_in_atari_take_a_random_action_in_a_thousand(monkeypatch):
     spec = EnvSpec("test/any", 1, {"obs": Box((2,), -1, 1)}, Discrete(4), kind="host")
     made = registry.Hosted(spec, lambda rows: ...)
     for env in ("ALE/Pong-v5", "gymnasium/CartPole-v1"):
-        session.exam(Order("mrq", {}, env, "1steps"), made)(RandomPolicy(4), 0, jax.random.key(0))
+        session.evaluation(Order("mrq", {}, env, "1steps"), made)(RandomPolicy(4), 0, jax.random.key(0))
     wanders, plays = seen
     assert wanders.share == 0.001 and isinstance(wanders.policy, RandomPolicy) and isinstance(plays, RandomPolicy)

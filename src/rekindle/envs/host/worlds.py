@@ -175,7 +175,7 @@ class HostWorlds:
         self._vector.close()
 
     def beside(self) -> "HostWorlds":
-        """Others of the same kind, opened once: for exams, so that these stand where they stood."""
+        """Others of the same kind, opened once: for evaluations, so that these stand where they stood."""
         return self._others
 
     @cached_property

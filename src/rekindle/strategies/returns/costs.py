@@ -115,9 +115,9 @@ def rows_of(record: Record) -> list[dict[str, Any]]:
 
 
 def steps_to(target: float, rows: list[dict[str, Any]]) -> int | None:
-    """After how many steps a curve reached a return, by its exams or else by the episodes of training."""
-    examined = any("score/low" in row for row in rows)
-    name = "score/low" if examined else "episode/return"
+    """After how many steps a curve reached a return, by its evaluations or else by the episodes of training."""
+    evaluated = any("score/low" in row for row in rows)
+    name = "score/low" if evaluated else "episode/return"
     return next((int(row["env_steps"]) for row in rows if float(row.get(name, -np.inf)) >= target), None)
 
 

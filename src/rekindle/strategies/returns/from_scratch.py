@@ -13,7 +13,7 @@ name = "from scratch"
 WARMUP_SHARE, LEAST_WARMUP = 0.2, 500
 """Of the steps that a budget allows, before MR.Q learns from them; and how few they are at least."""
 RESERVED = 0.1
-"""Share of a budget in steps that is kept for exams."""
+"""Share of a budget in steps that is kept for evaluations."""
 
 
 def estimate(now: Situation[Returned]) -> Estimate | None:

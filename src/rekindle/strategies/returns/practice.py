@@ -24,16 +24,16 @@ from rekindle.strategies.returns.task import PRACTICE_EPISODES, PROOF_EPISODES, 
 from rekindle.train import session
 from rekindle.train.order import Order, episodes_of
 
-EXAM_SHARE = 0.08
-"""Exams take at most this share of the steps of practice from scratch."""
+EVALUATION_SHARE = 0.08
+"""Evaluations take at most this share of the steps of practice from scratch."""
 SECOND_MARGIN = 0.02
-"""After a failed proof the practice exam has to lie above the target by this share of the way from random to it."""
+"""After a failed proof validation has to lie above the target by this share of the way from random to it."""
 LEAST_STEPS = 10_000
 """Of a practice with a teacher."""
 EVALUATIONS = 20
 """Of a practice with a teacher, at most; the marks of the two take eight times as many episodes as one of them."""
-EXAM_STEPS = 2_000
-"""Environment steps after which it is looked whether an exam is due."""
+EVALUATION_STEPS = 2_000
+"""Environment steps after which it is looked whether an evaluation is due."""
 Curve = list[tuple[int, Interval]]
 
 
@@ -42,8 +42,8 @@ def practise(
 ) -> Attempt:
     """Carry out an order in a run of its own, or go on with it.
 
-    Stops when the exam's interval lies above the target (by a margin, if a proof failed before), when its share of what
-    is left of the seconds is used up, or, with `give_up`, when the curve has stalled or diverged.
+    Stops when validation's interval lies above the target (by a margin, if a proof failed before), when its share of
+    what is left of the seconds is used up, or, with `give_up`, when the curve has stalled or diverged.
     """
     task, again = now.task, now.ongoing is not None and now.ongoing.strategy == name
     wanted = task.target + (SECOND_MARGIN * (task.target - task.at_random.score.value) if again else 0.0)
@@ -53,7 +53,7 @@ def practise(
 
     def enough(values: Mapping[str, Any]) -> bool:
         if "score/low" in values:
-            curve.append((0, exam_in(values)))
+            curve.append((0, evaluation_in(values)))
         if "score/low" in values and curve[-1][1].low >= wanted:
             return True
         out_of_time = now.account.budget.seconds is not None and now.account.seconds() >= until_s
@@ -61,7 +61,8 @@ def practise(
 
     if run.manifest.status != "done" or again:
         trained = session.carry_out(run, now.library, show=lambda progress: now.show(name, progress),
-                                    evaluate=exam(task, run), evaluate_steps=EXAM_STEPS, stop=enough)  # fmt: skip
+                                    evaluate=validation(task, run), evaluate_steps=EVALUATION_STEPS,
+                                    stop=enough)  # fmt: skip
         interrupted = trained.status == "interrupted"
     else:
         interrupted = False
@@ -116,12 +117,12 @@ def is_begun(now: Situation[Returned], name: str) -> bool:
     return any(event.get("practice") == name for event in now.run.decisions())
 
 
-def exam(task: Returned, run: Run) -> session.Evaluation:
+def validation(task: Returned, run: Run) -> session.Evaluation:
     """Whole episodes now and then: the next ones when practice has earned them."""
     due = 0.0
     for row in kept_rows(run):
         if "score/env_steps" in row:
-            due = float(row["env_steps"]) + float(row["score/env_steps"]) / EXAM_SHARE
+            due = float(row["env_steps"]) + float(row["score/env_steps"]) / EVALUATION_SHARE
 
     def evaluate(policy: Policy, env_steps: int, key: Key[Array, ""]) -> dict[str, float]:
         nonlocal due
@@ -129,20 +130,20 @@ def exam(task: Returned, run: Run) -> session.Evaluation:
             return {}
         played = task.play(policy, key, PRACTICE_EPISODES)
         score, steps = bootstrap(played.returns[None]), played.env_steps
-        due = env_steps + steps / EXAM_SHARE
+        due = env_steps + steps / EVALUATION_SHARE
         return {"score/return": score.value, "score/low": score.low, "score/high": score.high, "score/env_steps": steps}
 
     return evaluate
 
 
-def exam_in(values: Mapping[str, Any]) -> Interval:
-    """The exam in a row of metrics."""
+def evaluation_in(values: Mapping[str, Any]) -> Interval:
+    """The evaluation in a row of metrics."""
     return Interval(*(float(values[f"score/{name}"]) for name in ("return", "low", "high")))
 
 
 def curve_of(run: Run) -> Curve:
-    """The exams of a practice."""
-    return [(int(row["env_steps"]), exam_in(row)) for row in kept_rows(run) if "score/low" in row]
+    """The evaluations of a practice."""
+    return [(int(row["env_steps"]), evaluation_in(row)) for row in kept_rows(run) if "score/low" in row]
 
 
 def kept_rows(run: Run) -> list[dict[str, Any]]:
@@ -164,7 +165,7 @@ def is_hopeless(curve: Curve, task: Returned) -> bool:
 
 
 def cost(run: Run) -> int:
-    """Environment steps of a practice: those that were learnt from, its exams, and what a teacher played for it."""
+    """Environment steps of a practice: those learnt from, its evaluations, and what a teacher played for it."""
     return run.manifest.env_steps + sum(int(row.get("score/env_steps", 0)) for row in kept_rows(run))
 
 

@@ -1,4 +1,4 @@
-"""A return in an environment, measured by whole episodes: who can act there, practice exams, proofs."""
+"""A return in an environment, measured by whole episodes: who can act there, validation, proofs."""
 
 import json
 from collections.abc import Mapping
@@ -211,7 +211,7 @@ class Returned:
         return replace(self, chance=chance, found=found)
 
     def guests(self, now: Situation[Any], say: Say) -> list[Recalled]:
-        """The teacher from elsewhere, after its exam."""
+        """The teacher from elsewhere, after its evaluation."""
         if self.teacher is None:
             return []
         name, policy = self.teacher
@@ -236,7 +236,7 @@ class Returned:
         return Asked([bootstrap(more.returns[None])], env_steps, PRACTICE_EPISODES + PROOF_EPISODES[0])
 
     def prove(self, attempt: Attempt, number: int, key: Key[Array, ""]) -> Proof:
-        """Fresh episodes; how many, the practice exam says beforehand."""
+        """Fresh episodes; how many, validation says beforehand."""
         count = enough(attempt.score, self.target)
         played = self.play(attempt.policy, key, count, split="test", seed=self.seed + 1000 * number)
         return Proof(bootstrap(played.returns[None]), count, played.env_steps, played)

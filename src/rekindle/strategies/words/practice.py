@@ -1,4 +1,4 @@
-"""What fine-tuning and learning from scratch share: practise until the exam is passed or it no longer pays."""
+"""What fine-tuning and learning from scratch share: practise until validation is passed or it no longer pays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,23 +22,23 @@ from rekindle.train.loop import Plan, Progress, train
 from rekindle.train.on_policy import OnPolicy
 from rekindle.train.worlds import Solo
 
-EXAM_SHARE = 0.08
-"""Short exams take at most this share of the steps of practice, so that it ends soon after the goal is mastered."""
+EVALUATION_SHARE = 0.08
+"""Short evaluations take at most this share of practice, so that it ends soon after the goal is mastered."""
 RESERVED = 0.25
-"""Share of a budget in steps that is kept for exams, most of which come near the target, where they are whole ones."""
+"""Share of a budget in steps that is kept for evaluations, most of which come near the target and are whole."""
 PATIENCE = 0.3
 """Share of the budget before a curve may be called stalled or diverged."""
 WORLDS = 1024
 """Tasks in a practice pool."""
 SECOND_MARGIN = 0.02
-"""After a failed proof the practice exam has to lie above the target by this much before the next one."""
+"""After a failed proof validation has to lie above the target by this much before the next one."""
 
 
 def practise(now: Situation[Worded], agent: Agent, state: Any, *, name: str, neighbours: float, budget: Budget,
              parents: tuple[Parent, ...], give_up: bool) -> Attempt:  # fmt: skip
-    """Train on the goal and a share of its neighbours, with an exam now and then; `budget` pays for both.
+    """Train on the goal and a share of its neighbours, with an evaluation now and then; `budget` pays for both.
 
-    Stops when the exam's interval lies above the target (by a margin, if a proof failed before), or, with `give_up`,
+    Stops when validation's interval lies above the target (by a margin, if a proof failed before), or, with `give_up`,
     when the curve has stalled or diverged. After a failed proof or an interruption it goes on from the checkpoint.
     """
     wanted = now.target
@@ -48,7 +48,7 @@ def practise(now: Situation[Worded], agent: Agent, state: Any, *, name: str, nei
     pool = jax.tree.map(jnp.asarray, now.task.pool(neighbours=neighbours, worlds=WORLDS))
 
     def enough(values: Mapping[str, Any]) -> bool:
-        if "exam/score" not in values:
+        if "validation/score" not in values:
             return False
         verdict = judge(curve, wanted)
         hopeless = verdict in ("stalled", "diverged") and values["time/budget_share"] >= PATIENCE
@@ -65,11 +65,11 @@ def practise(now: Situation[Worded], agent: Agent, state: Any, *, name: str, nei
         booked = env_steps
         now.run.update(env_steps=now.account.env_steps, wall_s=now.account.seconds())
 
-    def exam(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
+    def validation(policy: Policy, env_steps: int, key: Key[Array, ""]) -> Mapping[str, float]:
         del key
         score = now.ask(policy, stream=100 + len(curve), target=wanted).trials[-1]
         curve.append((env_steps, score))
-        return {"exam/score": score.value, "exam/low": score.low, "exam/high": score.high}
+        return {"validation/score": score.value, "validation/low": score.low, "validation/high": score.high}
 
     def watch(progress: Progress) -> None:
         book(progress.env_steps)
@@ -77,13 +77,13 @@ def practise(now: Situation[Worded], agent: Agent, state: Any, *, name: str, nei
 
     tasks = Uniform(draw, agent.needs.batch)
     engine = OnPolicy(agent, Solo(now.task.env), tasks, lambda share: pool)
-    trained = train(engine, now.key, plan(budget, now), run=now.run, state=state, evaluate=exam, show=watch,
+    trained = train(engine, now.key, plan(budget, now), run=now.run, state=state, evaluate=validation, show=watch,
                     stop=enough, note=lambda: {"account": now.account.env_steps}, tag=name)  # fmt: skip
     book(trained.env_steps)
     verdict: Verdict = "interrupted" if trained.status == "interrupted" else judge(curve, wanted)
     policy = agent.policy(trained.state)
     score = curve[-1][1] if curve else Interval(0.0, 0.0, 1.0)
-    if not curve and verdict != "interrupted":  # whoever interrupts does not wait for an exam
+    if not curve and verdict != "interrupted":  # whoever interrupts does not wait for an evaluation
         score = now.ask(policy, stream=99).trials[-1]
     return Attempt(name, agent, trained.state, policy, score, verdict, parents, trained.env_steps, curve)
 
@@ -128,7 +128,7 @@ def last_proof(events: Sequence[Mapping[str, Any]]) -> int:
 
 
 def reserved(budget: Budget, now: Situation[Worded]) -> Budget:
-    """What is left of a budget in steps for practice itself, once exams and a proof are paid."""
+    """What is left of a budget in steps for practice itself, once evaluations and a proof are paid."""
     if budget.env_steps is None:
         return budget
     proof = now.task.practice.steps(now.task.trials, PRACTICE_REPETITIONS)
@@ -136,17 +136,19 @@ def reserved(budget: Budget, now: Situation[Worded]) -> Budget:
 
 
 def plan(budget: Budget, now: Situation[Worded]) -> Plan:
-    """Short pieces with an exam after some of them."""
+    """Short pieces with an evaluation after some of them."""
     short = now.task.practice.first(SHORT_TASKS).steps(now.task.trials, 1)
-    return Plan(budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(short * (1 / EXAM_SHARE - 1)))
+    return Plan(
+        budget, chunk_updates=4, checkpoint_seconds=30.0, evaluate_steps=int(short * (1 / EVALUATION_SHARE - 1))
+    )
 
 
 def kept_curve(metrics: Sequence[Mapping[str, Any]], name: str, until: int) -> list[tuple[int, Interval]]:
-    """The exams of an earlier sitting of this practice, up to the checkpoint it goes on from."""
+    """The evaluations of an earlier sitting of this practice, up to the checkpoint it goes on from."""
     return [
-        (row["env_steps"], Interval(row["exam/score"], row["exam/low"], row["exam/high"]))
+        (row["env_steps"], Interval(row["validation/score"], row["validation/low"], row["validation/high"]))
         for row in metrics
-        if row.get("tag") == name and "exam/score" in row and row["env_steps"] <= until
+        if row.get("tag") == name and "validation/score" in row and row["env_steps"] <= until
     ]
 
 

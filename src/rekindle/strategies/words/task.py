@@ -1,4 +1,4 @@
-"""A goal in words, measured by the planner: worlds for practice and, apart, for proof, and exams in them."""
+"""A goal in words, measured by the planner: worlds for practice and, apart, for proof, and evaluations in them."""
 
 import heapq
 from dataclasses import dataclass, replace
@@ -15,18 +15,18 @@ from rekindle.core.types import EnvSpec, given
 from rekindle.envs.wrappers import Trials
 from rekindle.envs.xland import goals, planner, pools
 from rekindle.envs.xland.goals import Goal
-from rekindle.evaluate.exam import Exam, Result, make_exam, sit
+from rekindle.evaluate.evaluation_set import EvaluationSet, Result, evaluate, make_evaluation_set
 from rekindle.library.library import Library
 from rekindle.library.records import Prior
 from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
 
 PRACTICE_TASKS, PROOF_TASKS = 128, 128
-"""Tasks of the exams, less those the planner leaves out. Scores differ more between tasks than between episodes."""
+"""Tasks of the evaluation sets, less what the planner leaves out. Scores differ more by task than by episode."""
 MIN_PROOF_EPISODES = 256
 PRACTICE_REPETITIONS = 2
-"""Episodes per task of the practice exam."""
+"""Episodes per task of validation."""
 SHORT_TASKS = 32
-"""Tasks of a short exam, with one episode each."""
+"""Tasks of a short evaluation, with one episode each."""
 MOST_RECALLED = 6
 """Priors that are asked to show what they can do."""
 
@@ -34,7 +34,7 @@ MOST_RECALLED = 6
 class Played(NamedTuple):
     """The proof: what was played, and what came of it."""
 
-    exam: Exam
+    held_out: EvaluationSet
     result: Result
 
 
@@ -47,8 +47,8 @@ class Worded:
     seed: int
     planned: Path
     """Where the planner keeps what it found."""
-    exam: Exam | None = None
-    """The practice exam, once it is made."""
+    validation: EvaluationSet | None = None
+    """What practice is validated on, once it is made."""
 
     @property
     def words(self) -> str:
@@ -86,9 +86,9 @@ class Worded:
         return self.goal.trials
 
     @property
-    def practice(self) -> Exam:
-        """The practice exam."""
-        return given(self.exam)
+    def practice(self) -> EvaluationSet:
+        """What practice is validated on."""
+        return given(self.validation)
 
     @property
     def caveat(self) -> str:
@@ -133,11 +133,11 @@ class Worded:
         return prior.goal == self.words and proved(prior.card, self.target)
 
     def prepared(self, now: Situation[Any], say: Say) -> "Worded":
-        """With the practice exam."""
+        """With its validation set."""
         del now
         say("plan", "the best possible reward in the practice worlds")
         pool = self.pool(neighbours=0.0, worlds=PRACTICE_TASKS + 16)
-        return replace(self, exam=make_exam(self.env, pool, tasks=PRACTICE_TASKS, cache=self.planned))
+        return replace(self, validation=make_evaluation_set(self.env, pool, tasks=PRACTICE_TASKS, cache=self.planned))
 
     def guests(self, now: Situation[Any], say: Say) -> list[Recalled]:
         """None."""
@@ -145,12 +145,12 @@ class Worded:
         return []
 
     def ask(self, policy: Any, key: Key[Array, ""], target: float) -> Asked:
-        """A few tasks are enough for what passes or fails them clearly; else the whole exam is sat."""
-        exam = self.practice.first(SHORT_TASKS)
-        result = sit(exam, policy, jax.random.fold_in(key, 0), trials=self.trials, repetitions=1)
-        trials, env_steps, episodes = result.by_trial(), result.env_steps, len(exam.optimum)
+        """A few tasks are enough for what passes or fails them clearly; else all of them are played."""
+        held_out = self.practice.first(SHORT_TASKS)
+        result = evaluate(held_out, policy, jax.random.fold_in(key, 0), trials=self.trials, repetitions=1)
+        trials, env_steps, episodes = result.by_trial(), result.env_steps, len(held_out.optimum)
         if trials[-1].low < target <= trials[-1].high:
-            result = sit(self.practice, policy, jax.random.fold_in(key, 1), trials=self.trials,
+            result = evaluate(self.practice, policy, jax.random.fold_in(key, 1), trials=self.trials,
                          repetitions=PRACTICE_REPETITIONS)  # fmt: skip
             trials, env_steps = result.by_trial(), env_steps + result.env_steps
             episodes += len(self.practice.optimum) * PRACTICE_REPETITIONS
@@ -159,11 +159,11 @@ class Worded:
     def prove(self, attempt: Attempt, number: int, key: Key[Array, ""]) -> Proof:
         """Worlds of the other side."""
         pool = goals.pool(self.goal, split="test", seed=self.seed + 1000 * number, worlds=PROOF_TASKS + 16)
-        exam = make_exam(self.env, pool, tasks=PROOF_TASKS, cache=self.planned)
-        repetitions = -(-MIN_PROOF_EPISODES // len(exam.optimum))
-        result = sit(exam, attempt.policy, key, trials=self.trials, repetitions=repetitions)
+        held_out = make_evaluation_set(self.env, pool, tasks=PROOF_TASKS, cache=self.planned)
+        repetitions = -(-MIN_PROOF_EPISODES // len(held_out.optimum))
+        result = evaluate(held_out, attempt.policy, key, trials=self.trials, repetitions=repetitions)
         episodes = int(np.prod(result.scores.shape[:2]))
-        return Proof(result.last, episodes, result.env_steps, Played(exam, result))
+        return Proof(result.last, episodes, result.env_steps, Played(held_out, result))
 
     def card(self, proof: Proof) -> dict[str, Any]:
         """What the score is normalised by."""

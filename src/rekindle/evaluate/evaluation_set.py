@@ -1,4 +1,4 @@
-"""An exam: tasks with the planner's best reward beside each, which any policy can sit."""
+"""An evaluation set: held-out tasks with the planner's best reward beside each, on which any policy can be scored."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ from rekindle.envs.xland.pools import TaskPool
 from rekindle.evaluate.rollout import trial_rewards
 
 
-class Exam(NamedTuple):
+class EvaluationSet(NamedTuple):
     """Tasks (stacked) that can be solved for certain, and the best possible reward of a trial of each."""
 
     env: Trials
@@ -29,12 +29,12 @@ class Exam(NamedTuple):
     left_out: int
     """Tasks that cannot be solved, or for which the planner found only a bound."""
 
-    def first(self, count: int | None) -> "Exam":
-        """The exam with its first `count` tasks only; None leaves it whole."""
+    def first(self, count: int | None) -> "EvaluationSet":
+        """Its first `count` tasks only; None leaves it whole."""
         return self._replace(tasks=jax.tree.map(lambda leaf: leaf[:count], self.tasks), optimum=self.optimum[:count])
 
     def steps(self, trials: int, repetitions: int) -> int:
-        """Environment steps that sitting it takes."""
+        """Environment steps that playing all of it takes."""
         return int(self.tasks.trial_length.astype(np.int64).sum()) * trials * repetitions
 
 
@@ -55,9 +55,9 @@ class Result(NamedTuple):
         return [bootstrap(means[None, :, trial]) for trial in range(means.shape[1])]
 
 
-def make_exam(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = None, seed: int = 0,
-              progress: Callable[[int, int], None] | None = None) -> Exam:  # fmt: skip
-    """An exam of `tasks` tasks of a pool (all, if it has fewer), less those the planner leaves out.
+def make_evaluation_set(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = None, seed: int = 0,
+              progress: Callable[[int, int], None] | None = None) -> EvaluationSet:  # fmt: skip
+    """A set of `tasks` tasks of a pool (all, if it has fewer), less those the planner leaves out.
 
     Raises:
         GoalError: it leaves out all.
@@ -73,7 +73,7 @@ def make_exam(env: Trials, pool: TaskPool, *, tasks: int, cache: Path | None = N
             "or does not last once it is reached (a rule takes its objects)."
         )
     kept = jax.tree.map(lambda leaf: leaf[good], chosen)
-    return Exam(env, kept, np.asarray([plans[i].optimum for i in good]), len(each) - len(good))
+    return EvaluationSet(env, kept, np.asarray([plans[i].optimum for i in good]), len(each) - len(good))
 
 
 def choose_tasks(pool: TaskPool, tasks: int, seed: int) -> tuple[Task, list[Task]]:
@@ -84,8 +84,10 @@ def choose_tasks(pool: TaskPool, tasks: int, seed: int) -> tuple[Task, list[Task
     return chosen, [jax.tree.map(lambda leaf, i=i: leaf[i], chosen) for i in range(len(numbers))]
 
 
-def sit(exam: Exam, policy: Policy | Any, key: Key[Array, ""], *, trials: int, repetitions: int,
+def evaluate(held_out: EvaluationSet, policy: Policy | Any, key: Key[Array, ""], *, trials: int, repetitions: int,
         explore: bool = True) -> Result:  # fmt: skip
     """`repetitions` independent episodes of `trials` trials for each task."""
-    rewards = trial_rewards(exam.env, policy, exam.tasks, key, trials=trials, repetitions=repetitions, explore=explore)
-    return Result(rewards / exam.optimum[:, None, None], exam.steps(trials, repetitions))
+    rewards = trial_rewards(
+        held_out.env, policy, held_out.tasks, key, trials=trials, repetitions=repetitions, explore=explore
+    )
+    return Result(rewards / held_out.optimum[:, None, None], held_out.steps(trials, repetitions))
