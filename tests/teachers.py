@@ -2,6 +2,19 @@
 
 import numpy as np
 
+_asked = 0
+
+
+def tires(obs: dict[str, np.ndarray]) -> np.ndarray:
+    """Catches the ball (a board of ten rows, `[B, 10, 5]`) while it is asked; after 40 questions it has enough."""
+    global _asked
+    _asked += 1
+    if _asked > 40:
+        raise IndexError("no more answers")
+    board = next(iter(obs.values()))
+    ball, paddle = board[:, :-1].sum(axis=1).argmax(axis=1), board[:, -1].argmax(axis=1)
+    return 1 + np.sign(ball - paddle)
+
 
 def swing(obs: dict[str, np.ndarray]) -> np.ndarray:
     """A pendulum's torque: energy is pumped until it stands, where it is held; in [-1, 1], as `[B, 1]`."""

@@ -86,6 +86,12 @@ def test_what_a_processor_trains_is_judged_at_its_end():
             assert [one.steps for one in published.MILESTONES[task] if one.gate(1) and one.steps <= steps] == [steps]
 
 
+def test_an_accelerator_trains_for_every_gate_that_is_stated():
+    trained = {task: steps for _, tasks in study.PRESETS["gpu"].full.values() for task, steps in tasks.items()}
+    left = {row["task"] for row in published.table("gates") if trained.get(row["task"], 0) < row["steps"]}
+    assert left == {"dmc/cartpole-balance_sparse"}
+
+
 def test_aggregates_are_normalised_and_stand_beside_the_published_ones():
     found = {"dmc/cartpole-balance": (900, 800), "dmc/walker-stand": (500, 600)}
     cells = {task: [{"curve": [{"steps": 25_000, "return": score}]} for score in of] for task, of in found.items()}
@@ -104,7 +110,7 @@ def test_rows_of_curves_show_what_was_published_at_those_steps():
     assert shown == [(None, None, None, None), (902, 294, 1412, None), (2237, 1426, 3148, 636)]
 
 
-def test_exams_are_timed_by_the_chunks_before_them():
+def test_evaluations_are_timed_by_the_chunks_before_them():
     rows = [{"env_steps": 0, "score/return": 1.0}, {"env_steps": 100, "time/env_steps_per_s": 50.0},
             {"env_steps": 200, "time/env_steps_per_s": 10.0, "score/return": 5.0},
             {"env_steps": 300, "time/env_steps_per_s": 100.0, "score/return": 7.0}]  # fmt: skip

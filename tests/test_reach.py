@@ -202,14 +202,14 @@ def test_what_was_begun_goes_first_and_what_failed_is_not_begun(tmp_path):
     assert under_way(run) == ""
 
 
-def test_the_proof_is_as_long_as_the_practice_exam_asks_for():
+def test_the_proof_is_as_long_as_validation_asks_for():
     assert task.enough(Interval(0.9, 0.8, 1.0), 0.2) == 256
     assert task.enough(Interval(0.5, 0.4, 0.6), 0.45) == 1024
     assert task.enough(Interval(0.5, 0.3, 0.7), 0.49) == 4096
     assert task.enough(Interval(0.1, 0.0, 0.2), 0.2) == 256
 
 
-def test_what_a_curve_took_is_read_from_its_exams_before_its_own_episodes():
+def test_what_a_curve_took_is_read_from_its_evaluations_before_its_own_episodes():
     rows = [{"env_steps": 10, "episode/return": 0.9}, {"env_steps": 20, "score/low": 0.1, "episode/return": 0.9},
             {"env_steps": 30, "score/low": 0.6}]  # fmt: skip
     assert costs.steps_to(0.5, rows) == 30 and costs.steps_to(0.7, rows) is None
@@ -250,7 +250,7 @@ def test_wrong_words_are_one_sentence(words, said, capfd, tmp_path, monkeypatch)
 
 
 def test_who_learns_from_scratch_depends_on_what_a_world_takes_and_costs():
-    picture, numbers = {"obs": Box((10, 10, 4), 0, 1)}, {"obs": Box((3,), -9, 9)}
+    picture, numbers = {"obs": Box((10, 10, 4), 0, 255, "uint8")}, {"obs": Box((3,), -9, 9)}
     vector = Box((2,), -1.0, 1.0)
 
     def chosen(obs, action, kind, backend="cpu"):
@@ -260,4 +260,5 @@ def test_who_learns_from_scratch_depends_on_what_a_world_takes_and_costs():
     assert chosen({"obs": Image(96, 96)}, Discrete(3), "host") == "dqn"
     assert chosen(numbers, Discrete(3), "jax") == "dqn"
     assert chosen(numbers, Discrete(3), "host") == chosen(numbers, vector, "jax") == "mrq:small"
-    assert chosen(numbers, vector, "host", "gpu") == "mrq"
+    assert chosen(numbers, vector, "host", "gpu") == chosen({"obs": Image(96, 96)}, Discrete(3), "host", "gpu") == "mrq"
+    assert chosen(picture, Discrete(3), "host", "gpu") == "dqn"  # too small for MR.Q's convolutions

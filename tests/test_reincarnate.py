@@ -115,6 +115,15 @@ def test_a_function_that_says_vectors_teaches_a_student_of_sequences(home):
     assert "the method dqfd trains action values" in rekindle(home, *words, "--method", "dqfd", code=2)["error"]
 
 
+def test_a_teacher_that_fails_in_the_middle_is_named_with_its_line(home):
+    told = rekindle(home, *words("tests.teachers:tires"), code=2)
+    where = Path("tests/teachers.py").resolve()
+    assert told["error"].startswith(
+        "the teacher tests.teachers:tires fails on a batch of observations: IndexError: no "
+    )
+    assert re.search(rf"no more answers \({re.escape(str(where))}, line \d+\)\.$", told["error"])
+
+
 def test_a_teacher_is_given_away_with_its_replay_and_teaches_elsewhere_to_the_same_weights(
     home, teacher, student, tmp_path
 ):

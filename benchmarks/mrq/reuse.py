@@ -11,7 +11,7 @@ from benchmarks.common import Bar, Study, value_at_most
 from rekindle.agents.registry import config_from_json, config_to_json
 from rekindle.core.stats import bootstrap
 from rekindle.library.run import Run
-from rekindle.train.order import Order, exploration
+from rekindle.train.order import Order, as_student
 from rekindle.train.session import OF_TEACHER
 
 TASK = "dmc/cartpole-swingup"
@@ -96,7 +96,7 @@ def student(
     kept, config = training.library(), config_to_json(config_from_json("mrq", settings))
     alone = Order("mrq", config, TASK, f"{teacher_steps}steps")
     teacher = training.trained(f"reuse-teacher-{study.preset}", alone, TEACHER_SEED, kept, study.say).parent.name
-    briefly = {"warmup": exploration(steps, kind="sequence")["warmup"]}
+    briefly = {"warmup": as_student(steps, kind="sequence")["warmup"]}
     what = Order("mrq", config | briefly, TASK, f"{steps}steps", teacher=teacher, method=method)
     name = f"reuse-{'student' if method == 'qdagger' else method}-{study.preset}"
     done = Run.open(kept, training.trained(name, what, seed, kept, study.say).parent.name)

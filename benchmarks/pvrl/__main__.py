@@ -85,7 +85,9 @@ def values(cells: Cells, games: tuple[str, ...]) -> dict[str, Any]:
         "qdagger_against": analysis.against(methods) if "qdagger" in methods else [],
         "teachers": analysis.teachers(methods, games) if "qdagger" in methods else [],
         "fine_tuning": workflow.tuning(tuned),
+        "fine_tuning_starts": workflow.starts(tuned, games) if tuned else [],
         "new_architecture": workflow.building(built),
+        "new_architecture_teachers": analysis.teachers(built, games) if built else [],
     }
     if set(TAUS.values()) <= set(cells):
         found |= {f"temperatures_{game}": workflow.temperatures(cells, games.index(game)) for game in SWEPT}

@@ -50,9 +50,10 @@ def against(cells: Cells) -> list[dict[str, Any]]:
 
 
 def teachers(cells: Cells, games: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What students are measured by."""
-    first = cells["qdagger"]
-    return [{"game": game, "random": first[i][0]["random"], "teacher": first[i][0]["teacher"]}
+    """What students are measured by, for how long it was trained, and how much of what it came to later it has."""
+    first = next(iter(cells.values()))
+    return [{"game": game, "random": first[i][0]["random"], "teacher": first[i][0]["teacher"],
+             "its steps": first[i][0].get("teacher_steps"), "of its final score": first[i][0].get("teacher_of_final")}
             for i, game in enumerate(games)]  # fmt: skip
 
 

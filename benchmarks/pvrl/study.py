@@ -49,6 +49,10 @@ class Lesson(NamedTuple):
     marks: prepare.Marks
     score: float
     """Of the teacher itself, normalised by the marks."""
+    steps: int
+    """That it was trained for."""
+    of_final: float
+    """Its score as a share of that of Adam after all steps."""
 
 
 def teach(name: str, game: str, settings: dict[str, Any], steps: int, shares: tuple[float, ...], kept: Library,
@@ -95,7 +99,8 @@ def outdone(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
     worlds, source, loaded = opened(game, folders[share])
     marks = prepare.marks(worlds, source, loaded.policy, jax.random.key(100), number=EPISODES)
     data = rings.from_arrays(read_dataset(folders[share] / "replay").arrays)
-    return Lesson(loaded, worlds, source, prepare.labelled(data, loaded.policy, worlds.spec), marks, 1.0)
+    return Lesson(loaded, worlds, source, prepare.labelled(data, loaded.policy, worlds.spec), marks, 1.0,
+                  round(share * size.teacher_steps), found[share] / found[1.0])  # fmt: skip
 
 
 def to_be_tuned(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
@@ -110,7 +115,7 @@ def to_be_tuned(game: str, size: Preset, kept: Library, say: Any) -> Lesson:
                       jax.random.key(101), number=EPISODES)  # fmt: skip
     score = normalised(float(np.mean(played.returns)), random=marks.random, teacher=marks.teacher)
     data = prepare.labelled(rings.from_arrays(read_dataset(folder / "replay").arrays), loaded.policy, worlds.spec)
-    return Lesson(loaded, worlds, source, data, marks, float(score))
+    return Lesson(loaded, worlds, source, data, marks, float(score), steps, float(score))
 
 
 def opened(game: str, folder: Path) -> tuple[Worlds, Any, Loaded]:
@@ -145,7 +150,7 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     points = [{"phase": p.phase, "steps": p.steps, "score": p.score, "multiplier": p.multiplier, "return": p.returned}
               for p in done.curve]  # fmt: skip
     return {"curve": points, "teacher": taught.marks.teacher, "random": taught.marks.random, "begins": taught.score,
-            "wall_s": run.wall_s(),
+            "teacher_steps": taught.steps, "teacher_of_final": taught.of_final, "wall_s": run.wall_s(),
             "parameters": int(sum(x.size for x in flatten_arrays(agent.policy(done.state)).values()))}  # fmt: skip
 
 

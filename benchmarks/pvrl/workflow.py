@@ -31,6 +31,13 @@ def tuning(cells: Cells) -> list[dict[str, Any]]:
     return rows
 
 
+def starts(cells: Cells, games: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Of every game, what is 1 there, and where fine-tuning began."""
+    first = next(iter(cells.values()))
+    return [{"game": game, "random (0)": first[i][0]["random"], "Adam after T (1)": first[i][0]["teacher"],
+             "RMSProp after T / 2": first[i][0]["begins"]} for i, game in enumerate(games)]  # fmt: skip
+
+
 def halfway(games: list[list[dict[str, Any]]]) -> int:
     """The evaluation after T / 40 steps of T / 20."""
     return len(points(games[0][0], "online")) // 2 - 1

@@ -7,7 +7,7 @@ import pytest
 from tests.learning.probes import Several, tasks_of
 
 from rekindle.agents.mrq import mrq
-from rekindle.agents.mrq.actions import inward
+from rekindle.agents.mrq.actions import to_network
 from rekindle.core.tree import apart, stacked
 from rekindle.train.off_policy import Given, Worlds
 from rekindle.train.sequence_engine import OnSequences
@@ -45,8 +45,8 @@ def test_critics_know_what_actions_are_worth(name, learnt):
     cues = {"cue": jnp.arange(len(known))}
     z = state.nets.encoder.features(cues)
     for action in range(2):
-        taken = inward(state.nets.actor.space, jnp.full(len(known), action))
-        q = mrq.says(state.nets.values, state.nets.encoder.join(z, state.nets.encoder.read(taken)))
+        taken = to_network(state.nets.actor.space, jnp.full(len(known), action))
+        q = mrq.q_values(state.nets.values, state.nets.encoder.join(z, state.nets.encoder.read(taken)))
         np.testing.assert_allclose(np.mean(q, axis=0) * state.scale, known[:, action], atol=0.1)
 
 

@@ -95,13 +95,18 @@ def _dispatch(args: list[str]) -> int:
     if name not in VERBS:
         return _fail(f"no command {name!r}; {did_you_mean(name, VERBS)} `rekindle --help` lists them.", 2, args)
     verb = VERBS[name]
-    if verb.compiles and not {"-h", "--help"} & set(rest):
-        from rekindle.core.platform import allow_callbacks, enable_compilation_cache
-        from rekindle.library.home import default_home, near
+    if not verb.compiles or {"-h", "--help"} & set(rest):
+        return import_module(verb.module).run(rest)
+    from rekindle.core.platform import allow_callbacks, enable_compilation_cache
+    from rekindle.library.home import default_home, near
 
-        allow_callbacks()
-        enable_compilation_cache(near(default_home()))
-    return import_module(verb.module).run(rest)
+    allow_callbacks()
+    enable_compilation_cache(near(default_home()))
+    command = import_module(verb.module)
+    from rekindle.reincarnation.teachers.host import failures_named
+
+    with failures_named():
+        return command.run(rest)
 
 
 def _help() -> str:

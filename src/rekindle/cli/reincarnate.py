@@ -15,7 +15,7 @@ from rekindle.library import sinks
 from rekindle.library.library import Library
 from rekindle.reincarnation.methods.registry import make_method
 from rekindle.train import session, teaching
-from rekindle.train.order import Order, exploration
+from rekindle.train.order import Order, as_student, in_world
 
 Trust = Annotated[bool, tyro.conf.arg(help="Load a zip of Stable-Baselines3 by its own loader, which executes what is "
                                            "in it; needed for unusual networks.")]  # fmt: skip
@@ -89,10 +89,10 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"--student takes {', '.join(students)}; {algorithm} keeps no replay and cannot be taught.")
     method_settings = assigned("--choose", "weight=1.0", options.choose)
     make_method(options.method, method_settings)
-    explores = exploration(steps, kind=kinds[algorithm], method=options.method)
-    given = variant | settings(algorithm, options.set)
+    taught = as_student(steps, kind=kinds[algorithm], method=options.method)
+    world = in_world(env) if kinds[algorithm] == "transition" else {}
     inherited = teaching.settings_of(options.teacher, algorithm, library) if options.method == "fine-tuning" else {}
-    chosen = inherited | explores | given
+    chosen = world | inherited | variant | taught | settings(algorithm, options.set)
     order = Order(
         agent=algorithm,
         settings=config_to_json(config_from_json(algorithm, chosen)),

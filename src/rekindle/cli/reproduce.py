@@ -62,10 +62,9 @@ def _train(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
     low, high = config.get("min_trials", 1), config.get("max_trials")
     if high is not None:
         yield from ("--trials", f"{low}-{high}")
-    if config.get("checkpoint_seconds", 60.0) != 60.0:
-        yield from ("--checkpoint-every", config["checkpoint_seconds"])
-    for tracker in config.get("log", ()):
-        yield from ("--log", tracker)
+    if "evaluate_steps" in config:
+        yield from ("--evaluate-every", config["evaluate_steps"], "--episodes", config["episodes"])
+    yield from _kept(config)
     for name, value in dict(config["settings"]).items():
         yield from ("--set", f"{name}={_value(value)}")
 
@@ -78,7 +77,18 @@ def _reincarnate(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:
             yield from (option, f"{name}={_value(value)}")
     if config.get("data") is not None:
         yield from ("--data", config["data"])
+    if config.get("student_episodes") is not None:
+        yield from ("--episodes", config["student_episodes"])
+    yield from _kept(config)
     yield from _reading(config)
+
+
+def _kept(config: Mapping[str, Any]) -> Iterator[Any]:
+    """What is written of a training, and where."""
+    if config.get("checkpoint_seconds", 60.0) != 60.0:
+        yield from ("--checkpoint-every", config["checkpoint_seconds"])
+    for tracker in config.get("log", ()):
+        yield from ("--log", tracker)
 
 
 def _master(config: Mapping[str, Any], seed: int | None) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from rekindle.library.run import Run
 from rekindle.train import session, together
 from rekindle.train.forecast import Forecast, forecast
 from rekindle.train.loop import Trained
-from rekindle.train.order import Order, episodes_of, made_for, order_of
+from rekindle.train.order import Order, episodes_of, in_world, made_for, order_of
 
 MAX_TRIALS = 32_767
 """Tasks keep their number of trials in 16 bits."""
@@ -90,7 +90,9 @@ def run(argv: list[str]) -> int:
     low, high = trial_range(options.trials)
     algorithm, variant = variant_of(options.algorithm)
     inherited = {} if options.init is None else settings_of(options.init, algorithm, library)
-    chosen = inherited | variant | settings(algorithm, options.set)
+    kind = make_agent(algorithm, module_of(algorithm).Config()).needs.kind
+    world = in_world(env) if kind == "transition" else {}
+    chosen = world | inherited | variant | settings(algorithm, options.set)
     config = config_from_json(algorithm, chosen)
     order = Order(
         agent=algorithm,
@@ -106,7 +108,7 @@ def run(argv: list[str]) -> int:
         checkpoint_seconds=checkpoint_seconds(options.checkpoint_every),
         log=options.log,
         partners=partners(options.partner, env),
-        evaluate_steps=evaluate_steps(options, make_agent(algorithm, config).needs.kind),
+        evaluate_steps=evaluate_steps(options, kind),
         episodes=options.episodes,
     )
     session.check(order, library)

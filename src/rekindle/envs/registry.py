@@ -71,10 +71,11 @@ def make(id: str, **options: Any) -> Made:
 
 
 def defaults(id: str) -> dict[str, Any]:
-    """The options of an environment that is written in JAX, where none are given; of others nothing is known."""
+    """The options of an environment where none are given, as far as its factory or its module says."""
     id = resolve(id, ids())
     if is_hosted(id):
-        return {}
+        place = next(place for prefix, place in _merged("HOSTED").items() if _full(id).startswith(prefix))
+        return dict(getattr(import_module(place.partition(":")[0]), "DEFAULTS", {}))
     taken = signature(_factory(id)).parameters.items()
     return {name: one.default for name, one in taken if one.kind is one.KEYWORD_ONLY and one.default is not one.empty}
 

@@ -26,14 +26,20 @@ class Prioritised(NamedTuple):
     highest: Float[Array, ""]
 
 
-def empty(like: Step, slots: int) -> Prioritised:
-    """For steps of this form."""
-    return over(rings.empty(like, slots))
-
-
-def over(ring: Ring | Outline) -> Prioritised:
-    """Of a ring that is empty."""
+def empty(ring: Ring | Outline) -> Prioritised:
+    """Of a ring that is."""
     return Prioritised(ring, sum_tree.empty(ring.slots * ring.rows), jnp.ones(()))
+
+
+def holding(ring: Ring | Outline, truncated: Bool[Array, "T B"], *, n: int) -> Prioritised:
+    """Of a ring that begins with T slices, all of which count as never drawn; `truncated` is of each of them.
+
+    As in `add`, a step can be drawn if n others follow it, unless it met a time limit.
+    """
+    replay, followed = empty(ring), jnp.arange(truncated.shape[0])[:, None] < truncated.shape[0] - n
+    priority = jnp.where(followed & ~truncated, replay.highest, 0.0).ravel()
+    tree = sum_tree.put(replay.tree, jnp.arange(priority.size, dtype=jnp.int32), priority)
+    return replay._replace(tree=tree)
 
 
 def add(replay: Prioritised, step: Step, *, n: int) -> Prioritised:

@@ -126,12 +126,16 @@ def adopted(data: Ring, slots: int) -> Ring:
 
     What follows it is another's, so that no return may run on.
     """
-    last = data.steps.truncated[-1] | ~data.steps.terminated[-1]
-    steps = data.steps._replace(truncated=data.steps.truncated.at[-1].set(last))
-    steps = jax.tree.map(lambda x: x[-slots:], steps)
+    steps = jax.tree.map(lambda x: x[-slots:], data.steps)._replace(truncated=cut_off(data, slots))
     kept = min(data.slots, slots)
     padded = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape[1:]), x.dtype).at[:kept].set(x), steps)
     return Ring(padded, jnp.int32(kept))
+
+
+def cut_off(data: Ring, slots: int) -> Bool[Array, "T B"]:
+    """Of the latest so many slices, which steps met a time limit, if what follows the last of them is another's."""
+    truncated = jnp.asarray(data.steps.truncated[-slots:])
+    return truncated.at[-1].set(truncated[-1] | ~jnp.asarray(data.steps.terminated[-1]))
 
 
 def unlabelled(ring: Ring) -> Ring:

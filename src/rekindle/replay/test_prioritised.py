@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rekindle.replay import prioritised
+from rekindle.replay import ring as rings
 from rekindle.replay.ring import Step
 
 
@@ -10,7 +11,7 @@ def filled(steps, slots, truncated=(), n=2):
     """A replay of two rows whose rewards are the numbers of the steps."""
     no = jnp.zeros(2, bool)
     like = Step({"x": jnp.zeros((2, 1))}, jnp.zeros(2, jnp.int32), jnp.zeros(2), no, no)
-    replay = prioritised.empty(like, slots)
+    replay = prioritised.empty(rings.empty(like, slots))
     for t in range(steps):
         step = like._replace(reward=jnp.full(2, float(t)), truncated=no | (t in truncated))
         replay = prioritised.add(replay, step, n=n)
@@ -27,6 +28,17 @@ def test_a_step_can_be_drawn_once_others_follow_it_and_never_at_a_time_limit():
     assert sorted(set(rewards)) == [0, 1, 2, 4]
     rewards, _ = drawn(filled(21, 8))  # gone round: 13 to 20 are there, the last two wait
     assert sorted(set(rewards)) == [13, 14, 15, 16, 17, 18]
+
+
+def test_a_replay_begins_with_steps_that_exist_as_if_they_had_been_added():
+    by_step = filled(7, 16, truncated=(3, 6))
+    begun = prioritised.holding(by_step.ring, by_step.ring.steps.truncated[:7], n=2)
+    assert sorted(set(drawn(begun)[0])) == [0, 1, 2, 4]
+    np.testing.assert_array_equal(begun.tree.nodes, by_step.tree.nodes)
+    step = jax.tree.map(lambda x: x[0], by_step.ring.steps)
+    for _ in range(2):  # what came last waits for those behind it, or ended
+        begun = prioritised.add(begun, step._replace(reward=jnp.full(2, 9.0)), n=2)
+    assert sorted(set(drawn(begun)[0])) == [0, 1, 2, 4, 5]
 
 
 def test_what_is_revised_is_drawn_in_proportion_and_weighted_against_it():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rekindle.core.budget import parse_budget
+from rekindle.core.spaces import is_picture
 from rekindle.core.types import EnvSpec
 from rekindle.library import provenance
 from rekindle.library.library import Library
@@ -42,7 +43,7 @@ def forecast(order: Order, spec: EnvSpec, library: Library) -> Forecast | None:
     if order.agent != "mrq":
         return None
     measured = as_measured(order, library)
-    pictures = any(len(getattr(space, "shape", ())) > 1 for space in spec.obs.values())
+    pictures = any(map(is_picture, spec.obs.values()))
     if measured is None and (pictures or jax.default_backend() != "cpu"):
         return None
     rate, source = measured or (1.0 / (operations(order.settings) / (SHARE * best_rate()) + OVERHEAD_S),

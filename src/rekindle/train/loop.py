@@ -34,7 +34,7 @@ class Progress(NamedTuple):
     share: float
     """Of the budget, in [0, 1]."""
     steps_per_s: float
-    """Over the last chunk, compilation excluded; updates, where nothing is acted."""
+    """Over the last chunk, with what was compiled in it; updates, where nothing is acted."""
     eta_s: float
     metrics: Mapping[str, float]
     updates: int | None = None
@@ -228,7 +228,8 @@ def train(
             due = clock.checkpoint_due(plan.checkpoint_seconds) or is_short(engine, loop, plan)
             if run is not None and (over or due):
                 meta = {"wall_s": clock.seconds(), "evaluations": evaluations, "env_steps": acted, "tag": tag, **note()}
-                save(run, engine, loop, now, meta)
+                with clock.saving():
+                    save(run, engine, loop, now, meta)
             if over:
                 break
     if status == "done":
@@ -308,6 +309,11 @@ def refuse_idle(engine: Engine, loop: Any) -> None:
         ConfigError: no step was learnt from.
     """
     if engine.learnt(loop) == 0:
+        if engine.agent.needs.kind != "rollout":
+            raise ConfigError(
+                "the budget was spent on filling the replay, and nothing was learnt from. Give a larger budget, or a "
+                "shorter --set warmup=..."
+            )
         tried = ", ".join(f"{name.partition('/')[2]} {value:g}" for name, value in engine.drain(loop)[1].items()
                           if name.startswith("curriculum/"))  # fmt: skip
         raise ConfigError(
@@ -327,6 +333,8 @@ def resumed(engine: Engine, fresh: Any, run: Run | None, tag: str) -> tuple[Any,
     return own(engine.restored(fresh, arrays)), clock, int(meta["evaluations"])
 
 
+WRITING = 0.1
+"""Share of the time that checkpoints may take, at most."""
 PACES = 20
 """Chunks by which the rest is reckoned."""
 
@@ -336,7 +344,7 @@ class Clock:
 
     def __init__(self) -> None:
         """Start now."""
-        self.before = 0.0
+        self.before = self.took = 0.0
         self.paces: deque[tuple[float, float]] = deque(maxlen=PACES)
         self.begin()
 
@@ -356,11 +364,16 @@ class Clock:
         return (now - since) * (1.0 - share) / max(share - done, 1e-9)
 
     def checkpoint_due(self, every: float) -> bool:
-        """Whether `every` seconds went by since this last said yes."""
-        due = time.monotonic() - self.saved >= every
-        if due:
-            self.saved = time.monotonic()
-        return due
+        """Whether `every` seconds went by since the last was written, and so many that writing stays a small part."""
+        return time.monotonic() - self.saved >= max(every, self.took / WRITING)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """While a checkpoint is written."""
+        began = time.monotonic()
+        yield
+        self.saved = time.monotonic()
+        self.took = self.saved - began
 
 
 def spent(budget: Budget, env_steps: int, seconds: float, learnt_steps: int) -> float:

@@ -154,32 +154,29 @@ def begin_at(
 
     slots, keeps = agent.needs.capacity // rows, phase is not None and phase.keeps_replay
     if keeps:
-        refuse_replay(agent.needs, given.data)
+        refuse_replay(agent.needs, given.data.rows)
     if spec.kind == "host":
-        outline = Outline(jnp.int32(min(given.data.slots, slots) if keeps else 0), slots, rows)
-        replay = prioritised.over(outline) if agent.needs.prioritised else outline
+        replay = Outline(jnp.int32(min(given.data.slots, slots) if keeps else 0), slots, rows)
     elif keeps:
         replay = ring.adopted(given.data, slots)
     else:
-        empty = prioritised.empty if agent.needs.prioritised else ring.empty
-        replay = empty(jax.eval_shape(like), 1 if phase is not None and phase.offline else slots)
+        replay = ring.empty(jax.eval_shape(like), 1 if phase is not None and phase.offline else slots)
+    if agent.needs.prioritised and keeps:
+        replay = prioritised.holding(replay, ring.cut_off(given.data, slots), n=agent.needs.n_step)
+    elif agent.needs.prioritised:
+        replay = prioritised.empty(replay)
     counts = EpisodeCounts(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), zero, zero, zero)
     progress = () if phase is None else phase.begin()
     return LoopState(fresh, inside, obs, ones, carry, jnp.zeros(rows, jnp.int32), beside, counts, replay, progress,
                      jnp.int32(0), run_key)  # fmt: skip
 
 
-def refuse_replay(needs: Data, data: Ring) -> None:
-    """ConfigError where a replay cannot begin with the teacher's data."""
-    if needs.prioritised and needs.kind == "transition":
+def refuse_replay(needs: Data, rows: int) -> None:
+    """ConfigError where a replay cannot begin with the teacher's data, of so many worlds side by side."""
+    if rows != needs.rows:
         raise ConfigError(
-            "a prioritised replay cannot begin with a teacher's data, which have no priorities; take "
-            "--choose keeps_replay=false, or --set prioritised=false."
-        )
-    if data.rows != needs.rows:
-        raise ConfigError(
-            f"the teacher's replay is of {data.rows} worlds side by side, the student's of {needs.rows}; take --set "
-            f"num_envs={data.rows}, or --choose keeps_replay=false."
+            f"the teacher's replay is of {rows} worlds side by side, the student's of {needs.rows}; take --set "
+            f"num_envs={rows}, or --choose keeps_replay=false."
         )
 
 

@@ -72,8 +72,20 @@ class Order:
     """The fingerprint of a foreign teacher as it was at first; None for an agent of the library."""
 
 
-def exploration(steps: int, *, kind: str = "transition", method: str = "qdagger") -> dict[str, Any]:
-    """The settings of a student's exploration; it is evaluated as its teacher is, by its best actions.
+LOOKS_AHEAD, DISTIL = 3, ("qdagger", "kickstarting")
+"""Rewards of a student's returns, by the methods for which that was published; DQN by itself has one."""
+
+
+def in_world(env: str) -> dict[str, Any]:
+    """The settings that a world asks of an agent that learns from single steps, whatever its size."""
+    return {"reward_clip": 1.0} if registry.is_atari(env) else {}
+
+
+def as_student(steps: int, *, kind: str = "transition", method: str = "qdagger") -> dict[str, Any]:
+    """What a student has in place of the settings of one that learns from nothing: brief exploration, longer returns.
+
+    It is evaluated as its teacher is, by its best actions. Returns have three steps where the released code of Agarwal
+    et al. 2022 has them, whatever the algorithm's own.
 
     Args:
         steps: that it has.
@@ -82,7 +94,8 @@ def exploration(steps: int, *, kind: str = "transition", method: str = "qdagger"
     """
     brief = max(steps // EXPLORES, 1)
     if kind == "transition":
-        return {"epsilon_steps": brief, "epsilon_warmup": 0}
+        looks_ahead = {"n_step": LOOKS_AHEAD} if method in DISTIL else {}
+        return {"epsilon_steps": brief, "epsilon_warmup": 0} | looks_ahead
     return {"eval_discrete": "greedy"} | ({"warmup": brief} if method in BEGIN_TAUGHT else {})
 
 

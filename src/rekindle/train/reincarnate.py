@@ -215,12 +215,17 @@ def engine_of(course: Course, phase: Phase) -> Student:
 
 def refuse_short(course: Course, phases: tuple[Phase, ...]) -> None:
     """ConfigError where the teacher's data are too short to make returns of."""
-    reads, needs = any(phase.offline or phase.rehearse or phase.keeps_replay for phase in phases), course.agent.needs
-    if reads and needs.kind == "transition" and course.data.slots <= (least := needs.n_step + 1):
+    needs = course.agent.needs
+    if learns_from_data(phases) and needs.kind == "transition" and course.data.slots <= (least := needs.n_step + 1):
         raise ConfigError(
             f"the teacher's data are {course.data.slots} steps of {course.data.rows} worlds; returns of "
             f"{needs.n_step} steps take more than {least}. Take another replay, or a teacher without one."
         )
+
+
+def learns_from_data(phases: tuple[Phase, ...]) -> bool:
+    """Whether the teacher's steps are learnt from, and not only what it says of the student's."""
+    return any(phase.offline or phase.rehearse or phase.keeps_replay for phase in phases)
 
 
 def recorded(run: Run | None, phases: tuple[Phase, ...], *, upto: int) -> list[Point]:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.spaces import is_picture
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Obs
 from rekindle.envs.host.worlds import HostWorlds
@@ -70,7 +71,7 @@ class OnSequences:
         return self._room_for(-(-self.most_steps // self.worlds.rows), self.worlds.rows)
 
     def _room_for(self, steps: int, rows: int) -> int:
-        pictures = any(len(getattr(space, "shape", ())) > 1 for space in self.worlds.spec.obs.values())
+        pictures = any(map(is_picture, self.worlds.spec.obs.values()))
         ends = steps // 10 + LEAST_ENDS if pictures else steps + 1
         return min(self.agent.needs.capacity // rows, steps + 1 + ends)
 

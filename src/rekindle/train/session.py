@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 from rekindle.agents.registry import config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import ConfigError, LibraryError, WorldError
+from rekindle.core.spaces import is_picture
 from rekindle.core.stats import bootstrap
 from rekindle.core.types import Agent, EnvSpec, Policy
 from rekindle.curriculum.make import make as make_curriculum
@@ -39,6 +40,8 @@ from rekindle.train.replay_engine import OffPolicy
 from rekindle.train.sequence_engine import OnSequences
 from rekindle.train.worlds import Pairs, Solo
 
+COMPARED_STEPS = 2_000
+"""That a teacher without a replay plays where nothing is learnt from them: a student is compared with it by these."""
 MARKED = 4
 """Marks take so many times as many."""
 OF_RANDOM, OF_TEACHER = "return of acting at random", "return of the teacher"
@@ -54,9 +57,9 @@ STEP_SIZES = {
 }
 """Which setting of a student is its step size, and what a phase of reincarnation makes of it: MR.Q has one set of
 hyperparameters for everything."""
-FASTEST = 500.0
+FASTEST, FASTEST_SEEING = 500.0, 50.0
 """Steps per second that a learner from sequences is expected to take at most, with an update for each: ten times the
-published rate."""
+published rate; and that rate where a processor looks at pictures."""
 EVALUATION_ROWS = 10
 """Worlds side by side in which an evaluation is played where they are not written in JAX."""
 
@@ -161,11 +164,15 @@ def _carry_out(
     state = None
     if order.init is not None:
         parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
-        state = parent.state_for(agent, jax.random.fold_in(key, 1))
+        state = parent.state_for(agent, jax.random.fold_in(key, 4))  # 1 is that of evaluations, 2 and 3 are taken
     budget: Budget = parse_budget(order.budget)
     if agent.needs.kind in CHUNK_STEPS:
         engine: Engine = from_replay(
-            order, made, agent, folder=run.path / HOST_REPLAY, steps=most_steps(budget, agent.needs.warmup)
+            order,
+            made,
+            agent,
+            folder=run.path / HOST_REPLAY,
+            steps=most_steps(budget, agent.needs.warmup, pictures=any(map(is_picture, made.spec.obs.values()))),
         )
         updates = max(CHUNK_STEPS[agent.needs.kind] // engine.steps_per_update, 1)
     else:
@@ -195,20 +202,24 @@ def check(order: Order, library: Library) -> None:
         return
     refuse_student(order, made, agent)
     teacher = teachers.settled(order.teacher, library.runs_folder)
+    method, _ = taught(order, agent)
     if teachers.is_foreign(teacher):
-        teaching.foreign(teacher, order, made)
+        refuse_tuning(method, agent, teaching.foreign(teacher, order, made)[1], teaching.rows_kept(order, library))
         return
     teachers.refuse_path(teacher)
     record = library.find(teacher)
     teaching.refuse_mere_data(record)
-    spec, pool = load(record.fetch("policy"), env_spec=made.spec).spec, teaching.pool_of_run(record)
-    teaching.refuse_other_world(spec, pool, order, made, "the teacher")
+    loaded = load(record.fetch("policy"), env_spec=made.spec)
+    teaching.refuse_other_world(loaded.spec, teaching.pool_of_run(record), order, made, "the teacher")
+    refuse_tuning(method, agent, loaded, teaching.rows_kept(order, library, record))
 
 
-def most_steps(budget: Budget, warmup: int) -> int | None:
+def most_steps(budget: Budget, warmup: int, *, pictures: bool) -> int | None:
     """For which a replay of sequences makes room, those before learning twice over; the oldest are forgotten beyond."""
-    by_time = None if budget.seconds is None else math.ceil(FASTEST * budget.seconds) + 2 * warmup
-    return min((steps for steps in (budget.env_steps, by_time) if steps is not None), default=None)
+    fastest = FASTEST_SEEING if pictures and jax.default_backend() == "cpu" else FASTEST
+    by_time = None if budget.seconds is None else math.ceil(fastest * budget.seconds) + 2 * warmup
+    learnt = None if budget.learnt_steps is None else budget.learnt_steps + 2 * warmup
+    return min((steps for steps in (budget.env_steps, by_time, learnt) if steps is not None), default=None)
 
 
 def refuse_student(order: Order, made: AnyMade, agent: Agent) -> None:
@@ -218,6 +229,25 @@ def refuse_student(order: Order, made: AnyMade, agent: Agent) -> None:
     jax.eval_shape(lambda key: agent.init(key, made.spec), jax.random.key(0))  # spaces that it does not take
     if not phases[-1].keeps_replay:
         refuse_warmup(agent, scale.online_steps, once_of(agent))
+
+
+def refuse_tuning(method: Method, agent: Agent, loaded: Loaded | None, rows: int | None) -> None:
+    """ConfigError where fine-tuning has no network to go on with, or no replay, or one of other `rows` of worlds."""
+    if not isinstance(method, FineTuning):
+        return
+    if loaded is None or loaded.agent.name != agent.name:
+        own = "which is not one of ours" if loaded is None else f"of {loaded.agent.name}"
+        raise ConfigError(
+            f"fine-tuning goes on with the teacher's own network, {own}; got a student of {agent.name}. Take another "
+            "student, or another method."
+        )
+    if method.keeps_replay and rows is None:
+        raise ConfigError(
+            "fine-tuning goes on with the teacher's replay, and it kept none; give one by --data, or begin with an "
+            "empty one by --choose keeps_replay=false."
+        )
+    if method.keeps_replay and rows is not None:
+        off_policy.refuse_replay(agent.needs, rows)
 
 
 def refuse(order: Order, made: AnyMade, agent: Agent) -> None:
@@ -324,17 +354,7 @@ def reincarnated(
     worlds, source = rows_of(order, made, agent)
     keys = jax.random.split(jax.random.fold_in(key, 3), 4)
     teacher, kept, loaded = teaching.taught_by(order, made, library, run)
-    if isinstance(method, FineTuning) and (loaded is None or loaded.agent.name != order.agent):
-        own = "which is not one of ours" if loaded is None else f"of {loaded.agent.name}"
-        raise ConfigError(
-            f"fine-tuning goes on with the teacher's own network, {own}; got a student of {order.agent}. Take another "
-            "student, or another method."
-        )
-    if isinstance(method, FineTuning) and method.keeps_replay and kept is None:
-        raise ConfigError(
-            "fine-tuning goes on with the teacher's replay, and it kept none; give one by --data, or begin with an "
-            "empty one by --choose keeps_replay=false."
-        )
+    refuse_tuning(method, agent, loaded, None if kept is None else kept.rows)
     number = episodes_of(made, order.student_episodes)
     known = prepared.noted(run.path).marks
     marks = known or prepare.marks(worlds, source, teacher, keys[0], number=MARKED * number)
@@ -342,8 +362,10 @@ def reincarnated(
     prepare.refuse_luck(marks)
     if known is None:
         prepared.note(run.path, marks=marks)
-    data = prepared.data_of(run.path, worlds, source, teacher, keys[1], steps=scale.online_steps, kept=kept)
     told = prepare.told_by(teacher, made.spec, keys[2], agent)
+    learns = reincarnate.learns_from_data(method.phases(scale, told))
+    steps = scale.online_steps if learns else min(COMPARED_STEPS, scale.online_steps)
+    data = prepared.data_of(run.path, worlds, source, teacher, keys[1], steps=steps, kept=kept)
     taken = marks.env_steps + (0 if kept else data.slots * data.rows)
     course = reincarnate.Course(agent, worlds, source, teacher, data, marks, told, number, taken,
                                 folder=run.path / HOST_REPLAY)  # fmt: skip

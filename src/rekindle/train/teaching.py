@@ -44,6 +44,18 @@ def taught_by(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[
     return policy, given, loaded
 
 
+def rows_kept(order: Order, library: Library, teacher: Record | None = None) -> int | None:
+    """Worlds side by side that the steps are of which a student is given; None where there are none."""
+    if order.data is not None:
+        folder: Path | None = library.find(order.data).fetch(FOLDER)
+    elif teacher is not None:
+        folder = teacher.path / FOLDER if (teacher.path / FOLDER).is_dir() else None
+    else:
+        beside = teachers.folder_of(str(order.teacher))
+        folder = None if beside is None else teachers.replay_of(beside)
+    return None if folder is None else read_dataset(folder).arrays["reward"].shape[1]
+
+
 def teacher_of(order: Order, made: AnyMade, library: Library, run: Run) -> tuple[Any, Loaded | None, Record | None]:
     """The teacher; what it is in the library, and where, if it is from there.
 

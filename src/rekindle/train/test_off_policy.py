@@ -22,6 +22,7 @@ from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import METHODS, make_method
 from rekindle.reincarnation.phases import Phase, Scale, Told
 from rekindle.replay import ring as rings
+from rekindle.replay import sum_tree
 from rekindle.train import prepare, reincarnate
 from rekindle.train.agreement import COMPARED, compare
 from rekindle.train.loop import Plan, train
@@ -231,7 +232,13 @@ def test_every_method_is_carried_out_as_its_phases_say(name):
 def test_students_with_priorities_keep_them_to_themselves():
     course = taught(RAINBOW)
     done = reincarnate.reincarnate(course, make_method("qdagger", student="rainbow"), TINY, jax.random.key(0))
-    assert done.env_steps == 80 and np.isfinite(np.asarray(done.loop.replay.tree.nodes)).all()
+    replay = done.loop.replay
+    assert done.env_steps == 80 and int(replay.ring.added) == 80 // 4
+    priority = np.asarray(sum_tree.priorities(replay.tree, jnp.arange(replay.ring.slots * 4))).reshape(-1, 4)
+    own = (np.arange(replay.ring.slots) < 80 // 4 - RAINBOW.needs.n_step)[:, None] & ~np.asarray(
+        replay.ring.steps.truncated
+    )
+    np.testing.assert_array_equal(priority > 0, own)
 
 
 def test_samples_of_the_teacher_change_no_priority():
@@ -252,9 +259,22 @@ def test_a_replay_that_is_kept_ends_before_the_students_own_begins():
     assert int(kept.added) == 64 and bool(kept.steps.truncated[63].all()) and kept.slots == 100
     assert int(rings.adopted(data, 10).added) == 10
     with pytest.raises(ConfigError, match=r"of 4 worlds side by side, the student's of 8; take --set num_envs=4"):
-        refuse_replay(dqn.make(dqn.Config(**{**SMALL, "num_envs": 8})).needs, data)
-    with pytest.raises(ConfigError, match="a prioritised replay cannot begin with a teacher's data"):
-        refuse_replay(RAINBOW.needs, data)
+        refuse_replay(dqn.make(dqn.Config(**{**SMALL, "num_envs": 8})).needs, data.rows)
+
+
+def test_priorities_begin_with_a_teachers_replay_too():
+    """Fine-tuning of Rainbow: all of the teacher's steps that others follow can be drawn, then its own beside them."""
+    course = taught(RAINBOW)
+    state = RAINBOW.init(jax.random.key(5), MADE.spec)
+    done = reincarnate.reincarnate(course, make_method("fine-tuning"), TINY, jax.random.key(0), state=state)
+    replay, n = done.loop.replay, RAINBOW.needs.n_step
+    begun, added = course.data.slots, int(replay.ring.added)
+    assert added == begun + 80 // 4 and int(done.state.updates) == 80 // 4
+    priority = np.asarray(sum_tree.priorities(replay.tree, jnp.arange(added * 4))).reshape(added, 4)
+    cut = np.asarray(replay.ring.steps.truncated[:added])
+    assert cut[begun - 1].all()  # nothing runs on from the teacher's last step into the student's first
+    waiting = np.arange(added)[:, None] >= added - n
+    np.testing.assert_array_equal(priority > 0, ~cut & ~waiting)
 
 
 def test_data_that_are_too_short_are_refused():

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -26,7 +27,7 @@ from rekindle.library.run import Run
 from rekindle.reincarnation.phases import scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.train import prepare, session, teaching
-from rekindle.train.order import Order, exploration, order_of
+from rekindle.train.order import Order, as_student, order_of
 
 ENV = "gymnax/Catch-bsuite"
 HOST = {"id": "gymnasium/Catch-v0", "version": 0, "kind": "host"}
@@ -136,7 +137,8 @@ def test_sizes_and_exploration_are_in_the_published_proportions():
     """U8: 1e6 updates offline, silence after 1.5e6 of 2.5e6 steps, and exploration that is over when they begin."""
     scale = scaled(2_500_000, scratch=6.25e-5)
     assert (scale.offline_updates, scale.online_steps, scale.cut_steps) == (1_000_000, 2_500_000, 1_500_000)
-    chosen = exploration(2_500_000)
+    chosen = as_student(2_500_000)
+    assert chosen["n_step"] == 3 and "n_step" not in as_student(2_500_000, method="pretraining")
     shares = [float(epsilon(jnp.int32(clock), last=0.01, steps=chosen["epsilon_steps"],
                             warmup=chosen["epsilon_warmup"])) for clock in (0, 25_000, 50_000, 1_000_000)]  # fmt: skip
     np.testing.assert_allclose(shares, [1.0, 0.505, 0.01, 0.01], rtol=1e-5)
@@ -203,12 +205,13 @@ def test_on_atari_step_sizes_are_the_published_ones():
 
 
 def test_room_is_made_for_the_steps_that_fit_into_a_time():
-    assert session.most_steps(Budget(env_steps=7), 10_000) == 7
-    assert session.most_steps(Budget(seconds=300.0), 10_000) == 170_000
-    assert session.most_steps(Budget(seconds=300.0, env_steps=7), 10_000) == 7
+    most = partial(session.most_steps, warmup=10_000, pictures=False)
+    assert most(Budget(env_steps=7)) == 7 and most(Budget(learnt_steps=7)) == 20_007
+    assert most(Budget(seconds=300.0)) == 170_000 and most(Budget(seconds=300.0, env_steps=7)) == 7
+    assert session.most_steps(Budget(seconds=300.0), 10_000, pictures=True) == 35_000  # on a processor
 
 
-def test_exams_in_atari_take_a_random_action_in_a_thousand(monkeypatch):
+def test_evaluations_in_atari_take_a_random_action_in_a_thousand(monkeypatch):
     seen = []
 
     def played(worlds, policy, key, *, number, explore):

@@ -80,11 +80,12 @@ class Config(eqx.Module):
             raise ConfigError(f"dqn: {'; '.join(wrong)}.")
 
 
-ATARI = {"learning_rate": 6.25e-5, "reward_clip": 1.0, "epsilon_steps": 250_000, "epsilon_warmup": 20_000,
-         "target_period": 2_000, "capacity": 1_000_000, "warmup": 20_000, "num_envs": 1, "network": "nature",
-         "width": 512}  # fmt: skip
+ATARI = {"learning_rate": 6.25e-5, "optimiser": "adam", "optimiser_eps": 1.5e-4, "reward_clip": 1.0, "epsilon": 0.01,
+         "epsilon_steps": 250_000, "epsilon_warmup": 20_000, "target_period": 2_000, "capacity": 1_000_000,
+         "warmup": 20_000, "num_envs": 1, "network": "nature", "width": 512}  # fmt: skip
 PRESETS = {
     "atari": ATARI,
+    "atari-impala": ATARI | {"network": "impala"},
     "atari-rmsprop": ATARI | {"optimiser": "rmsprop", "optimiser_eps": 1e-5, "learning_rate": 2.5e-4, "epsilon": 0.1,
                               "epsilon_steps": 1_000_000, "epsilon_warmup": 50_000, "warmup": 50_000,
                               "target_period": 2_500},

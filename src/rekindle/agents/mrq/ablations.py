@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from rekindle.agents.mrq.actions import disturbed
-from rekindle.agents.mrq.mrq import PARTS, Config, Optimisers, Parts, Stepped, clipped_step, make, says
+from rekindle.agents.mrq.actions import add_noise
+from rekindle.agents.mrq.mrq import PARTS, Config, Optimisers, Parts, Stepped, clipped_step, make, q_values
 from rekindle.agents.mrq.nets import Encoder, Nets
 from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.core.optimisers import decayed_adam
@@ -49,7 +49,7 @@ def pair_after(encoder: Encoder, nets: Nets, after: Obs) -> Float[Array, "n D"]:
     state, actor = encoder.features(after), nets.actor
     plain = actor(jax.lax.stop_gradient(state))
     bent = plain if actor.space.kind == "discrete" else jnp.tanh(plain)
-    return encoder.join(state, encoder.read(disturbed(actor.space, bent, jnp.zeros_like(bent))))
+    return encoder.join(state, encoder.read(add_noise(actor.space, bent, jnp.zeros_like(bent))))
 
 
 def target_pair(encoder: Encoder, targets: Nets, after: Obs) -> Float[Array, "n D"]:
@@ -66,15 +66,15 @@ def current_state(encoder: Encoder, targets: Nets, after: Obs) -> Float[Array, "
 
 def value_step_to_the_end(
     config: Config, parts: Parts, nets: Nets, opts: Optimisers, obs: Obs, action: Float[Array, "B A"],
-    goal: Float[Array, " B"],
+    target: Float[Array, " B"],
 ) -> Stepped:  # fmt: skip
     """Of the critics and of the features that they read."""
 
     def loss(learnt: tuple[Encoder, Any]) -> tuple[Float[Array, ""], tuple[Array, Array]]:
         encoder, values = learnt
         z = encoder.features(obs)
-        q = says(values, encoder.join(z, encoder.read(action)))
-        return jnp.mean(parts.value_error(q - goal[None])), (z, q)
+        q = q_values(values, encoder.join(z, encoder.read(action)))
+        return jnp.mean(parts.value_error(q - target[None])), (z, q)
 
     learnt = (nets.encoder, nets.values)
     (value_loss, (z, q)), (of_encoder, of_values) = eqx.filter_value_and_grad(loss, has_aux=True)(learnt)
@@ -94,9 +94,9 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "linear_value": Variant(parts={"critic": linear_critic}),
-    "pair_goal": Variant(parts={"dynamics_goal": target_pair}),
-    "no_target_encoder": Variant(parts={"dynamics_goal": current_state}),
-    "revert": Variant(parts={"critic": linear_critic, "dynamics_goal": pair_after}),
+    "pair_target": Variant(parts={"dynamics_target": target_pair}),
+    "no_target_encoder": Variant(parts={"dynamics_target": current_state}),
+    "revert": Variant(parts={"critic": linear_critic, "dynamics_target": pair_after}),
     "deep_model": Variant(parts={"model": deep_model}),
     "squared_reward": Variant(parts={"model": one_reward, "reward_error": squared_reward}),
     "no_reward_scale": Variant(parts={"scale": jnp.ones_like}),
@@ -118,7 +118,7 @@ def make_variant(name: str, config: Config) -> Agent:
     """
     if name not in VARIANTS:
         raise ConfigError(f"mrq has no variant {name!r}; {did_you_mean(name, list(VARIANTS))}")
-    if name in ("pair_goal", "revert") and config.state_width != config.pair_width:
+    if name in ("pair_target", "revert") and config.state_width != config.pair_width:
         raise ConfigError(
             f"{name} predicts features of pairs in place of states: state_width and pair_width must be the same; "
             f"got {config.state_width} and {config.pair_width}."

@@ -36,7 +36,7 @@ def size_of(space: Space) -> int:
     return space.n if isinstance(space, Discrete) else math.prod(space.shape)
 
 
-def inward(space: Space, action: Array) -> Float[Array, "*axes A"]:
+def to_network(space: Space, action: Array) -> Float[Array, "*axes A"]:
     """Actions of a world as the networks take them."""
     if isinstance(space, Discrete):
         return jax.nn.one_hot(action, space.n)
@@ -44,7 +44,7 @@ def inward(space: Space, action: Array) -> Float[Array, "*axes A"]:
     return action.reshape(*axes, -1) / space.high
 
 
-def outward(space: Space, action: Float[Array, "B A"]) -> Array:
+def to_env(space: Space, action: Float[Array, "B A"]) -> Array:
     """Actions of the networks as the world takes them; of soft ones the largest."""
     if isinstance(space, Discrete):
         return jnp.argmax(action, axis=-1).astype(jnp.int32)
@@ -55,7 +55,7 @@ def random_action(key: Key[Array, ""], space: Space, rows: int) -> Array:
     """Uniform, as the world takes them."""
     if isinstance(space, Discrete):
         return jax.random.randint(key, (rows,), 0, space.n)
-    return outward(space, jax.random.uniform(key, (rows, size_of(space)), minval=-1.0))
+    return to_env(space, jax.random.uniform(key, (rows, size_of(space)), minval=-1.0))
 
 
 def soften(
@@ -74,7 +74,7 @@ def gumbel_softmax(
     return jax.nn.softmax((logits + gumbel) / temperature)
 
 
-def disturbed(space: Space, action: Float[Array, "*B A"], noise: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
+def add_noise(space: Space, action: Float[Array, "*B A"], noise: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
     """An action with noise: cut off at plus and minus 1, or one-hot, the largest of what were soft ones."""
     noisy = action + noise
     if is_discrete(space):

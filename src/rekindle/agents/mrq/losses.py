@@ -32,23 +32,25 @@ def before(x: Float[Array, "T B"]) -> Float[Array, "T B"]:
 
 def model_losses(
     predicted: Predicted,
-    goal: Float[Array, "T B D"],
+    target: Float[Array, "T B D"],
     reward_error: Float[Array, "T B"],
     terminated: Bool[Array, "T B"],
     terminates: Bool[Array, ""],
 ) -> ModelLosses:
     """Squared errors in next features and termination, and errors in rewards.
 
+    Source: Fujimoto et al. 2025 (2501.16142), section 4.
+
     Args:
         predicted: by the unrolled model, with raw terminations.
-        goal: features that follow each step.
+        target: features that follow each step.
         reward_error: a loss of each step's reward.
         terminated: whether the episode terminated with the step; steps behind that count as 0 in the means.
         terminates: whether a termination was ever seen; before, terminations are not learnt.
     """
     over = terminated.astype(predicted.done.dtype)
     alive = before(1.0 - over)
-    dynamics = jnp.sum(jnp.mean(alive[..., None] * (predicted.state - goal) ** 2, axis=(1, 2)))
+    dynamics = jnp.sum(jnp.mean(alive[..., None] * (predicted.state - target) ** 2, axis=(1, 2)))
     reward = jnp.sum(jnp.mean(alive * reward_error, axis=1))
     terminal = jnp.sum(jnp.mean(alive * (predicted.done - over) ** 2, axis=1))
     return ModelLosses(dynamics, reward, jnp.where(terminates, terminal, 0.0))
@@ -61,6 +63,14 @@ def returns(
 
     `correct`: c_i = prod_{j<i} (1 - d_j), all rewards up to a termination. `pre_release`: c_i = 1, of what comes behind
     it too. `feb2025`: c_i = 1 - d_i, without the termination's own.
+
+    Args:
+        reward: of the steps t to t + n - 1.
+        terminated: d_i, whether the episode terminated with that step.
+        gamma: discount of a step, in [0, 1].
+        counts: one of RETURNS.
+
+    Source: Fujimoto et al. 2025 (2501.16142), section 4; the other two are states of its published code.
     """
     goes_on = 1.0 - terminated.astype(reward.dtype)
     discount = gamma ** jnp.arange(reward.shape[0] + 1, dtype=reward.dtype)
@@ -75,14 +85,20 @@ def continued(
     scale: Float[Array, ""],
     target_scale: Float[Array, ""],
 ) -> Float[Array, " B"]:
-    """(R + D r' Q') / r: returns that go on with values in an older unit r', in the unit r of today."""
+    """(R + D r' Q') / r: returns that go on with values in an older unit r', in the unit r of today.
+
+    Source: Fujimoto et al. 2025 (2501.16142), section 4.
+    """
     return (reward + discount * target_scale * value) / scale
 
 
 def policy_loss(
     q: Float[Array, "2 B"], plain: Float[Array, "B A"], weight: Float[Array, ""] | float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """-mean Q, plus `weight` of the mean square of the policy's plain output; and the latter."""
+    """-mean Q, plus `weight` of the mean square of the policy's plain output; and the latter.
+
+    Source: Fujimoto et al. 2025 (2501.16142), section 4.
+    """
     size = jnp.mean(plain**2)
     return weight * size - jnp.mean(q), size
 

@@ -17,14 +17,14 @@ from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
 from rekindle.agents.mrq import losses
 from rekindle.agents.mrq.actions import (
-    disturbed,
-    inward,
+    add_noise,
     is_discrete,
     noise_share,
-    outward,
     random_action,
     soften,
     space_of,
+    to_env,
+    to_network,
 )
 from rekindle.agents.mrq.losses import Predicted
 from rekindle.agents.mrq.nets import Actor, Encoder, Features, Nets, shifted
@@ -195,7 +195,7 @@ class Parts(NamedTuple):
 
     critic: Callable[[Key[Array, ""], Config], Perceptron]
     model: Callable[[Key[Array, ""], Config], Layer | Perceptron]
-    dynamics_goal: Callable[[Encoder, Nets, Obs], Array]
+    dynamics_target: Callable[[Encoder, Nets, Obs], Array]
     reward_error: Callable[[Config, Array, Array], Array]
     scale: Callable[[Array], Array]
     lower: Callable[[Array], Array]
@@ -207,7 +207,13 @@ class Parts(NamedTuple):
 
 
 def init(config: Config, key: Key[Array, ""], spec: EnvSpec, *, parts: Parts | None = None) -> State:
-    """Fresh weights for a spec; the targets are copies.
+    """Fresh weights for a spec; the targets are copies, and rewards count as of size 1.
+
+    Args:
+        config: see Config.
+        key: consumed.
+        spec: of a world for one, with discrete actions or a box from -x to x, and numbers or one picture to see.
+        parts: see Parts.
 
     Raises:
         ConfigError: actions or observations that it does not take.
@@ -216,7 +222,8 @@ def init(config: Config, key: Key[Array, ""], spec: EnvSpec, *, parts: Parts | N
     keys = jax.random.split(key, 5)
     features = Features(keys[0], spec, config.hidden, config.state_width)
     model = parts.model(keys[1], config)
-    encoder = Encoder(keys[2], features, model, space, config.action_width, config.hidden, config.pair_width)
+    encoder = Encoder(keys[2], features, model, space, config.state_width, config.action_width, config.hidden,
+                      config.pair_width)  # fmt: skip
     values = tuple(parts.critic(k, config) for k in jax.random.split(keys[3]))
     nets = Nets(encoder, values, Actor(keys[4], space, config.state_width, config.hidden))
     return _fresh(config, nets, warm=False)
@@ -230,7 +237,20 @@ def _fresh(config: Config, nets: Nets, *, warm: bool) -> State:
 
 def act(config: Config, key: Key[Array, ""], state: State, carry: PyTree, obs: Obs, start: Bool[Array, " B"], *,
         explore: bool) -> ActOutput:  # fmt: skip
-    """One action per row: random before the first update if exploring, then the policy's with noise."""
+    """One action per row: random before the first update if exploring, then the policy's with noise.
+
+    Args:
+        config: see Config.
+        key: consumed.
+        state: of the learner.
+        carry: (), handed back.
+        obs: by name, `[B, ...]` as the spec has them.
+        start: whether an episode begins; it does not matter.
+        explore: add noise of standard deviation `exploration`, half of it to discrete actions.
+
+    Returns:
+        Actions as the world takes them, `[B]` or `[B, A]`; `extras.logits` `[B, A]`, or `extras.mean` in [-1, 1].
+    """
     del start
     act_key, random_key = jax.random.split(key)
     out = choose(config, act_key, state.nets.encoder.features, state.nets.actor, carry, obs, explore=explore)
@@ -250,9 +270,9 @@ def choose(config: Config, key: Key[Array, ""], features: Features, actor: Actor
     action = soften(soft_key, space, plain, config.temperature)
     if explore:
         size = config.exploration * noise_share(space)
-        action = disturbed(space, action, size * jax.random.normal(noise_key, action.shape))
+        action = add_noise(space, action, size * jax.random.normal(noise_key, action.shape))
     extras = Extras(logits=plain) if is_discrete(space) else Extras(mean=jnp.tanh(plain))
-    return ActOutput(outward(space, action), carry, extras)
+    return ActOutput(to_env(space, action), carry, extras)
 
 
 # The encoder
@@ -299,8 +319,8 @@ def encoder_loss(
     """Of the model, unrolled from the features of the first observation with the actions that were taken."""
     steps = config.encoder_horizon
     after = jax.tree.map(lambda x: x[1 : steps + 1].reshape(-1, *x.shape[2:]), batch.obs)
-    goal = parts.dynamics_goal(encoder, targets, after)
-    actions = inward(encoder.space, batch.action[:steps])
+    target = parts.dynamics_target(encoder, targets, after)
+    actions = to_network(encoder.space, batch.action[:steps])
     read = encoder.read(actions.reshape(-1, actions.shape[-1])).reshape(*actions.shape[:2], -1)
     state, said = encoder.features(jax.tree.map(lambda x: x[0], batch.obs)), list[Array]()
     for t in range(steps):
@@ -308,9 +328,9 @@ def encoder_loss(
         state = said[-1][:, 1 : 1 + config.state_width]
     out = jnp.stack(said)
     predicted = Predicted(out[..., 0], out[..., 1 : 1 + config.state_width], out[..., 1 + config.state_width :])
-    goal = goal.reshape(*predicted.done.shape, -1)
+    target = target.reshape(*predicted.done.shape, -1)
     reward_error = parts.reward_error(config, predicted.reward, batch.reward[:steps])
-    found = losses.model_losses(predicted, goal, reward_error, batch.terminated[:steps], terminates)
+    found = losses.model_losses(predicted, target, reward_error, batch.terminated[:steps], terminates)
     total = weighted(config, found)
     return total, EncoderMetrics(total, *found, reward_scale=jnp.zeros_like(total))
 
@@ -342,20 +362,33 @@ def update(
     config: Config, key: Key[Array, ""], state: State, batch: Sequences, *, guide: Guidance | None = None,
     parts: Parts | None = None,
 ) -> Update:  # fmt: skip
-    """One step of the critics and one of the policy, to which somebody may add; new priorities of what was drawn."""
+    """One step of the critics and one of the policy, to which somebody may add; new priorities of what was drawn.
+
+    Args:
+        config: see Config.
+        key: consumed.
+        state: prepared; see `prepare`.
+        batch: sequences of T >= value_horizon steps, observations 0 to T; of those the first and number value_horizon
+            are looked at.
+        guide: what is added to the policy's loss.
+        parts: see Parts.
+
+    Returns:
+        The state, Metrics, and priorities `[B]`, at least 1: max(|error| of the worse critic, 1)^alpha before the step.
+    """
     parts, config = parts or PARTS, config if guide is None else at_rate(config, guide.learning_rate)
     shift_key, target_key, policy_key = jax.random.split(key, 3)
     n = config.value_horizon
     ends = batch._replace(obs=jax.tree.map(lambda x: jnp.stack([x[0], x[n]]), batch.obs))
     seen = shifted(shift_key, state.nets.encoder.features, ends).obs
     obs, after = jax.tree.map(lambda x: x[0], seen), jax.tree.map(lambda x: x[1], seen)
-    goal = value_goal(config, parts, target_key, state, batch.reward[:n], batch.terminated[:n], after)
-    action = inward(state.nets.actor.space, batch.action[0])
-    nets, opts, z, q, (value_loss, norm) = parts.value_step(config, parts, state.nets, state.opts, obs, action, goal)
+    target = value_target(config, parts, target_key, state, batch.reward[:n], batch.terminated[:n], after)
+    action = to_network(state.nets.actor.space, batch.action[0])
+    nets, opts, z, q, (value_loss, norm) = parts.value_step(config, parts, state.nets, state.opts, obs, action, target)
     added = None if guide is None else partial(guided, guide, batch)
     nets, opts, policy_losses = policy_step(config, policy_key, nets, opts, z, added)
-    priorities = parts.priority(config, jnp.max(jnp.abs(q - goal[None]), axis=0))
-    metrics = Metrics(value_loss, policy_losses.own, policy_losses.guide, jnp.mean(q), jnp.mean(goal),
+    priorities = parts.priority(config, jnp.max(jnp.abs(q - target[None]), axis=0))
+    metrics = Metrics(value_loss, policy_losses.own, policy_losses.guide, jnp.mean(q), jnp.mean(target),
                       jnp.max(priorities), norm, policy_losses.plain_size)  # fmt: skip
     state = state._replace(nets=nets, opts=opts, updates=state.updates + 1, warm=jnp.ones_like(state.warm))
     return Update(state, metrics, priorities)
@@ -378,23 +411,35 @@ def guided(
     return guide.own * own + guide.weight * size * added, added
 
 
-def value_goal(
+def value_target(
     config: Config, parts: Parts, key: Key[Array, ""], state: State, reward: Float[Array, "n B"],
     terminated: Bool[Array, "n B"], after: Obs,
 ) -> Float[Array, " B"]:  # fmt: skip
-    """What the critics are to say, in units of the rewards' size."""
+    """What the critics are to say, in units of the rewards' size: (R + D r' min Q'(z', a')) / r.
+
+    Args:
+        config: see Config.
+        parts: see Parts.
+        key: consumed.
+        state: whose target nets say z', a' (with clipped noise) and Q', in the unit r' of when they were copied.
+        reward: of the steps t to t + n - 1.
+        terminated: with which of them an episode terminated.
+        after: what was seen at t + n.
+
+    Source: Fujimoto et al. 2025 (2501.16142), section 4.
+    """
     soft_key, noise_key = jax.random.split(key)
     encoder, space = state.targets.encoder, state.targets.actor.space
     z = encoder.features(after)
     action, half = soften(soft_key, space, state.targets.actor(z), config.temperature), noise_share(space)
     noise = config.target_noise * half * jax.random.normal(noise_key, action.shape)
-    action = disturbed(space, action, jnp.clip(noise, -config.noise_clip * half, config.noise_clip * half))
-    value = parts.lower(says(state.targets.values, encoder.join(z, encoder.read(action))))
+    action = add_noise(space, action, jnp.clip(noise, -config.noise_clip * half, config.noise_clip * half))
+    value = parts.lower(q_values(state.targets.values, encoder.join(z, encoder.read(action))))
     earned, discount = losses.returns(reward, terminated, config.gamma, config.n_step)
     return losses.continued(earned, discount, value, state.scale, state.target_scale)
 
 
-def says(values: tuple[Perceptron, ...], pair: Float[Array, "B D"]) -> Float[Array, "2 B"]:
+def q_values(values: tuple[Perceptron, ...], pair: Float[Array, "B D"]) -> Float[Array, "2 B"]:
     """What both critics say."""
     return jnp.stack([critic(pair, elu)[:, 0] for critic in values])
 
@@ -414,15 +459,15 @@ class Stepped(NamedTuple):
 
 def value_step(
     config: Config, parts: Parts, nets: Nets, opts: Optimisers, obs: Obs, action: Float[Array, "B A"],
-    goal: Float[Array, " B"],
+    target: Float[Array, " B"],
 ) -> Stepped:  # fmt: skip
     """Of the critics alone: the features stand still."""
     z = nets.encoder.features(obs)
     pair = nets.encoder.join(z, nets.encoder.read(action))
 
     def loss(values: tuple[Perceptron, ...]) -> tuple[Float[Array, ""], Float[Array, "2 B"]]:
-        q = says(values, pair)
-        return jnp.mean(parts.value_error(q - goal[None])), q
+        q = q_values(values, pair)
+        return jnp.mean(parts.value_error(q - target[None])), q
 
     (value_loss, q), grads = eqx.filter_value_and_grad(loss, has_aux=True)(nets.values)
     values, opt, norm = clipped_step(config, nets.values, grads, opts.values)
@@ -460,7 +505,7 @@ def policy_step(
     def loss(actor: Actor) -> tuple[Float[Array, ""], PolicyLosses]:
         plain = actor(z)
         action = soften(key, actor.space, plain, config.temperature)
-        q = says(nets.values, nets.encoder.join(z, nets.encoder.read(action)))
+        q = q_values(nets.values, nets.encoder.join(z, nets.encoder.read(action)))
         own, size = losses.policy_loss(q, plain, config.plain_weight)
         said = plain if is_discrete(actor.space) else action
         total, guide = (own, jnp.zeros_like(own)) if added is None else added(own, q, said)
@@ -474,7 +519,7 @@ def policy_step(
 PARTS = Parts(
     critic=lambda key, config: Perceptron(key, config.pair_width, *(config.hidden,) * 3, 1),
     model=lambda key, config: Layer(key, config.pair_width, 1 + config.state_width + config.bins),
-    dynamics_goal=next_features,
+    dynamics_target=next_features,
     reward_error=reward_categories,
     scale=lambda size: size,
     lower=lambda q: jnp.min(q, axis=0),

@@ -5,7 +5,7 @@ import dataclasses
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, UInt8
 
 from rekindle.agents.mrq.actions import Space, size_of
 from rekindle.core.errors import ConfigError
@@ -22,9 +22,11 @@ class Features(eqx.Module):
 
     net: Perceptron | tuple[Maps, Layer]
     shown: tuple[tuple[str, AnySpace], ...] = eqx.field(static=True)
+    stack: int = eqx.field(static=True)
+    """Frames that a picture is made of."""
 
     def __init__(self, key: Key[Array, ""], spec: EnvSpec, hidden: int, size: int):
-        self.shown, keys = tuple(sorted(spec.obs.items())), jax.random.split(key)
+        self.shown, self.stack, keys = tuple(sorted(spec.obs.items())), spec.stack, jax.random.split(key)
         pictures = [s for s in spec.obs.values() if is_picture(s)]
         for name, space in self.shown:
             if isinstance(space, Box) and space.dtype == "uint8" and len(space.shape) in (2, 4):
@@ -59,8 +61,22 @@ class Features(eqx.Module):
             x = self.net(jnp.concatenate([flatten(obs[name], space) for name, space in self.shown], axis=-1), elu)
         else:
             maps, layer = self.net
-            x = layer(maps(obs[self.shown[0][0]]))
+            x = layer(maps(first_repeated(obs[self.shown[0][0]], self.stack)))
         return elu(normalise(x))
+
+
+def first_repeated(picture: UInt8[Array, "B H W C"], stack: int) -> UInt8[Array, "B H W C"]:
+    """Frames from before an episode began, which Atari's worlds show black, as the first frame that there is.
+
+    Source: Fujimoto et al. 2025, whose histories begin with the first frame repeated, in acting and in learning.
+    """
+    if stack == 1:
+        return picture
+    frames = picture.reshape(*picture.shape[:-1], stack, -1)
+    shows = jnp.any(frames != 0, axis=(1, 2, 4))  # [B, stack]
+    first = jnp.argmax(shows, axis=1)  # of a stack that is all black the oldest: nothing changes
+    place = jnp.maximum(jnp.arange(stack)[None], first[:, None])
+    return jnp.take_along_axis(frames, place[:, None, None, :, None], axis=3).reshape(picture.shape)
 
 
 def shifted(key: Key[Array, ""], features: Features, batch: Sequences) -> Sequences:
@@ -82,11 +98,9 @@ class Encoder(eqx.Module):
     model: Layer | Perceptron
     space: Space = eqx.field(static=True)
 
-    def __init__(self, key: Key[Array, ""], features: Features, model: Layer | Perceptron, space: Space, action: int,
-                 hidden: int, pair: int):  # fmt: skip
+    def __init__(self, key: Key[Array, ""], features: Features, model: Layer | Perceptron, space: Space, state: int,
+                 action: int, hidden: int, pair: int):  # fmt: skip
         keys = jax.random.split(key, 4)
-        last = features.net if isinstance(features.net, Perceptron) else features.net[1]
-        state = (last.layers[-1] if isinstance(last, Perceptron) else last).bias.shape[0]
         self.features, self.model, self.space = features, model, space
         self.action = Layer(keys[0], size_of(space), action)
         self.first = Joint(keys[1], state, action, hidden)

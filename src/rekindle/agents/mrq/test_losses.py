@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from rekindle.agents.mrq import losses, mrq
-from rekindle.agents.mrq.actions import disturbed, gumbel_softmax, inward, outward, space_of
+from rekindle.agents.mrq.actions import add_noise, gumbel_softmax, space_of, to_env, to_network
 from rekindle.core.errors import ConfigError
 from rekindle.core.optimisers import decayed_adam
 from rekindle.core.spaces import Box, Discrete, MultiDiscrete
@@ -122,8 +122,8 @@ def test_continuous_actions():
     """6.8."""
     action = jnp.tanh(jnp.array([0.5, -2.0]))
     assert_near(action, [0.46211716, -0.96402758])
-    assert_near(disturbed(SPACE, action, jnp.array([0.35, -0.1])), [0.81211716, -1])
-    assert_near(disturbed(SPACE, action, jnp.clip(jnp.array([0.35, -0.5]), -0.3, 0.3)), [0.76211716, -1])
+    assert_near(add_noise(SPACE, action, jnp.array([0.35, -0.1])), [0.81211716, -1])
+    assert_near(add_noise(SPACE, action, jnp.clip(jnp.array([0.35, -0.5]), -0.3, 0.3)), [0.76211716, -1])
 
 
 def test_discrete_actions():
@@ -132,12 +132,12 @@ def test_discrete_actions():
     assert_near(soft, [0.3121132, 0.3216185, 0.3662683])
     other = gumbel_softmax(logits, jnp.array([2.5, 0.0, -0.6]), 10.0)
     assert_near(other, [0.3627733, 0.3122419, 0.3249847])
-    assert outward(CHOICES, jnp.stack([soft, other])).tolist() == [2, 0]
+    assert to_env(CHOICES, jnp.stack([soft, other])).tolist() == [2, 0]
     noise = jnp.array([0.08, -0.30, -0.02])
     assert_near(soft + noise, [0.3921132, 0.0216185, 0.3462683])
-    assert_near(disturbed(CHOICES, soft, noise), [1, 0, 0])
+    assert_near(add_noise(CHOICES, soft, noise), [1, 0, 0])
     assert_near(soft + jnp.clip(noise, -0.15, 0.15), [0.3921132, 0.1716185, 0.3462683])
-    assert_near(disturbed(CHOICES, soft, jnp.clip(noise, -0.15, 0.15)), [1, 0, 0])
+    assert_near(add_noise(CHOICES, soft, jnp.clip(noise, -0.15, 0.15)), [1, 0, 0])
     back = jax.vjp(lambda x: gumbel_softmax(x, gumbel, 10.0), logits)[1](jnp.array([1.0, 0.0, 0.0]))[0]
     assert_near(back, [0.02146986, -0.01003814, -0.01143172], 1e-8)
 
@@ -145,9 +145,9 @@ def test_discrete_actions():
 def test_actions_are_scaled_at_the_border():
     box = Box((2, 2), -0.4, 0.4)
     action = jnp.array([[1.0, -1.0, 0.5, 0.0]])
-    assert_near(outward(box, action), [[[0.4, -0.4], [0.2, 0.0]]])
-    assert_near(inward(box, outward(box, action)), action)
-    assert_near(inward(CHOICES, jnp.array([[2, 0]])), [[[0, 0, 1], [1, 0, 0]]])
+    assert_near(to_env(box, action), [[[0.4, -0.4], [0.2, 0.0]]])
+    assert_near(to_network(box, to_env(box, action)), action)
+    assert_near(to_network(CHOICES, jnp.array([[2, 0]])), [[[0, 0, 1], [1, 0, 0]]])
     for space in (Box((2,), 0, 1), Box((2,), -np.inf, np.inf), MultiDiscrete((2, 2))):
         with pytest.raises(ConfigError, match="discrete actions, or a box from -x to x; test has"):
             space_of(EnvSpec("test", 1, {}, space))

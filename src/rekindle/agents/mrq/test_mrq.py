@@ -13,10 +13,12 @@ import pytest
 
 from rekindle.agents.conformance import check_agent
 from rekindle.agents.mrq import ablations, mrq
+from rekindle.agents.mrq import nets as mrq_nets
 from rekindle.core.errors import ConfigError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.tree import flatten_arrays
 from rekindle.core.types import EnvSpec, Past, Sequences
+from rekindle.envs import registry
 from rekindle.replay import windows
 from rekindle.replay.ring import Step
 
@@ -332,7 +334,8 @@ def test_what_the_model_has_to_predict_in_ablations():
     @jax.jit
     def goals(encoder):
         made = [
-            v.parts["dynamics_goal"] for v in map(ablations.VARIANTS.get, ("pair_goal", "no_target_encoder", "revert"))
+            v.parts["dynamics_target"]
+            for v in map(ablations.VARIANTS.get, ("pair_target", "no_target_encoder", "revert"))
         ]
         slopes = [eqx.filter_grad(lambda e, g=g: jnp.sum(g(e, state.targets, obs)))(encoder) for g in made]
         size = [sum(jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(slope)) for slope in slopes]
@@ -384,3 +387,62 @@ def test_the_readme_explains_every_metric_setting_and_variant():
     assert explained == metrics | {field.name for field in fields(mrq.Config)} | set(ablations.VARIANTS)
     for field in fields(mrq.Config):
         assert re.search(rf"^\| `{field.name}` \| {re.escape(str(field.default))} \|", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("spec", [FLAT, CHOICES], ids=["vectors", "choices"])
+def test_the_critics_target_is_what_target_nets_say_in_todays_unit(spec):
+    """2.7, by hand: (R + gamma^3 r' min(Q'_1, Q'_2)(z', a' + clipped noise)) / r; the nets are not their targets."""
+    config = tiny(target_noise=0.9)
+    state = updating(config)(jax.random.key(5), begun(spec), sequences(spec)).state
+    state = preparing(config)(jax.random.key(6), state, sequences(spec, 2), PAST).state
+    state = updating(config)(jax.random.key(7), state, sequences(spec)).state  # the critics have left their targets
+    state = state._replace(scale=jnp.float32(0.5), target_scale=jnp.float32(0.2))
+    batch = sequences(spec, seed=3)
+    reward, terminated = np.asarray(batch.reward[:3]), np.asarray(batch.terminated[:3])
+    after = jax.tree.map(lambda x: x[3], batch.obs)
+    found = jax.jit(partial(mrq.value_target, config, mrq.PARTS))(
+        jax.random.key(8), state, batch.reward[:3], batch.terminated[:3], after
+    )
+
+    targets, (soft_key, noise_key) = state.targets, jax.random.split(jax.random.key(8))
+    z = targets.encoder.features(after)
+    plain = targets.actor(z)
+    noise, half = jax.random.normal(noise_key, plain.shape), 0.5 if spec is CHOICES else 1.0
+    noise = np.clip(0.9 * half * noise, -0.3 * half, 0.3 * half)
+    if spec is CHOICES:
+        soft = jax.nn.softmax((plain + jax.random.gumbel(soft_key, plain.shape)) / 10.0)
+        action = np.eye(3, dtype=np.float32)[np.argmax(soft + noise, axis=1)]
+    else:
+        action = np.clip(np.tanh(plain) + noise, -1.0, 1.0)
+    pair = targets.encoder.join(z, targets.encoder.read(jnp.asarray(action)))
+    value = np.min([critic(pair, mrq.elu)[:, 0] for critic in targets.values], axis=0)
+    for row in range(6):
+        earned, goes_on = 0.0, 1.0
+        for i in range(3):
+            earned += 0.99**i * goes_on * reward[i, row]
+            goes_on *= 1.0 - terminated[i, row]
+        wanted = (earned + goes_on * 0.99**3 * 0.2 * value[row]) / 0.5
+        np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_frames_from_before_an_episode_are_its_first_one():
+    """As in the replay: Atari's worlds show them black."""
+    one, two, black = (np.full((2, 1, 3, 3, 1), x, np.uint8) for x in (5, 9, 0))
+    stacks = [(black, black, one), (black, one, two), (one, two, black), (black, black, black)]
+    wanted = [(one, one, one), (one, one, two), (one, two, black), (black, black, black)]
+    for shown, filled in zip(stacks, wanted, strict=True):
+        shown, filled = (np.concatenate([x[0] for x in frames], axis=-1) for frames in (shown, filled))
+        np.testing.assert_array_equal(mrq_nets.first_repeated(jnp.asarray(shown), 3), filled)
+    colours = np.concatenate([np.zeros((1, 3, 3, 2)), np.ones((1, 3, 3, 2)) * [3, 4]], axis=-1).astype(np.uint8)
+    assert mrq_nets.first_repeated(jnp.asarray(colours), 2)[0, 0, 0].tolist() == [3, 4, 3, 4]
+
+
+def test_what_atari_shows_at_first_is_seen_as_the_replay_keeps_it():
+    world = registry.host("ALE/Pong-v5").open(1)
+    shown = [world.reset(0)["obs"]] + [world.step(np.zeros(1, np.int32)).obs["obs"] for _ in range(4)]
+    world.close()
+    frames = [x[..., -1:] for x in shown]
+    for number, stack in enumerate(shown):
+        kept = np.concatenate([frames[max(number - back, 0)] for back in (3, 2, 1, 0)], axis=-1)
+        np.testing.assert_array_equal(mrq_nets.first_repeated(jnp.asarray(stack), 4), kept)
+    assert not shown[0][..., 0].any()  # so that there is something to be filled

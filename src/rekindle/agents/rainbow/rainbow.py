@@ -98,7 +98,11 @@ class Config(eqx.Module):
 ATARI = {"learning_rate": 6.25e-5, "reward_clip": 1.0, "epsilon_steps": 250_000, "epsilon_warmup": 20_000,
          "target_period": 2_000, "capacity": 1_000_000, "warmup": 20_000, "num_envs": 1, "network": "nature",
          "width": 512}  # fmt: skip
-PRESETS = {"atari": ATARI, "atari-full": ATARI | {"noisy": True, "dueling": True, "double": True}}
+PRESETS = {
+    "atari": ATARI,
+    "atari-impala": ATARI | {"network": "impala"},
+    "atari-full": ATARI | {"noisy": True, "dueling": True, "double": True},
+}
 """Dopamine's settings for Atari (Castro et al. 2018): its compact Rainbow, and with all parts (Hessel et al. 2018)."""
 
 

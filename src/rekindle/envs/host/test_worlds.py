@@ -10,8 +10,10 @@ from PIL import Image
 
 pytest.importorskip("gymnasium")
 
+import ale_py
 import gymnasium
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
 
 from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.spaces import Box, Discrete
@@ -136,6 +138,40 @@ def test_atari_is_what_dopamine_plays():
         alive = ~(step.terminated | step.truncated)
         np.testing.assert_array_equal(step.obs["obs"][alive][..., :3], before[alive][..., 1:])
         before = step.obs["obs"]
+
+
+def test_atari_is_asked_for_by_the_published_rules(monkeypatch):
+    """2.8: actions stick, no no-ops, no fire, no clipping, four frames of which two are joined; and what is changed."""
+    asked, real = [], ale_py.AtariVectorEnv
+
+    def noted(*given, **named):
+        asked.append(named)
+        return real(*given, **named)
+
+    monkeypatch.setattr(ale_py, "AtariVectorEnv", noted)
+    usual = {"repeat_action_probability": 0.25, "noop_max": 0, "use_fire_reset": False, "reward_clipping": False,
+             "frameskip": 4, "maxpool": True, "episodic_life": False, "full_action_space": False,
+             "max_num_frames_per_episode": 108_000, "autoreset_mode": AutoresetMode.NEXT_STEP, "grayscale": True,
+             "stack_num": 4, "img_height": 84, "img_width": 84}  # fmt: skip
+    registry.host("ALE/Pong-v5").open(1).close()
+    registry.host("ALE/Pong-v5", sticky=0.0, life_loss=1, longest=100).open(1).close()
+    changed = usual | {"repeat_action_probability": 0.0, "episodic_life": True, "max_num_frames_per_episode": 400}
+    for found, wanted in ((asked[1], usual), (asked[-1], changed)):
+        assert {name: found[name] for name in wanted} == wanted
+    assert registry.defaults("ALE/Pong-v5") == {"sticky": 0.25, "life_loss": 0, "full_actions": 0, "longest": 27_000}
+
+
+def test_actions_stick_in_atari_unless_they_are_told_not_to():
+    """Of two worlds with one seed, the frames of the one in which actions stick differ."""
+    shown = []
+    for sticky in (0.25, 0.0, 0.0):
+        worlds = registry.host("ALE/Breakout-v5", sticky=sticky).open(1)
+        worlds.reset(0)
+        actions = np.random.default_rng(0).integers(0, 4, (40, 1))
+        shown.append([worlds.step(action).obs["obs"] for action in actions])
+        worlds.close()
+    assert all((a == b).all() for a, b in zip(*shown[1:], strict=True))
+    assert any((a != b).any() for a, b in zip(*shown[:2], strict=True))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rekindle.core.types import Transitions
-from rekindle.reincarnation.methods.registry import METHODS, make_method
+from rekindle.reincarnation.methods.registry import DISTILS, METHODS, make_method
 from rekindle.reincarnation.phases import Scale, Told
 
 SCALE = Scale(10, 100, 10, guided=1e-4, alone=1e-5, scratch=6e-5)
@@ -68,3 +68,31 @@ def test_pretraining_goes_on_with_a_small_step_and_alone_forgets_its_moments():
     forgets = {(name, phase.name) for name in METHODS for phase in phases(name, Told("values"))
                if phase.fresh_optimiser}  # fmt: skip
     assert forgets == {("pretraining", "online")}
+
+
+TAUGHT_AND_ALONE = {
+    "qdagger": ((3.0, 1.0, 1e-4, None), (3.0, 1.0, 1e-4, 1e-5)),
+    "kickstarting": ((3.0, 1.0, 1e-4, 1e-5),),
+    "pretraining": ((1.0, 1.0, 1e-4, None), (0.0, 1.0, 1e-5, None)),
+    "dqfd": ((1.0, 1.0, 1e-4, None), (1.0, 1.0, 1e-4, None)),
+    "jsrl": ((0.0, 1.0, 6.25e-5, None),),
+    "rehearsal": ((0.0, 1.0, 6.25e-5, None),),
+    "tabula-rasa": ((0.0, 1.0, 6.25e-5, None),),
+    "dagger": ((3.0, 0.0, 1e-4, None), (3.0, 0.0, 1e-4, None)),
+    "dagger+ql": ((3.0, 1.0, 1e-4, None), (3.0, 1.0, 1e-4, None)),
+    "fine-tuning": ((0.0, 1.0, pytest.approx(6.25e-5 / 6), None),),
+}
+"""3.2: of every phase, the weight of what is added (DQN), that of the agent's own loss, and the step sizes."""
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_has_the_published_weights_and_step_sizes(name):
+    phases = make_method(name).phases(Scale(100, 250, 10, 1e-4, 1e-5, 6.25e-5), Told("values"))
+    assert [(p.weight, p.own, p.learning_rate, p.alone) for p in phases] == list(TAUGHT_AND_ALONE[name])
+
+
+@pytest.mark.parametrize(("student", "weight"), [("dqn", 3.0), ("rainbow", 1.0), ("mrq", 0.4)])
+def test_a_distillation_weighs_by_its_student_unless_one_says_otherwise(student, weight):
+    for name in DISTILS:
+        assert make_method(name, student=student).weight == weight
+        assert make_method(name, {"weight": 2.0}, student=student).weight == 2.0

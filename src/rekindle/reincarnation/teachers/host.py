@@ -1,9 +1,12 @@
 """Teachers that are asked outside the compiled program: ONNX files, functions, what Stable-Baselines3 itself loads."""
 
+import logging
 import math
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +42,8 @@ class HostTeacher(Memoryless):
     size: int = eqx.field(static=True)
     """Numbers that it says of an observation."""
     says: Sort = eqx.field(static=True)
+    what: str = eqx.field(static=True)
+    """Its name, for those who have to mend it."""
     reach: float = eqx.field(static=True, default=1.0)
     """The largest number of a vector that the world takes: what the function calls 1. What is larger is cut off."""
 
@@ -57,11 +62,65 @@ class HostTeacher(Memoryless):
         return ActOutput(greedy(said), carry, extras)
 
     def _ask(self, obs: Obs) -> np.ndarray:
-        said = np.asarray(self.scores({name: np.asarray(x) for name, x in obs.items()}))
+        try:
+            said = answered(self.scores, obs, self.size, choices=self.says != "actions", what=self.what)
+        except ConfigError as error:
+            _failures.append(error)
+            raise
         if said.ndim == 1:  # nothing but choices
             other = (1.0 - SURE) / max(self.size - 1, 1)
             said = np.log(np.where(np.arange(self.size) == said[:, None], SURE, other))
         return said.astype(np.float32)
+
+
+_failures: list[ConfigError] = []
+"""Of teachers in the middle of a program, which can only say that one of its calls failed."""
+
+
+@contextmanager
+def failures_named() -> Iterator[None]:
+    """Where a teacher fails in the middle of a program, its own error in place of the runtime's.
+
+    Raises:
+        ConfigError: the teacher raised an error, or answered with something else than it has to.
+    """
+    _failures.clear()
+    loud = logging.getLogger("jax._src.callback")  # it would print the traceback as well
+    before, loud.disabled = loud.disabled, True
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:
+        if _failures:
+            raise _failures[0] from None
+        raise
+    finally:
+        loud.disabled = before
+
+
+def answered(scores: Scores, obs: Mapping[str, Any], size: int, *, choices: bool, what: str) -> np.ndarray:
+    """What a teacher answers to a batch, `[B, size]`, or where there are choices perhaps `[B]`.
+
+    Raises:
+        ConfigError: it fails, or answers with something else.
+    """
+    try:
+        said = np.asarray(scores({name: np.asarray(x) for name, x in obs.items()}))
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}".rstrip(". ")
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"the teacher {what} fails on a batch of observations: {told} ({at.filename}, line {at.lineno})."
+        ) from error
+    rows = next(iter(obs.values())).shape[0]
+    forms = ((rows,), (rows, size)) if choices else ((rows, size),)
+    if said.shape not in forms or said.dtype.kind not in "iufb" or not np.isfinite(said).all():
+        other = f" or [{rows}] actions" if choices else ""
+        odd = " with some that are not finite" if said.shape in forms and said.dtype.kind == "f" else ""
+        raise ConfigError(
+            f"the teacher {what} has to answer {rows} observations with [{rows}, {size}] finite numbers{other}; got "
+            f"{said.dtype}{list(said.shape)}{odd}."
+        )
+    return said
 
 
 def checked(
@@ -72,21 +131,8 @@ def checked(
     Raises:
         ConfigError: it fails, or says something else than a number for each action, or an action, for every row.
     """
-    try:
-        said = np.asarray(scores(obs))
-    except Exception as error:
-        raise ConfigError(
-            f"the teacher {what} fails on a batch of observations: {type(error).__name__}: {error}"
-        ) from error
-    rows = next(iter(obs.values())).shape[0]
     size = space.n if isinstance(space, Discrete) else math.prod(space.shape)
-    forms = ((rows,), (rows, size)) if isinstance(space, Discrete) else ((rows, size),)
-    if said.shape not in forms or not np.isfinite(said).all():
-        other = f" or [{rows}] actions" if len(forms) == 2 else ""
-        raise ConfigError(
-            f"the teacher {what} has to answer {rows} observations with [{rows}, {size}] finite numbers{other}; got "
-            f"{said.dtype}{list(said.shape)}."
-        )
+    said = answered(scores, obs, size, choices=isinstance(space, Discrete), what=what)
     if isinstance(space, Box):
         if valued:
             raise ConfigError(f"--valued is for teachers that say a number for each action; {what} says vectors.")
@@ -95,8 +141,8 @@ def checked(
                 f"the teacher {what} says {np.abs(said).max():g}; the numbers of a vector lie from -1, the world's "
                 "least, to 1, its largest."
             )
-        return HostTeacher(scores, size, "actions", space.high)
-    return HostTeacher(scores, size, "values" if valued and said.ndim == 2 else "logits")
+        return HostTeacher(scores, size, "actions", what, space.high)
+    return HostTeacher(scores, size, "values" if valued and said.ndim == 2 else "logits", what)
 
 
 def from_here() -> None:

@@ -16,7 +16,7 @@ from rekindle.strategies.returns.practice import (
     reached,
 )
 from rekindle.strategies.returns.task import Returned
-from rekindle.train.order import exploration
+from rekindle.train.order import as_student
 
 name = "distil"
 SHARE = 0.5
@@ -53,7 +53,7 @@ def carry_out(now: Situation[Returned]) -> Attempt:
     best = teacher(now)
     assert best is not None
     planned = max(steps(now, best), LEAST_STEPS)
-    settings = now.task.order.settings | exploration(planned, kind=now.task.student.needs.kind)
+    settings = now.task.order.settings | as_student(planned, kind=now.task.student.needs.kind)
     order = bought(now.task.order, planned, settings=settings, teacher=best.id, method="qdagger")
     parents = () if best.loaded is None else (best.parent("teacher"),)
     return practise(now, name, order, share=SHARE, parents=parents, give_up=False)

@@ -50,7 +50,7 @@ def carry_out(now: Situation[Returned]) -> Attempt:
     best = prior(now)
     assert best is not None
     agent = best.own.agent
-    keeps = not agent.needs.prioritised and (now.library.find(best.id).path / FOLDER).is_dir()
+    keeps = (now.library.find(best.id).path / FOLDER).is_dir()
     order = bought(now.task.order, max(steps(now, best), LEAST_STEPS), agent=agent.name,
                    settings=config_to_json(agent.config), teacher=best.id, method="fine-tuning",
                    method_settings={"keeps_replay": keeps})  # fmt: skip

@@ -20,7 +20,7 @@ from rekindle.agents.registry import (
 )
 from rekindle.core.budget import Budget
 from rekindle.core.errors import ConfigError
-from rekindle.core.spaces import Discrete
+from rekindle.core.spaces import Discrete, is_picture
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.types import Agent, EnvSpec, given
 from rekindle.envs import registry
@@ -28,11 +28,12 @@ from rekindle.evaluate.policies import as_evaluated, random_policy
 from rekindle.evaluate.returns import Episodes, whole_episodes
 from rekindle.library.library import Library
 from rekindle.library.records import Prior
+from rekindle.networks.normalised import features_of
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
 from rekindle.strategies.returns.costs import Costs, costs
 from rekindle.train import teaching
-from rekindle.train.order import AnyMade, Order, rows_of
+from rekindle.train.order import AnyMade, Order, in_world, rows_of
 
 CHEAP, GENERAL = "dqn", "mrq"
 """What learns, unless a prior goes on itself: of those that learn from a replay the cheapest per step, for choices in
@@ -84,8 +85,8 @@ class Returned:
         kind = make_agent(agent, module_of(agent).Config()).needs.kind
         if kind == "rollout":
             raise ConfigError(f"--student takes what learns from a replay (dqn, rainbow, mrq); got {student}.")
-        greedy = {"eval_discrete": "greedy"} if kind == "sequence" else {}  # as all scores here are measured
-        config = config_from_json(agent, greedy | chosen)
+        usual = {"eval_discrete": "greedy"} if kind == "sequence" else in_world(id)  # greedy: as all scores are here
+        config = config_from_json(agent, usual | chosen)
         order = Order(agent, config_to_json(config), id, str(Budget(env_steps=1)), pool=dict(pool),
                       checkpoint_seconds=CHECKPOINT_SECONDS, trust=trust, valued=valued)  # fmt: skip
         able = make_agent(agent, config)
@@ -253,9 +254,10 @@ class Returned:
 
 
 def student_for(spec: EnvSpec, backend: str) -> str:
-    """Who is to learn there: MR.Q where actions are numbers, and where a world shows numbers and each step is dear."""
-    pictures = any(len(getattr(space, "shape", ())) == 3 for space in spec.obs.values())
-    if isinstance(spec.action, Discrete) and (spec.kind == "jax" or pictures):
+    """Who is to learn there: MR.Q, or DQN for choices where that is faster: in JAX, or of pictures on a processor."""
+    pictures = [space.shape for space in spec.obs.values() if is_picture(space)]
+    dear = pictures and (backend == "cpu" or any(features_of(*shape[:2]) == 0 for shape in pictures))  # or too small
+    if isinstance(spec.action, Discrete) and (spec.kind == "jax" or dear):
         return CHEAP
     return f"{GENERAL}:small" if backend == "cpu" else GENERAL
 
