@@ -20,7 +20,7 @@ from rekindle.train.order import Order
 TASKS = {"HalfCheetah-v4": 2_000, "dmc/cartpole-swingup": 700}
 """Each with the return that is to be reached."""
 EPISODES = 10
-MISSING = "Stable-Baselines3 is not installed; pip install rekindle[bench]."
+MISSING = "Stable-Baselines3 is not installed; pip install -e '.[bench]'."
 
 
 class Size(NamedTuple):

@@ -1,6 +1,6 @@
 """One of our worlds that are not written in JAX as Gymnasium's, so that others train in the very world that ours do.
 
-Needs `pip install rekindle[gym]`.
+Needs `pip install -e '.[gym]'`.
 """
 
 from itertools import count

@@ -237,10 +237,13 @@ def pursue(request: Request, task: Task, candidates: list[Prior], library: Libra
     now, given_up = pick_up(outcome, now, watch)
     while not outcome.is_mastered and (offers := choose(now, given_up, outcome)):
         (strategy, estimate), others = offers[0], offers[1:]
-        watch.stage("choose", f"{strategy.name}: {estimate.reason}")
+        left = account.left().seconds
+        scarce = "" if left is None or estimate.seconds <= left else f"; {max(left, 0.0):.0f} s are left of the budget"
+        watch.stage("choose", f"{strategy.name}: {estimate.reason}{scarce}")
         alternatives = [{"choice": s.name, **e._asdict()} for s, e in others]
-        run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(), alternatives=alternatives,
-                   env_steps=account.env_steps)  # fmt: skip
+        if not is_chosen(run, strategy.name):
+            run.decide(choice=strategy.name, reason=estimate.reason, expected=estimate._asdict(),
+                       alternatives=alternatives, env_steps=account.env_steps)  # fmt: skip
         attempt = strategy.carry_out(now)
         watch.stage("judge", f"{strategy.name}: {attempt.verdict}, validation {shown(attempt.score)}")
         run.decide(outcome=strategy.name, verdict=attempt.verdict, score=attempt.score._asdict(),
@@ -372,9 +375,13 @@ def choose(now: Situation[Any], given_up: set[str], outcome: Outcome) -> list[tu
     """The strategies that still apply, what was begun and then cheapest first; none once the budget is spent."""
     if outcome.attempt is not None and now.account.is_spent():
         return []
-    strategies = [strategy for strategy in STRATEGIES[type(now.task)] if strategy.name not in given_up]
-    offers = [(s, e) for s in strategies if (e := s.estimate(now)) is not None]
+    offers: list[tuple[Strategy, Estimate]] = []
     begun = under_way(now.run)
+    for strategy in STRATEGIES[type(now.task)]:
+        if strategy.name not in given_up and (estimate := strategy.estimate(now)) is not None:
+            offers.append((strategy, estimate))
+            if estimate.env_steps == 0 and begun in ("", strategy.name):
+                break  # what needs no practice is cheapest; what practice costs is not asked
     return sorted(offers, key=lambda offer: (offer[0].name != begun, offer[1].seconds))
 
 
@@ -382,6 +389,12 @@ def under_way(run: Run) -> str:
     """The strategy that was chosen last, if no proof came after it or that one did not end it; else empty."""
     last = next((e for e in reversed(run.decisions()) if "proved" in e or "expected" in e), {})
     return str(last.get("choice") or ("" if last.get("given_up", True) else last["proved"]))
+
+
+def is_chosen(run: Run, strategy: str) -> bool:
+    """Whether an interrupted job was carrying out this one: its choice is in the journal, and no outcome of it."""
+    told = [e for e in run.decisions() if "outcome" in e or "expected" in e]
+    return bool(told) and "expected" in told[-1] and told[-1]["choice"] == strategy
 
 
 def prove(now: Situation[Any], attempt: Attempt, number: int, watch: Watcher) -> Proof:

@@ -4,6 +4,7 @@ Every folder names its algorithm in `spec.py` (`NAME`, `MODULE`); the module has
 """
 
 import dataclasses
+import math
 import pkgutil
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rekindle import agents
 from rekindle.core.errors import CheckpointError, ConfigError, did_you_mean
@@ -140,6 +142,15 @@ def load(folder: Path, *, env_spec: EnvSpec | None = None) -> Loaded:
     return Loaded(policy, agent, spec, artefact)
 
 
+def _unbounded(space: Any) -> Any:
+    """The same, where a bound is the largest number of 32 bits, without it."""
+    if not isinstance(space, Box):
+        return space
+    most = float(np.finfo(np.float32).max)
+    return dataclasses.replace(space, low=-math.inf if space.low <= -most else space.low,
+                               high=math.inf if space.high >= most else space.high)  # fmt: skip
+
+
 def incompatible(made_for: EnvSpec, here: EnvSpec) -> str | None:
     """Why a policy for one spec cannot act in another, or None. The length of a `set_axis` may differ."""
     if made_for.players != here.players:
@@ -150,6 +161,6 @@ def incompatible(made_for: EnvSpec, here: EnvSpec) -> str | None:
         there, now = made_for.obs.get(name), here.obs.get(name)
         if isinstance(there, Box) and isinstance(now, Box) and there.set_axis and now.set_axis:
             there, now = (dataclasses.replace(s, shape=(0, *s.shape[1:])) for s in (there, now))
-        if there != now:
+        if _unbounded(there) != _unbounded(now):
             return f"observation {name!r} was {there!r}, here it is {now!r}"
     return None

@@ -22,6 +22,8 @@ _PLAINER = (
     (r"invalid literal for int\(\) with base 10: ", "expected a whole number; got "),
     (r"could not convert string to float: ", "expected a number; got "),
     (r"^Missing from [^:]*: (\S+)", r"\1 is missing:"),
+    (r"no type matching \{None\}\|FLOAT could be instantiated from \[(.*?)\]\..*", r"expected a number; got \1"),
+    (r"no type matching \{None\}\|INT could be instantiated from \[(.*?)\]\..*", r"expected a whole number; got \1"),
     (r" \(required\)", ""),
 )
 

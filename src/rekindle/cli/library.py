@@ -5,6 +5,7 @@ Loads no JAX.
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ LARGEST = 1e300
 CURVE_POINTS = 60
 """Of a curve that is drawn in the terminal."""
 BLOCKS = "▁▂▃▄▅▆▇█"
+SCORES = ("score/return", "validation/score", "episode/return", "trial/reward")
+"""Metrics by which a run is judged, the best first."""
 Positional = tyro.conf.Positional
 
 
@@ -76,8 +79,9 @@ class CurveOptions:
 
     ids: Positional[tuple[str, ...]] = ()
     """Their ids, beginnings of them, or names; by default the newest runs that have the metric."""
-    metric: str = "trial/reward"
-    """Which; an unknown one lists those that there are."""
+    metric: str | None = None
+    """Which; an unknown one lists those that there are. By default the newest run's score: of evaluations if there are
+    some, else the return of an episode or the reward of a trial."""
     kind: Kind | None = None
     """Only runs of this kind."""
     env: str | None = None
@@ -299,28 +303,34 @@ def _curve(options: CurveOptions) -> int:
     within("--limit", options.limit, 1)
     within("--points", options.points, 2)
     library = Library.open()
+    if strange := next((id for id in options.ids if re.fullmatch(r"\w+/\w+", id)), None):
+        raise ConfigError(f"{strange!r} is no run; a metric is given by --metric {strange}.")
     if options.ids:
         records = [library.find(id) for id in options.ids]
     else:
         records = library.runs(options.kind, options.env, limit=20 * options.limit)
     known: set[str] = set()
+    metric = options.metric
     curves: list[tuple[Record, list[tuple[int, float]]]] = []
     for record in records:
         rows = Run(record.fetch(), record.manifest).metrics() if len(curves) < options.limit else []
-        known |= {name for row in rows[-1:] for name in row}
-        if points := _points(rows, options.metric, options.points):
+        known |= {name for row in rows for name in row}
+        metric = metric or next((name for name in SCORES if name in known), None)
+        if metric and (points := _points(rows, metric, options.points)):
             curves.append((record, points))
     if not curves:
+        wanted = metric or SCORES[-1]
         raise ConfigError(
-            f"no run here has the metric {options.metric!r}; {did_you_mean(options.metric, known)}"
+            f"no run here has the metric {wanted!r}; {did_you_mean(wanted, known)}"
             if known
             else f"{', '.join(options.ids) or 'no such run'} in {library.address} has no metrics yet."
         )
     if options.json:
-        return say_json({"metric": options.metric, "curves": [{"id": r.id, "points": points} for r, points in curves]})
+        return say_json({"metric": metric, "curves": [{"id": r.id, "points": points} for r, points in curves]})
+    assert metric is not None
     table = Table(box=None, pad_edge=False)
-    for title in ("id", options.metric, "last", "least", "most", "env steps"):
-        table.add_column(title, no_wrap=True, justify="left" if title in ("id", options.metric) else "right")
+    for title in ("id", metric, "last", "least", "most", "env steps"):
+        table.add_column(title, no_wrap=True, justify="left" if title in ("id", metric) else "right")
     for record, points in curves:
         values = [value for _, value in points]
         table.add_row(record.id, _spark(values), f"{values[-1]:.4g}", f"{min(values):.4g}", f"{max(values):.4g}",

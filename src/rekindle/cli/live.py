@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 
@@ -18,6 +19,16 @@ SHOWN = {"episode/return": "return {:.2f}/episode, ", "phase/agreement": "agreem
 """The first of these metrics that there is, in words."""
 PLAIN_EVERY_S = 10.0
 """Where standard error is no terminal, a progress line this often."""
+
+
+def last_words(metrics: Mapping[str, Any]) -> str:
+    """The first metrics of those that there are, at the end; empty where there is none."""
+    wanted = {
+        "score/normalised": "normalised score {:.2f}, ",
+        "score/return": "return of evaluations {:.2f}, ",
+        **SHOWN,
+    }
+    return next((text.format(metrics[name]) for name, text in wanted.items() if name in metrics), "")
 
 
 class Live:
@@ -46,6 +57,8 @@ class Live:
         shown = [(name, text) for name, text in SHOWN.items() if name in now.metrics]
         reward = shown[0][1].format(now.metrics[shown[0][0]]) if shown else ""
         score = f"score {self.curve[-1]:.3f} {spark(self.curve)} " if self.curve else ""
+        if now.metrics.get("time/learner_steps", 1) == 0:
+            score = "nothing is learnt yet, "
         done, unit = (now.env_steps, "steps") if now.updates is None else (now.updates, "updates")
         text = (
             f"{strategy} {score}{reward}{done:,} {unit}, "

@@ -12,9 +12,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rekindle.cli import interrupts
 from rekindle.core.errors import RekindleError, did_you_mean
@@ -61,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         if argv is None:  # A second Ctrl-C would end in a traceback of the interpreter's own clean-up.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        code = _fail(str(stop) or STOPPED, INTERRUPTED, args)
+        message = str(stop.args[0]) if stop.args else STOPPED
+        code = _fail(message, INTERRUPTED, args, stop.args[1] if len(stop.args) > 1 else None)
         if argv is None:  # A compilation that goes on in a thread of its own would crash the interpreter's clean-up.
             sys.stdout.flush()
             os._exit(code)
@@ -121,11 +123,12 @@ def _help() -> str:
     )
 
 
-def _fail(message: str, code: int, args: list[str]) -> int:
-    """One sentence on standard error and, for a program that reads along, one object on standard output."""
+def _fail(message: str, code: int, args: list[str], facts: Mapping[str, Any] | None = None) -> int:
+    """One sentence on standard error and, for a program that reads along, one object with it on standard output."""
     sys.stderr.write(f"rekindle: {message}\n")
     if "--json" in args:
-        sys.stdout.write(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False) + "\n")
+        told = {**(facts or {}), "error": message, "exit_code": code}
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
     return code
 
 

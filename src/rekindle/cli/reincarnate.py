@@ -112,6 +112,6 @@ def run(argv: list[str]) -> int:
     session.check(order, library)
     code = 0
     for seed in range(options.seed, options.seed + options.seeds):
-        name = f"{options.method}-{algorithm}-{env.split('/')[1]}"
+        name = f"{options.method}-{algorithm}-{registry.last_of(env)}"
         code = max(code, carry_out(session.begin(order, library, name=name, seed=seed), library, json=options.json))
     return code

@@ -75,7 +75,7 @@ def test_episodes_that_are_not_as_their_facts_say(change, promised, words):
 @pytest.fixture
 def minari(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    return pytest.importorskip("minari", reason="pip install 'rekindle[minari]'")
+    return pytest.importorskip("minari", reason="pip install -e '.[minari]'")
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_without_minari_a_sentence_says_what_to_install(monkeypatch):
     from rekindle.reincarnation import minari
 
     monkeypatch.setitem(sys.modules, "minari", None)
-    with pytest.raises(ConfigError, match=r"not installed; pip install rekindle\[minari\]"):
+    with pytest.raises(ConfigError, match=r"not installed; pip install -e '\.\[minari\]'"):
         minari.read("a/b-v0")
 
 

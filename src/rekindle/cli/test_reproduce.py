@@ -37,7 +37,7 @@ TRAININGS = [
     ["mrq", "--env", "gymnax/Pendulum-v1", "--evaluate-every", "300", "--episodes", "4", "--checkpoint-every", "9"],
     ["dqn", "--env", "minatar/breakout", "--pool", "sticky=0.0", "--seed", "3", "--log", "tensorboard"],
     ["dqn:atari", "--env", "ALE/Pong-v5", "--budget", "1e6steps"],
-    ["recurrent_ppo", "--env", "xland/doors-4", "--trials", "1-3", "--curriculum", "plr", "--choose", "capacity=50"],
+    ["ppo", "--env", "xland/doors-4", "--trials", "1-3", "--curriculum", "plr", "--choose", "capacity=50"],
 ]
 STUDENTS = [
     ["--student", "rainbow:impala", "--env", "ALE/Pong-v5", "--episodes", "3", "--choose", "tau=0.3"],

@@ -9,7 +9,7 @@ import tyro
 
 from rekindle.agents.registry import config_from_json, config_to_json, make_agent, module_of, variant_of
 from rekindle.cli import io as cli
-from rekindle.cli.live import Live
+from rekindle.cli.live import Live, last_words
 from rekindle.core.budget import parse_budget, quoted
 from rekindle.core.errors import ConfigError, did_you_mean, within
 from rekindle.envs import registry
@@ -112,7 +112,10 @@ def run(argv: list[str]) -> int:
         episodes=options.episodes,
     )
     session.check(order, library)
-    name, seeds = f"{algorithm}-{env.split('/')[1]}", range(options.seed, options.seed + options.seeds)
+    name, seeds = (
+        f"{algorithm}-{registry.last_of(env)}",
+        range(options.seed, options.seed + options.seeds),
+    )
     if options.together:
         together.refuse(order)
         return carry_out_together([session.begin(order, library, name=name, seed=seed) for seed in seeds], library,
@@ -182,9 +185,11 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
     live = Live(shown_by(run.manifest.config))
     announce(live, [run], library)
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
-    tell(run, library, trained, live, json=json)
+    facts = tell(run, library, trained, live)
     if trained.status == "interrupted":
-        raise KeyboardInterrupt(run.how_to_go_on())
+        raise KeyboardInterrupt(run.how_to_go_on(), facts)
+    if json:
+        cli.emit_json(facts)
     return 0
 
 
@@ -198,10 +203,13 @@ def shown_by(config: Mapping[str, Any]) -> str:
 def announce(live: Live, runs: list[Run], library: Library) -> None:
     """What is trained, and how long that will take, where it can be told."""
     order = order_of(runs[0].manifest.config)
-    begun = runs[0].latest_checkpoint() is not None
+    saved = runs[0].latest_checkpoint()
+    begun = saved is not None
     if not begun and (expected := forecast(order, made_for(order).spec, library)) is not None:
         live.stage("forecast", spoken(expected, order) + (", for one seed alone" if len(runs) > 1 else ""))
     live.stage("train", ", ".join(run.id for run in runs))
+    if saved is not None:
+        live.stage("resume", f"from the checkpoint of step {saved[2].get('env_steps', 0):,}")
     if order.teacher is not None and not begun:
         number = session.MARKED * episodes_of(made_for(order), order.student_episodes)
         live.stage("prepare", f"the teacher and chance play {number} episodes each, and the steps of its replay are "
@@ -210,7 +218,11 @@ def announce(live: Live, runs: list[Run], library: Library) -> None:
 
 def spoken(expected: Forecast, order: Order) -> str:
     """A forecast in words."""
-    whole = ""
+    warmup, whole = order.settings.get("warmup", 0), ""
+    if (seconds := parse_budget(order.budget).seconds) is not None:
+        whole = f", after {warmup:,} that fill the replay"
+        if expected.steps_per_s * seconds < warmup:
+            whole += f", which is much for {order.budget}: give more, or a shorter --set warmup=..."
     if expected.seconds is not None and order.teacher is None:  # a teacher's data take time, too
         whole = f", {order.budget} in about {duration(expected.seconds)}"
     return f"{expected.steps_per_s:,.3g} steps/s{whole}, {expected.source}"
@@ -234,15 +246,18 @@ def carry_out_together(runs: list[Run], library: Library, *, json: bool) -> int:
     trained = together.carry_out(
         runs, library, show=lambda run, now: live.progress("training", now) if run is runs[0] else None
     )
-    for run, one in zip(runs, trained, strict=True):
-        tell(run, library, one, live, json=json)
+    facts = [tell(run, library, one, live) for run, one in zip(runs, trained, strict=True)]
     if any(one.status == "interrupted" for one in trained):
-        raise KeyboardInterrupt(" ".join(run.how_to_go_on() for run in runs if run.manifest.status != "done"))
+        go_on = " ".join(run.how_to_go_on() for run in runs if run.manifest.status != "done")
+        raise KeyboardInterrupt(go_on, {"runs": facts})
+    if json:
+        for one in facts:
+            cli.emit_json(one)
     return 0
 
 
-def tell(run: Run, library: Library, trained: Trained, live: Live, *, json: bool) -> None:
-    """What came of a training."""
+def tell(run: Run, library: Library, trained: Trained, live: Live) -> dict[str, Any]:
+    """What came of a training, to whoever watches; and the same as JSON data."""
     for problem in run.problems:
         live.stage("tracker", problem)
     if run.manifest.status == "done" and run.manifest.config.get("teacher"):
@@ -250,13 +265,18 @@ def tell(run: Run, library: Library, trained: Trained, live: Live, *, json: bool
 
         live.stage("report", str(reincarnation.tell(run, library, executes=True)))
     elif run.manifest.status == "done":
-        live.stage("report", f"`rekindle report {run.id}` draws its curves and films an episode")
-    live.stage(run.manifest.status, f"{trained.env_steps:,} steps in {trained.wall_s:.0f} s: {run.location}")
-    if json:
-        last = run.metrics()[-1] if run.metrics() else {}
-        cli.emit_json({"run": run.id, "status": run.manifest.status, "env_steps": trained.env_steps,
-                       "wall_s": round(trained.wall_s, 3), "agent": run.id, "path": run.location,
-                       "metrics": last})  # fmt: skip
+        order = order_of(run.manifest.config)
+        trust = " --trust" if order.env.startswith("gymnasium/") else ""
+        live.stage("report", f"`rekindle report {run.id}{trust}` draws its curves and films an episode")
+        warmup = int(order.settings.get("warmup", 0))
+        if trained.env_steps < 2 * warmup:
+            live.stage("note", f"the first {warmup:,} steps filled the replay, and little was learnt after them; give "
+                               "a larger budget, or a shorter --set warmup=...")  # fmt: skip
+    last = run.metrics()[-1] if run.metrics() else {}
+    took = f"{last_words(last)}{trained.env_steps:,} steps in {trained.wall_s:.0f} s"
+    live.stage(run.manifest.status, f"{took}: {run.location}")
+    return {"run": run.id, "status": run.manifest.status, "env_steps": trained.env_steps,
+            "wall_s": round(trained.wall_s, 3), "agent": run.id, "path": run.location, "metrics": last}  # fmt: skip
 
 
 def settings(algorithm: str, assignments: tuple[str, ...]) -> dict[str, object]:

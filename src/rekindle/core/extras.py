@@ -1,5 +1,7 @@
-"""Libraries that are not always installed."""
+"""Libraries that are not always installed, and what lies beside the user."""
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -15,4 +17,10 @@ def optional(module: str, *, what: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ConfigError(f"{what} takes {module}, which is not installed; pip install rekindle[{extra}].") from error
+        raise ConfigError(f"{what} takes {module}, which is not installed; pip install -e '.[{extra}]'.") from error
+
+
+def from_here() -> None:
+    """Modules of the working directory can be imported by whichever command this is, after those that are installed."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())

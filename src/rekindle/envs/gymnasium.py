@@ -1,6 +1,6 @@
 """To and from Gymnasium, at the edge: our worlds as `gymnasium.Env`, and foreign worlds as host environments.
 
-Needs the extra: `pip install rekindle[gym]`.
+Needs the extra: `pip install -e '.[gym]'`.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ try:
     import gymnasium
     from gymnasium import spaces
 except ImportError as error:
-    raise ConfigError("Gymnasium is not installed; pip install rekindle[gym].") from error
+    raise ConfigError("Gymnasium is not installed; pip install -e '.[gym]'.") from error
 
 
 def to_gymnasium(world: str | Made, seed: int = 0, **options: Any) -> "GymnasiumEnv":

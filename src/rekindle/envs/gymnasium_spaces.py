@@ -1,6 +1,6 @@
 """Spaces to and from Gymnasium's. Loads no JAX.
 
-Needs the extra: `pip install rekindle[gym]`.
+Needs the extra: `pip install -e '.[gym]'`.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from rekindle.core.spaces import Box, Discrete, Image, MultiDiscrete, Space, Tex
 try:
     from gymnasium import spaces
 except ImportError as error:
-    raise ConfigError("Gymnasium is not installed; pip install rekindle[gym].") from error
+    raise ConfigError("Gymnasium is not installed; pip install -e '.[gym]'.") from error
 
 
 def to_space(space: Space) -> spaces.Space[Any]:

@@ -10,6 +10,7 @@ heavy.
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
@@ -99,13 +100,18 @@ def host(id: str, **options: Any) -> Hosted:
     try:
         made = import_module(module)
     except ImportError as error:
-        raise ConfigError(f"{id} takes {error.name}, which is not installed; pip install rekindle[gym].") from error
+        raise ConfigError(f"{id} takes {error.name}, which is not installed; pip install -e '.[gym]'.") from error
     return getattr(made, factory)(id, **options)
 
 
 def world(id: str, **options: Any) -> Made | Hosted:
     """An environment of either kind, by its full id; see `make` and `host`."""
     return host(id, **options) if is_hosted(id) else make(id, **options)
+
+
+def last_of(id: str) -> str:
+    """What names of runs have of an id, such as CartPole-v1."""
+    return id.rpartition("/")[2].rpartition(":")[2]
 
 
 def is_hosted(id: str) -> bool:
@@ -131,7 +137,7 @@ def opened() -> dict[str, str]:
 def _full(id: str) -> str:
     """Of what Gymnasium knows by a name without a folder, ours."""
     short = _merged("SHORT")
-    if id in short or "/" in id or not re.fullmatch(r"[\w.:-]+-v\d+", id) or find_spec("gymnasium") is None:
+    if id in short or not re.fullmatch(r"([\w.]+:[\w./-]+|[\w.-]+)-v\d+", id) or find_spec("gymnasium") is None:
         return short.get(id, id)
     import gymnasium
 
@@ -155,5 +161,23 @@ def resolve(id: str, known: Iterable[str]) -> str:
         return id
     versions = [name for name in known if re.fullmatch(re.escape(id) + r"-v\d+", name)]
     if not versions:
-        raise ConfigError(f"no environment {id!r}; {did_you_mean(id, [*known, *_merged('SHORT')])}")
+        raise ConfigError(f"no environment {id!r}; {_instead(id, known)}")
     return max(versions, key=lambda name: int(name.rpartition("-v")[2]))
+
+
+def _instead(id: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an environment that there is not: the nearest, or else how ids begin."""
+    theirs: list[str] = []
+    if find_spec("gymnasium") is not None:
+        import gymnasium
+
+        theirs = [name for name in gymnasium.registry if "/" not in name]
+    names = {name.rpartition("/")[2].lower(): name for name in [*known, *theirs, *_merged("SHORT")]}
+    names |= {name.lower(): name for name in names.values()}
+    if close := get_close_matches(id.lower(), names, n=3, cutoff=0.6):
+        return did_you_mean(names[close[0]], list(dict.fromkeys(names[one] for one in close)))
+    begin = sorted({f"{name.partition('/')[0]}/" for name in [*known, *opened(), *_merged("HOSTED")]})
+    return (
+        f"ids begin with {', '.join(begin)}, or are Gymnasium's, such as CartPole-v1 or HalfCheetah-v5; one of your "
+        "own is gymnasium/MODULE:ID, where importing MODULE registers it."
+    )

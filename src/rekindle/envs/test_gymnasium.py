@@ -69,7 +69,7 @@ def test_a_missing_extra_names_the_mend():
         "import sys; sys.modules['gymnasium'] = None\n"
         "from rekindle.core.errors import ConfigError\n"
         "try: import rekindle.envs.gymnasium\n"
-        "except ConfigError as error: sys.exit('pip install rekindle[gym]' not in str(error))\n"
+        "except ConfigError as error: sys.exit('.[gym]' not in str(error))\n"
         "sys.exit(2)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

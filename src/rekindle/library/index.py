@@ -123,6 +123,12 @@ class Index:
         query = sa.select(*_ROW).where(self._own, begins).order_by(_RUNS.c.id.desc())
         return [Row(*row) for row in self._all(query.limit(limit))]
 
+    def called(self, name: str, limit: int) -> list[Row]:
+        """Whole rows of this name, whatever the case, newest first."""
+        same = sa.func.lower(_RUNS.c.name) == name.lower()
+        query = sa.select(*_ROW).where(self._own, same, _RUNS.c.manifest.is_not(None)).order_by(_RUNS.c.id.desc())
+        return [Row(*row) for row in self._all(query.limit(limit))]
+
     def some(self, ids: Sequence[str]) -> list[Row]:
         """The rows of these ids, those that it knows."""
         found: list[Row] = []
@@ -295,7 +301,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 def _missing(url: sa.URL, error: Exception) -> ConfigError:
     return ConfigError(
         f"REKINDLE_DB names {url.get_backend_name()}, whose driver is not installed ({error}); "
-        "install it with `pip install 'rekindle[postgres]'`."
+        "install it with `pip install -e '.[postgres]'`."
     )
 
 

@@ -141,6 +141,7 @@ class Library:
         if not found and which:
             found = self._index.rows(limit=4, whole=True, name=which)
             found += [record.row for record in self._beneath if record.manifest.name == which]
+            found = found or self._index.called(which, limit=4)
         if len(found) > 1:
             more = "more than 3" if len(found) > 3 else len(found)
             ids = ", ".join(row.id for row in found[:3])

@@ -46,7 +46,7 @@ class Remote:
         try:
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
-            extra = "'rekindle[s3]'" if protocol in ("s3", "s3a") else f"the fsspec driver of {protocol}://"
+            extra = "-e '.[s3]'" if protocol in ("s3", "s3a") else f"the fsspec driver of {protocol}://"
             raise LibraryError(f"REKINDLE_HOME={self.address} needs a driver: {error}; pip install {extra}.") from None
         except Exception as error:  # drivers raise what they like
             reason = self._scrubbed(error)

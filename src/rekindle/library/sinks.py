@@ -60,9 +60,7 @@ def check(names: Sequence[str]) -> None:
         if name not in NAMES:
             raise ConfigError(f"--log takes the name of a sink; got {name!r}; {did_you_mean(name, NAMES)}")
         if importlib.util.find_spec(name) is None:
-            raise ConfigError(
-                f"--log {name} needs the package {name}; install it with `pip install 'rekindle[track]'`."
-            )
+            raise ConfigError(f"--log {name} needs the package {name}; install it with `pip install -e '.[track]'`.")
 
 
 @runtime_checkable
@@ -281,7 +279,7 @@ def _cannot_begin(name: str, error: Exception) -> ConfigError:
         return error
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is not None and missing.partition(".")[0] == name:
-        return ConfigError(f"--log {name} needs the package {name}; install it with `pip install 'rekindle[track]'`.")
+        return ConfigError(f"--log {name} needs the package {name}; install it with `pip install -e '.[track]'`.")
     return ConfigError(f"--log {name} cannot begin ({_why(error)}); {_MENDS[name]}.")
 
 

@@ -292,7 +292,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(begin, folder, mo
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError) as caught:
         begin(name)
-    expected = f"--log {name} needs the package {name}; install it with `pip install 'rekindle[track]'`."
+    expected = f"--log {name} needs the package {name}; install it with `pip install -e '.[track]'`."
     assert str(caught.value) == expected
 
 

@@ -56,7 +56,10 @@ def flat_size(name: str, space: Space) -> int:
         case Box(shape=shape):
             return math.prod(shape)
         case _:
-            raise ConfigError(f"the flat encoder takes numbers; observation {name!r} is {space!r}.")
+            raise ConfigError(
+                f"this agent reads numbers, or one picture alone; observation {name!r} is {space!r}. Gymnasium's "
+                "wrapper FilterObservation leaves it out."
+            )
 
 
 def flatten(x: Array, space: Space) -> Float[Array, "*axes n"]:

@@ -5,7 +5,7 @@ observation of an episode is there twice: nothing may follow a termination, and 
 the one that was not kept, as in our own returns. Where the steps end in the middle of an episode, it is cut off by a
 time limit. On the way in, the observation that nobody acted on is left out, and episodes follow each other in one row.
 
-Loads no JAX. Needs the extra: `pip install rekindle[minari]`.
+Loads no JAX. Needs the extra: `pip install -e '.[minari]'`.
 """
 
 import re

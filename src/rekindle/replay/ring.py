@@ -144,7 +144,9 @@ def unlabelled(ring: Ring) -> Ring:
 
 
 def unrolled(ring: Ring) -> Step:
-    """The steps that are there, the oldest first. Not for jit."""
+    """The steps that are there, the oldest first; the very arrays, where they lie so. Not for jit."""
+    if int(ring.added) == ring.slots:
+        return ring.steps
     filled = int(ring.filled)
     order = (int(ring.added) - filled + jnp.arange(filled)) % ring.slots
     return jax.tree.map(lambda x: x[order], ring.steps)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Key
 
-from rekindle.agents.registry import config_from_json, export, load, make_agent
+from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import ConfigError, LibraryError, WorldError
 from rekindle.core.spaces import is_picture

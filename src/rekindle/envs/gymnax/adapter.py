@@ -1,6 +1,6 @@
 """Worlds of gymnax as ours: in the graph, with time limits apart from ends.
 
-Needs the extra: `pip install rekindle[gym]`.
+Needs the extra: `pip install -e '.[gym]'`.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ try:
     import gymnax
     from gymnax.environments import spaces
 except ImportError as error:
-    raise ConfigError("gymnax is not installed; pip install rekindle[gym].") from error
+    raise ConfigError("gymnax is not installed; pip install -e '.[gym]'.") from error
 
 STICKY = 0.1
 """How probable it is that MinAtar repeats the last action (Young and Tian 2019, 1903.03176)."""

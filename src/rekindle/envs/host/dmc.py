@@ -6,7 +6,7 @@ other in the suite's order; or the last three pictures, the first one repeated a
 from a seed of its own, so that never more than one is played again.
 Source: Tassa et al. 2018 (1801.00690); Fujimoto et al. 2025 (2501.16142), appendix B.
 
-Needs the extra: `pip install rekindle[dmc]`.
+Needs the extra: `pip install -e '.[dmc]'`.
 """
 
 import os

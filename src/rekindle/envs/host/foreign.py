@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from rekindle.core.errors import ConfigError
+from rekindle.core.extras import from_here
 from rekindle.core.spaces import Box, Discrete, MultiDiscrete, Space
 from rekindle.core.types import EnvSpec
 from rekindle.envs.gymnasium_spaces import from_space
@@ -115,8 +116,11 @@ class Shaped(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """One step."""
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        return self._checked(obs), reward, terminated, truncated, info
+        stepped: Any = self.env.step(action)
+        if not isinstance(stepped, tuple) or len(stepped) != 5:
+            count = f"{len(stepped)} values" if isinstance(stepped, tuple) else type(stepped).__name__
+            raise ValueError(f"step() returned {count}, not obs, reward, terminated, truncated, info")
+        return (self._checked(stepped[0]), *stepped[1:])
 
     def _checked(self, obs: Any) -> Any:
         space = self.observation_space
@@ -129,6 +133,8 @@ class Shaped(gymnasium.Wrapper):
 
 
 def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.VectorEnv:
+    if ":" in id:  # a module of the user's
+        from_here()
     try:
         with warnings.catch_warnings():  # older versions are asked for where numbers are compared
             warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -253,11 +254,12 @@ class HostWorlds:
         except Exception as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             told = f"{type(error).__name__}: {error}".rstrip(". ")
-            raise self._failure(f"failed with {told} ({at.filename}, line {at.lineno})") from error
+            where = "" if Path(at.filename).parent == Path(__file__).parent else f" ({at.filename}, line {at.lineno})"
+            raise self._failure(f"failed with {told}{where}") from error
 
     def _failure(self, how: str, row: int | None = None) -> WorldError:
         """From here on they stand nowhere. Which row it was is not always known."""
-        row, which = (0, "it") if self.rows == 1 else (row, f"world {row} of 0 to {self.rows - 1}")
+        row, which = (0, "it") if self.rows == 1 else (row, f"world {(row or 0) + 1} of {self.rows}")
         seeds, since = self._state.seeds, self._state.since.copy()
         self._state.since[:] = NOWHERE
         if row is None:

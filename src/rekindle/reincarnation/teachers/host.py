@@ -2,8 +2,6 @@
 
 import logging
 import math
-import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from jaxtyping import Array, Bool, Key, PyTree
 
 from rekindle.core.errors import CheckpointError, ConfigError
 from rekindle.core.exploration import greedy
-from rekindle.core.extras import optional
+from rekindle.core.extras import from_here, optional
 from rekindle.core.memoryless import Memoryless
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.types import ActOutput, Extras, Obs
@@ -143,12 +141,6 @@ def checked(
             )
         return HostTeacher(scores, size, "actions", what, space.high)
     return HostTeacher(scores, size, "values" if valued and said.ndim == 2 else "logits", what)
-
-
-def from_here() -> None:
-    """Modules of the working directory can be imported by whichever command this is, after those that are installed."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 def from_name(place: str) -> Scores:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rekindle.core.errors import ConfigError
+from rekindle.core.extras import from_here
 from rekindle.core.spaces import Box, Discrete, Space, is_vectors
 from rekindle.core.types import EnvSpec
 from rekindle.library import artefact, bundle, dataset, files
@@ -89,7 +90,7 @@ def fingerprint(which: str) -> str | None:
         return hashlib.sha256("".join(map(files.sha256, facts)).encode()).hexdigest()
     path = Path(which)
     if not which.endswith((".zip", ".onnx")):
-        host.from_here()
+        from_here()
         try:
             found = find_spec(which.partition(":")[0])
         except (ImportError, AttributeError, ValueError):

@@ -2,7 +2,7 @@
 
 What a zip of it holds as serialised code is never looked at; the network is rebuilt from the names and shapes of its
 weights: convolutions without padding, then dense layers. `--trust` hands the file to Stable-Baselines3's own loader
-instead, which executes what is in it. Needs the extra: `pip install rekindle[teachers]`.
+instead, which executes what is in it. Needs the extra: `pip install -e '.[teachers]'`.
 """
 
 import io

@@ -1,9 +1,9 @@
 """A return in an environment, measured by whole episodes: who can act there, validation, proofs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -66,7 +66,7 @@ class Returned:
     teacher: tuple[str, Any] | None
     """From elsewhere: by what it was named, and its policy."""
     chance: Chance | None = None
-    found: Costs | None = None
+    measured: Callable[[], Costs] | None = None
 
     @classmethod
     def of(
@@ -139,8 +139,8 @@ class Returned:
 
     @property
     def costs(self) -> Costs:
-        """What practice costs here."""
-        return given(self.found)
+        """What practice costs here; measured when it is first asked for, in the worst case by practising."""
+        return given(self.measured)()
 
     @property
     def student_name(self) -> str:
@@ -196,7 +196,7 @@ class Returned:
         return prior.card.get("normaliser") == "none" and proved(prior.card, self.target)
 
     def prepared(self, now: Situation[Any], say: Say) -> "Returned":
-        """With what acting at random comes to, and what practice costs; both are in the journal."""
+        """With what acting at random comes to, and later what practice costs; both are in the journal."""
         told = next((event["chance"] for event in now.run.decisions() if "chance" in event), None)
         if told is None:
             played = self.play(random_policy(self.spec.action), jax.random.fold_in(now.key, 50), PRACTICE_EPISODES)
@@ -208,8 +208,8 @@ class Returned:
             chance = Chance(Interval(**told["score"]), float(told["length"]))
         say("recall", f"acting at random comes to {chance.score.value:.3f}")
         say("plan", f"practice from scratch would be by {self.student_name}")
-        found = costs(self.order, self.made, self.target, now, say)
-        return replace(self, chance=chance, found=found)
+        return replace(self, chance=chance,
+                       measured=cache(lambda: costs(self.order, self.made, self.target, now, say)))  # fmt: skip
 
     def guests(self, now: Situation[Any], say: Say) -> list[Recalled]:
         """The teacher from elsewhere, after its evaluation."""
