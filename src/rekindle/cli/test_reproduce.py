@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import pytest
 
 from rekindle.agents.registry import variant_of
@@ -66,7 +67,7 @@ def test_a_student_with_published_settings_explores_as_a_student(ordered, studen
                     "250000steps")  # fmt: skip
     chosen = order.settings
     assert (chosen["epsilon_steps"], chosen["epsilon_warmup"], chosen["n_step"]) == (5_000, 0, 3)
-    assert float(epsilon(100_000, last=chosen["epsilon"], steps=5_000, warmup=0)) == pytest.approx(0.01)
+    assert float(epsilon(jnp.int32(100_000), last=chosen["epsilon"], steps=5_000, warmup=0)) == pytest.approx(0.01)
     assert chosen["learning_rate"] == 6.25e-5 and chosen["reward_clip"] == 1.0 and chosen["width"] == 512
     assert chosen["network"] == ("impala" if student.endswith("impala") else "nature")
     asked = ordered(reincarnate, "--teacher", "any", "--student", student, "--env", "ALE/Pong-v5", "--set", "n_step=1")

@@ -271,8 +271,8 @@ def test_priorities_begin_with_a_teachers_replay_too():
     begun, added = course.data.slots, int(replay.ring.added)
     assert added == begun + 80 // 4 and int(done.state.updates) == 80 // 4
     priority = np.asarray(sum_tree.priorities(replay.tree, jnp.arange(added * 4))).reshape(added, 4)
-    cut = np.asarray(replay.ring.steps.truncated[:added])
-    assert cut[begun - 1].all()  # nothing runs on from the teacher's last step into the student's first
+    cut, ended = (np.asarray(x[:added]) for x in (replay.ring.steps.truncated, replay.ring.steps.terminated))
+    assert (cut | ended)[begun - 1].all()  # nothing runs on from the teacher's last step into the student's first
     waiting = np.arange(added)[:, None] >= added - n
     np.testing.assert_array_equal(priority > 0, ~cut & ~waiting)
 

@@ -142,13 +142,14 @@ def test_atari_is_what_dopamine_plays():
 
 def test_atari_is_asked_for_by_the_published_rules(monkeypatch):
     """2.8: actions stick, no no-ops, no fire, no clipping, four frames of which two are joined; and what is changed."""
-    asked, real = [], ale_py.AtariVectorEnv
+    asked = []
 
-    def noted(*given, **named):
-        asked.append(named)
-        return real(*given, **named)
+    class Noted(ale_py.AtariVectorEnv):
+        def __init__(self, *given, **named):
+            asked.append(named)
+            super().__init__(*given, **named)
 
-    monkeypatch.setattr(ale_py, "AtariVectorEnv", noted)
+    monkeypatch.setattr(ale_py, "AtariVectorEnv", Noted)
     usual = {"repeat_action_probability": 0.25, "noop_max": 0, "use_fire_reset": False, "reward_clipping": False,
              "frameskip": 4, "maxpool": True, "episodic_life": False, "full_action_space": False,
              "max_num_frames_per_episode": 108_000, "autoreset_mode": AutoresetMode.NEXT_STEP, "grayscale": True,
