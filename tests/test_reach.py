@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import jax
 import pytest
@@ -10,7 +11,7 @@ from rekindle.answer import tell
 from rekindle.cli import master as command
 from rekindle.cli.main import main
 from rekindle.cli.reproduce import recipe
-from rekindle.core.budget import Budget
+from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.spaces import Box, Discrete, Image
 from rekindle.core.stats import Interval
 from rekindle.core.types import EnvSpec
@@ -18,6 +19,7 @@ from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.master import Request, Silent, begin, master, under_way, understand
 from rekindle.reincarnation.teachers import load as teachers
+from rekindle.strategies.base import Account, Situation
 from rekindle.strategies.returns import costs, distil, practice, task
 
 CATCH, PENDULUM = "gymnax/Catch-bsuite", "gymnax/Pendulum-v1"
@@ -262,3 +264,14 @@ def test_who_learns_from_scratch_depends_on_what_a_world_takes_and_costs():
     assert chosen(numbers, Discrete(3), "host") == chosen(numbers, vector, "jax") == "mrq:small"
     assert chosen(numbers, vector, "host", "gpu") == chosen({"obs": Image(96, 96)}, Discrete(3), "host", "gpu") == "mrq"
     assert chosen(picture, Discrete(3), "host", "gpu") == "dqn"  # too small for MR.Q's convolutions
+
+
+@pytest.mark.parametrize(("budget", "share"), [("60s", 1.0), ("1h", 0.5), ("9000steps", 1.0), ("2e6steps", 0.5)])
+def test_a_teacher_has_the_whole_budget_where_learning_from_scratch_would_not_fit_into_it(budget, share, tmp_path):
+    returned = task.Returned.of(CATCH, {}, 0.5, seed=0, source=None)
+    library = Library.open(tmp_path)
+    measured = costs.Costs(1_000.0, "as measured", 1_000_000, "as is usual")
+    run = Run.create(library, "master", name="any", config={}, seed=0, env_id=CATCH)
+    now = Situation(replace(returned, measured=lambda: measured), 0.5, (), jax.random.key(0), run, library,
+                    Account(parse_budget(budget)), lambda *now: None)  # fmt: skip
+    assert practice.share_with_teacher(now) == share

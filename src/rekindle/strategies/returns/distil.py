@@ -14,13 +14,12 @@ from rekindle.strategies.returns.practice import (
     missing_steps,
     practise,
     reached,
+    share_with_teacher,
 )
 from rekindle.strategies.returns.task import Returned
 from rekindle.train.order import as_student
 
 name = "distil"
-SHARE = 0.5
-"""Of what is left of the budget, before the next strategy has its turn."""
 OF_TEACHER = 0.1
 """A student's steps, as a share of those that its teacher was trained for (published: a fortieth)."""
 WORK = 3.0
@@ -35,7 +34,7 @@ def teacher(now: Situation[Returned]) -> Recalled | None:
 def steps(now: Situation[Returned], best: Recalled) -> int:
     """As many as it may have, at most those that it should take."""
     wanted = max(int(OF_TEACHER * experience(best, now)) + missing_steps(best, now), LEAST_STEPS)
-    return min(wanted, affordable(now, SHARE, work=WORK, plays=2, length=best.length))
+    return min(wanted, affordable(now, work=WORK, plays=2, length=best.length))
 
 
 def estimate(now: Situation[Returned]) -> Estimate | None:
@@ -56,4 +55,4 @@ def carry_out(now: Situation[Returned]) -> Attempt:
     settings = now.task.order.settings | as_student(planned, kind=now.task.student.needs.kind)
     order = bought(now.task.order, planned, settings=settings, teacher=best.id, method="qdagger")
     parents = () if best.loaded is None else (best.parent("teacher"),)
-    return practise(now, name, order, share=SHARE, parents=parents, give_up=False)
+    return practise(now, name, order, share=share_with_teacher(now), parents=parents, give_up=False)

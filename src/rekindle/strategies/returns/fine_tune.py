@@ -15,12 +15,11 @@ from rekindle.strategies.returns.practice import (
     missing_steps,
     practise,
     reached,
+    share_with_teacher,
 )
 from rekindle.strategies.returns.task import Returned
 
 name = "fine-tune"
-SHARE = 0.5
-"""Of what is left of the budget, before the next strategy has its turn."""
 
 
 def prior(now: Situation[Returned]) -> Recalled | None:
@@ -32,7 +31,7 @@ def prior(now: Situation[Returned]) -> Recalled | None:
 def steps(now: Situation[Returned], best: Recalled) -> int:
     """As many as it may have, at most those that it should take."""
     wanted = max(missing_steps(best, now), LEAST_STEPS)
-    return min(wanted, affordable(now, SHARE, work=1.0, plays=2, length=best.length))
+    return min(wanted, affordable(now, work=1.0, plays=2, length=best.length))
 
 
 def estimate(now: Situation[Returned]) -> Estimate | None:
@@ -54,4 +53,4 @@ def carry_out(now: Situation[Returned]) -> Attempt:
     order = bought(now.task.order, max(steps(now, best), LEAST_STEPS), agent=agent.name,
                    settings=config_to_json(agent.config), teacher=best.id, method="fine-tuning",
                    method_settings={"keeps_replay": keeps})  # fmt: skip
-    return practise(now, name, order, share=SHARE, parents=(best.parent("teacher"),), give_up=True)
+    return practise(now, name, order, share=share_with_teacher(now), parents=(best.parent("teacher"),), give_up=True)

@@ -28,6 +28,8 @@ EVALUATION_SHARE = 0.08
 """Evaluations take at most this share of the steps of practice from scratch."""
 SECOND_MARGIN = 0.02
 """After a failed proof validation has to lie above the target by this share of the way from random to it."""
+SHARE = 0.5
+"""Of what is left of the budget, for a practice with a teacher before the next strategy has its turn."""
 LEAST_STEPS = 10_000
 """Of a practice with a teacher."""
 EVALUATIONS = 20
@@ -193,17 +195,23 @@ def missing_steps(prior: Recalled, now: Situation[Returned]) -> int:
     return int(experience(prior, now) * (1.0 - share) / share)
 
 
-def affordable(now: Situation[Returned], share: float, *, work: float, plays: int, length: float) -> int:
-    """Online steps of a practice with a teacher for which a share of the budget is enough; at most.
+def share_with_teacher(now: Situation[Returned]) -> float:
+    """Of the rest of the budget, for a practice with a teacher: half, or all where none from scratch would fit in."""
+    left, found = now.account.left(), now.task.costs
+    fits = left.seconds is None or found.seconds(found.scratch_steps) <= left.seconds
+    return SHARE if fits and (left.env_steps is None or found.scratch_steps <= left.env_steps) else 1.0
+
+
+def affordable(now: Situation[Returned], *, work: float, plays: int, length: float) -> int:
+    """Online steps of a practice with a teacher for which its share of the budget is enough; at most.
 
     Args:
         now: the situation.
-        share: of what is left.
         work: wall time of an online step with all that comes with it, in those of a step from scratch.
         plays: environment steps that come with an online step, itself included.
         length: environment steps of an episode.
     """
-    left, most = now.account.left(share), [10**9]
+    left, most = now.account.left(share_with_teacher(now)), [10**9]
     if left.seconds is not None:
         most.append(int((left.seconds - START_S) * now.task.costs.steps_per_s / work))
     if left.env_steps is not None:
