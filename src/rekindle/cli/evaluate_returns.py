@@ -38,7 +38,7 @@ def carry_out(run: Run, loaded: Loaded, env: str, number: int, seed: int, live: 
                 "random": random_policy(made.spec.action)}  # fmt: skip
     played: dict[str, Episodes] = {}
     for stream, (name, policy) in enumerate(policies.items()):
-        live.stage("roll out", f"{name}, {number} episodes of {made.spec.id}")
+        live.stage("roll out", f"{name}, {number} episodes of {made.spec.id} or a few more")
         key = jax.random.fold_in(evaluation_key(seed), stream)
         played[name] = whole_episodes(made, policy, key, number=number, seed=seed, explore=explores)
     found = {name: bootstrap(one.returns[None]) for name, one in played.items()}

@@ -364,8 +364,11 @@ class Clock:
         return (now - since) * (1.0 - share) / max(share - done, 1e-9)
 
     def checkpoint_due(self, every: float) -> bool:
-        """Whether `every` seconds went by since the last was written, and so many that writing stays a small part."""
-        return time.monotonic() - self.saved >= max(every, self.took / WRITING)
+        """Whether `every` seconds went by since the last was written, and so many that writing stays a small part.
+
+        With 0 it is always due.
+        """
+        return time.monotonic() - self.saved >= (max(every, self.took / WRITING) if every else 0.0)
 
     @contextmanager
     def saving(self) -> Iterator[None]:

@@ -260,7 +260,7 @@ def test_a_world_that_breaks_down_ends_a_run_that_then_goes_on_exactly(tmp_path,
     order = Order("dqn", small, "gymnasium/Mill-v0", "200steps", checkpoint_seconds=0.0)
     run = session.begin(order, library, name="mill", seed=0)
     told = (
-        r"^gymnasium/Mill-v0 showed nan in its observation obs, \d+ steps after world 1 of 0 to 1 began from the seed "
+        r"^gymnasium/Mill-v0 showed nan in its observation obs, \d+ steps after world 2 of 2 began from the seed "
         rf"\d+\. The policy of 128 steps is kept; mend the world, then `rekindle resume {run.id}` goes on from the "
         r"checkpoint at step 120\.$"
     )

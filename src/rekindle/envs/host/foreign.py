@@ -16,7 +16,7 @@ from rekindle.core.types import EnvSpec
 from rekindle.envs.gymnasium_spaces import from_space
 from rekindle.envs.host import mujoco
 from rekindle.envs.host.spec import MUJOCO
-from rekindle.envs.host.worlds import HostObs, HostWorlds, within_bounds
+from rekindle.envs.host.worlds import HostObs, HostWorlds, MisfitError, within_bounds
 from rekindle.envs.registry import Hosted
 
 NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
@@ -119,7 +119,7 @@ class Shaped(gymnasium.Wrapper):
         stepped: Any = self.env.step(action)
         if not isinstance(stepped, tuple) or len(stepped) != 5:
             count = f"{len(stepped)} values" if isinstance(stepped, tuple) else type(stepped).__name__
-            raise ValueError(f"step() returned {count}, not obs, reward, terminated, truncated, info")
+            raise MisfitError(f"step() returned {count}, not obs, reward, terminated, truncated, info")
         return (self._checked(stepped[0]), *stepped[1:])
 
     def _checked(self, obs: Any) -> Any:
@@ -128,7 +128,7 @@ class Shaped(gymnasium.Wrapper):
         for name, part in parts.items():
             shown = obs[name] if isinstance(space, spaces.Dict) else obs
             if part.shape is not None and np.shape(shown) != part.shape:
-                raise ValueError(f"an observation {name} of the shape {np.shape(shown)}, not {part.shape}")
+                raise MisfitError(f"it showed an observation {name} of the shape {np.shape(shown)}, not {part.shape}")
         return obs
 
 

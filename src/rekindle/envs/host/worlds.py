@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -83,6 +82,10 @@ class Vector(Protocol):
     def close(self, **kwargs: Any) -> Any:
         """Let go of threads and files."""
         ...
+
+
+class MisfitError(Exception):
+    """What a world returned is not what it has to return; where it did so nobody knows."""
 
 
 class HostWorlds:
@@ -252,10 +255,11 @@ class HostWorlds:
         try:
             yield
         except Exception as error:
+            if isinstance(error, MisfitError):
+                raise self._failure(f"failed: {error}") from error
             at = traceback.extract_tb(error.__traceback__)[-1]
             told = f"{type(error).__name__}: {error}".rstrip(". ")
-            where = "" if Path(at.filename).parent == Path(__file__).parent else f" ({at.filename}, line {at.lineno})"
-            raise self._failure(f"failed with {told}{where}") from error
+            raise self._failure(f"failed with {told} ({at.filename}, line {at.lineno})") from error
 
     def _failure(self, how: str, row: int | None = None) -> WorldError:
         """From here on they stand nowhere. Which row it was is not always known."""
