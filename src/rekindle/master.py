@@ -380,8 +380,8 @@ def choose(now: Situation[Any], given_up: set[str], outcome: Outcome) -> list[tu
     for strategy in STRATEGIES[type(now.task)]:
         if strategy.name not in given_up and (estimate := strategy.estimate(now)) is not None:
             offers.append((strategy, estimate))
-            if estimate.env_steps == 0 and begun in ("", strategy.name):
-                break  # what needs no practice is cheapest; what practice costs is not asked
+            if estimate.env_steps == 0 and begun in ("", strategy.name) and not now.task.is_priced(now):
+                break  # what needs no practice is cheapest; others would have to practise to say what they cost
     return sorted(offers, key=lambda offer: (offer[0].name != begun, offer[1].seconds))
 
 

@@ -153,6 +153,10 @@ class Task(Protocol):
         """What the verdict's reason has to add; empty if nothing."""
         ...
 
+    def is_priced(self, now: "Situation[Any]") -> bool:
+        """Whether strategies can say what they cost without practising."""
+        ...
+
     def impossible(self) -> str:
         """Why no behaviour reaches it, by proof; else empty."""
         ...

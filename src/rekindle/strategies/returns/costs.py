@@ -55,25 +55,40 @@ class Costs(NamedTuple):
 
 def costs(order: Order, made: AnyMade, target: float, now: Situation[Any], say: Say) -> Costs:
     """By the newest runs of the same student in the same world on the same device; a calibration is booked."""
-    told = next((event["costs"] for event in now.run.decisions() if "costs" in event), None)
+    told = noted(now)
     if told is not None:
-        return Costs(**told)
+        return told
+    found = looked_up(order, target, now)
+    if found.steps_per_s <= 0:
+        say("plan", "how fast practice is here")
+        rate, spent = calibrated(order, made, now)
+        now.account.env_steps += spent
+        found = found._replace(steps_per_s=rate, rate_from=MEASURED)
+    now.run.decide(costs=found._asdict(), env_steps=now.account.env_steps)
+    return found
+
+
+def are_known(order: Order, target: float, now: Situation[Any]) -> bool:
+    """Whether `costs` can tell without practising."""
+    return noted(now) is not None or looked_up(order, target, now).steps_per_s > 0
+
+
+def noted(now: Situation[Any]) -> Costs | None:
+    """As the job's journal has them."""
+    told = next((event["costs"] for event in now.run.decisions() if "costs" in event), None)
+    return None if told is None else Costs(**told)
+
+
+def looked_up(order: Order, target: float, now: Situation[Any]) -> Costs:
+    """As the library has them; no steps per second where no run of it measured any."""
     seen = [(record.id, rows_of(record)) for record in like(order, now.library, now.run.manifest.device)]
     rates = {id: rate for id, rows in seen if (rate := typical_rate(rows)) is not None}
     reached = {id: first for id, rows in seen if (first := steps_to(target, rows)) is not None}
     usual = (usual_steps(order.agent), "as is usual")
     steps, steps_from = next(((n, f"as {id} took") for id, n in reached.items()), usual)
     known = [*rates.items(), *earlier(order, now.library, now.run.manifest.device)]
-    if known:
-        id, rate = known[0]
-        found = Costs(rate, f"as {id} measured", steps, steps_from)
-    else:
-        say("plan", "how fast practice is here")
-        rate, spent = calibrated(order, made, now)
-        now.account.env_steps += spent
-        found = Costs(rate, MEASURED, steps, steps_from)
-    now.run.decide(costs=found._asdict(), env_steps=now.account.env_steps)
-    return found
+    id, rate = known[0] if known else ("", 0.0)
+    return Costs(rate, f"as {id} measured", steps, steps_from)
 
 
 def usual_steps(agent: str) -> int:

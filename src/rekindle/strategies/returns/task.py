@@ -31,7 +31,7 @@ from rekindle.library.records import Prior
 from rekindle.networks.normalised import features_of
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.strategies.base import Asked, Attempt, Proof, Recalled, Say, Situation, named, proved
-from rekindle.strategies.returns.costs import Costs, costs
+from rekindle.strategies.returns.costs import Costs, are_known, costs
 from rekindle.train import teaching
 from rekindle.train.order import AnyMade, Order, in_world, rows_of
 
@@ -141,6 +141,10 @@ class Returned:
     def costs(self) -> Costs:
         """What practice costs here; measured when it is first asked for, in the worst case by practising."""
         return given(self.measured)()
+
+    def is_priced(self, now: Situation[Any]) -> bool:
+        """Whether what practice costs can be told without practising."""
+        return are_known(self.order, self.target, now)
 
     @property
     def student_name(self) -> str:

@@ -90,6 +90,11 @@ class Worded:
         """What practice is validated on."""
         return given(self.validation)
 
+    def is_priced(self, now: Situation[Any]) -> bool:
+        """It is known how fast the world is."""
+        del now
+        return True
+
     @property
     def caveat(self) -> str:
         """Small maps share starts."""
