@@ -1,6 +1,6 @@
 """MuJoCo made ready: it draws without a display where there is none, and is quiet.
 
-Needs an extra: `pip install -e '.[mujoco]'`, or `rekindle[dmc]`.
+Needs an extra: `mujoco`, or `dmc`.
 """
 
 import logging

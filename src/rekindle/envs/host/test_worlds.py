@@ -24,7 +24,7 @@ from rekindle.envs.host import foreign
 from rekindle.envs.host import worlds as host
 from rekindle.envs.host.worlds import HostState, HostWorlds
 
-NO_MUJOCO = pytest.mark.skipif(find_spec("dm_control") is None, reason="rekindle[dmc] is not installed")
+NO_MUJOCO = pytest.mark.skipif(find_spec("dm_control") is None, reason="the extra dmc is not installed")
 BODIES = ("gymnasium/HalfCheetah-v5", "gymnasium/Hopper-v4", "dmc/finger-spin", "dmc/reacher-easy")
 GAMES = ("gymnasium/CartPole-v1", "gymnasium/Taxi-v4", "gymnasium/Pendulum-v1", "ALE/Breakout-v5",
          *(pytest.param(id, marks=NO_MUJOCO) for id in BODIES))  # fmt: skip
