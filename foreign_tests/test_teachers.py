@@ -186,6 +186,7 @@ def test_wrong_teachers_are_one_sentence(home, taught, tmp_path, file, env, mess
 
 @pytest.mark.parametrize(("file", "module"), [("cartpole.zip", "torch"), ("cartpole.onnx", "onnxruntime")])
 def test_a_missing_extra_is_named(taught, monkeypatch, file, module):
+    spec = registry.make(CARTPOLE).spec
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=rf"takes {module}, which is not installed; pip install -e '.\[teachers\]'"):
-        load.load(str(taught / file), registry.make(CARTPOLE).spec)
+    with pytest.raises(ConfigError, match=rf"takes {module}, which is not installed; pip install -e '\.\[teachers\]'"):
+        load.load(str(taught / file), spec)
