@@ -50,10 +50,11 @@ def test_what_is_no_picture_or_no_torso_is_refused():
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(
-    ("size", "stride", "n", "height"), [(3, 1, 4, 10), (3, 1, 16, 9), (4, 2, 8, 21), (8, 4, 4, 84)]
+    ("size", "stride", "n", "height"),
+    [(3, 1, 4, 10), (3, 1, 16, 9), (4, 2, 8, 21), (8, 4, 4, 84), (3, 2, 5, 12), (1, 2, 5, 20)],
 )
 def test_the_gradient_is_that_of_the_convolution(size, stride, n, height, padding):
-    """On processors it is made of matrix products."""
+    """On processors it is written out; also where strides leave pixels over."""
     keys = jax.random.split(jax.random.key(0), 3)
     x, w = jax.random.normal(keys[0], (2, height, height, n)), jax.random.normal(keys[1], (size, size, n, 5))
     right, way_back = jax.vjp(lambda x, w: _convolve(x, w, stride, padding), x, w)
