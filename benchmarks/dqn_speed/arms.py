@@ -1,9 +1,11 @@
-"""What is timed: a deep Q-network that trains on MinAtar's Breakout, ours compiled as a whole, theirs as it comes."""
+"""What is timed: a deep Q-network that trains on Breakout, MinAtar's and Atari's, ours and theirs as they come."""
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -14,9 +16,16 @@ from rekindle.agents.dqn import dqn
 from rekindle.core.tree import own
 from rekindle.envs import registry
 from rekindle.train.off_policy import Given, Worlds, act_on, begin, draw, pace, ticks_before
+from rekindle.train.replay_engine import OffPolicy
 
 CONFIG = dqn.Config()
 """A batch of 32 transitions after every 4 steps, four worlds side by side; a convolution and a dense layer."""
+ATARI = dqn.Config(**dqn.PRESETS["atari"] | {"num_envs": 4, "capacity": 10_000, "warmup": 1_000, "epsilon_warmup": 0,
+                                             "epsilon_steps": 1})  # fmt: skip
+"""The published settings, four games side by side, a replay that fits the memory of any machine, exploration done."""
+GAME = "ALE/Breakout-v5"
+ATARI_SHARE = 10
+"""How many times fewer steps a call makes there: each takes so much longer."""
 SEED = 0
 FEATURES = 8 * 8 * 16
 """Inputs of the dense layer: 16 planes of what a convolution of 3 by 3 makes of 10 by 10."""
@@ -65,6 +74,32 @@ class Ours:
         jax.block_until_ready(metrics)
 
 
+class OursInAtari:
+    """Our loop where the worlds are not compiled: emulators step while the network learns; the replay is in files."""
+
+    def __init__(self, ticks: int):
+        """Compile, and fill the replay until learning begins."""
+        agent, made = dqn.make(ATARI), registry.host(GAME)
+        self.folder = tempfile.TemporaryDirectory()
+        self.engine = OffPolicy(agent, made.open(ATARI.num_envs), Given(()), folder=Path(self.folder.name))
+        self.ticks = ticks
+        start = time.perf_counter()
+        self.loop = self.engine.begin(jax.random.key(SEED), None)
+        self._chunk(ticks_before(agent.needs) + 1)
+        self.compile_s = time.perf_counter() - start
+
+    def run(self, seconds: float) -> float:
+        begun, before, passed = time.perf_counter(), self.engine.steps(self.loop), 0.0
+        while passed < seconds:
+            self._chunk(self.ticks)
+            passed = time.perf_counter() - begun
+        return (self.engine.steps(self.loop) - before) / passed
+
+    def _chunk(self, ticks: int) -> None:
+        self.loop, metrics = self.engine.chunk(self.loop, ticks, 0.0)
+        jax.block_until_ready((self.loop, metrics))
+
+
 def parts(times: int) -> dict[str, Callable[[], Any]]:
     """What a tick of ours consists of, each part so many times in one compiled call: four steps with one update."""
     ours, agent = Ours(1, times), dqn.make(CONFIG)
@@ -98,16 +133,16 @@ def parts(times: int) -> dict[str, Callable[[], Any]]:
 class Sb3:
     """DQN of Stable-Baselines3, with so many threads of torch."""
 
+    made: Callable[[], Any]
+    """The agent."""
     threads: int
     steps: int
     """Of a call, at least."""
 
     def __post_init__(self) -> None:
-        from benchmarks.peers import minatar_dqn
-
         start = time.perf_counter()
-        self.model: Any = minatar_dqn.make("breakout", CONFIG, SEED)
-        self._learn(CONFIG.warmup + self.steps)
+        self.model = self.made()
+        self._learn(self.model.learning_starts + self.steps)
         self.compile_s = time.perf_counter() - start
 
     def run(self, seconds: float) -> float:
@@ -124,10 +159,27 @@ class Sb3:
         self.model.learn(steps, reset_num_timesteps=False)
 
 
-ARMS = {
+def theirs_in_minatar() -> Any:
+    """With the network that ours has."""
+    from benchmarks.peers import minatar_dqn
+
+    return minatar_dqn.make("breakout", CONFIG, SEED)
+
+
+def theirs_in_atari() -> Any:
+    """With the network that both have."""
+    from benchmarks.peers import atari_dqn
+
+    return atari_dqn.make(GAME, ATARI, SEED)
+
+
+ARMS: dict[str, Callable[[int], Timed]] = {
     "ours": lambda steps: Ours(1, steps // CONFIG.num_envs),
-    "sb3": lambda steps: Sb3(1, steps),
-    "sb3-2-threads": lambda steps: Sb3(2, steps),
+    "sb3": lambda steps: Sb3(theirs_in_minatar, 1, steps),
+    "sb3-2-threads": lambda steps: Sb3(theirs_in_minatar, 2, steps),
     "ours-8-seeds": lambda steps: Ours(8, steps // (8 * CONFIG.num_envs)),
+    "atari": lambda steps: OursInAtari(steps // (ATARI_SHARE * ATARI.num_envs)),
+    "atari-sb3": lambda steps: Sb3(theirs_in_atari, 1, steps // ATARI_SHARE),
+    "atari-sb3-2-threads": lambda steps: Sb3(theirs_in_atari, 2, steps // ATARI_SHARE),
 }
 """By name, from the number of steps of a call to something that is ready to be timed."""

@@ -28,9 +28,10 @@ def __getattr__(name: str) -> Any:
         return version("rekindle")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'rekindle' has no attribute {name!r}; it has {', '.join(__all__)}.")
-    from rekindle.core.platform import allow_callbacks
+    from rekindle.core.platform import allow_callbacks, keep_memory
 
     allow_callbacks()
+    keep_memory()
     module, _, attribute = _PUBLIC[name].partition(":")
     return getattr(import_module(module), attribute)
 

@@ -1,5 +1,6 @@
-"""The machine beneath: what JAX keeps between processes."""
+"""The machine beneath: what JAX keeps between processes, and what a process keeps."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -40,3 +41,23 @@ def allow_callbacks() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores == 1:
         os.environ.setdefault("PJRT_NPROC", "2")
+
+
+def keep_memory() -> bool:
+    """Let this process keep the memory that it frees, for its next allocation.
+
+    GNU's allocator gives everything of more than 32 MiB back to the system at once and asks for it again at the next
+    update, page by page; with Nature's network that took a fifth of the time. Nothing is changed where `MALLOC_`
+    variables say what is wanted.
+
+    Returns:
+        Whether it does; not where the allocator is another.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    trim_threshold, mmap_max = -1, -4
+    return bool(set_option(trim_threshold, -1) and set_option(mmap_max, 0))

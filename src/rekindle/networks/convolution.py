@@ -118,7 +118,26 @@ class Dense(eqx.Module):
 
     def __call__(self, x: Float[Array, "B n"]) -> Float[Array, "B m"]:
         """max(x W + b, 0)."""
-        return jax.nn.relu(x @ self.weight + self.bias[None])
+        return jax.nn.relu(multiply(x, self.weight) + self.bias[None])
+
+
+def multiply(x: Float[Array, "B n"], weight: Float[Array, "n m"]) -> Float[Array, "B m"]:
+    """A product; for its gradient the weights are not turned around on processors, but what they are multiplied by."""
+    plain = lambda x, weight: x @ weight  # noqa: E731
+    return jax.lax.platform_dependent(x, weight, cpu=_multiply, default=plain)
+
+
+@jax.custom_vjp
+def _multiply(x: Array, weight: Array) -> Array:
+    return x @ weight
+
+
+def _multiply_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, weight = kept
+    return jax.lax.optimization_barrier(weight @ gradient.T).T, x.T @ gradient
+
+
+_multiply.defvjp(lambda x, weight: (x @ weight, (x, weight)), _multiply_backward)
 
 
 class Residual(eqx.Module):

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Key
 
+from rekindle.core.compiling import LARGE
 from rekindle.core.errors import ConfigError, did_you_mean
 from rekindle.core.spaces import Box, Image
 from rekindle.core.types import EnvSpec, Obs
@@ -13,8 +14,8 @@ from rekindle.networks.encoders import Encoder, make_encoder
 TRUNKS = ("auto", "dense", *TORSOS)
 """`dense`: an encoder of numbers and one layer. `auto`: `nature` for large pictures, `minatar` for small planes, else
 `dense`."""
-LARGE, SMALL = 36, 3
-"""Pixels of the shorter side from which on a picture is large, and from which on it is one."""
+SMALL = 3
+"""Pixels of the shorter side from which on it is a picture."""
 
 
 class Flat(eqx.Module):

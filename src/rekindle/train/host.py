@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, Key
 
+from rekindle.core.compiling import compiler_options
 from rekindle.core.errors import WorldError
 from rekindle.core.tree import own
-from rekindle.core.types import Agent, Transitions
+from rekindle.core.types import Agent, EnvSpec, Transitions
 from rekindle.envs.host.worlds import HostObs, HostStep, HostWorlds
 from rekindle.reincarnation.phases import Phase
 from rekindle.replay import ring
@@ -41,13 +42,14 @@ class Draws(NamedTuple):
 class Programs(NamedTuple):
     """What is compiled of a tick."""
 
-    decide: Callable[[LoopState, Given, Any], Decision]
+    decide: jax.stages.Wrapped
+    """From loop, what is given, and the number of the step in its tick to a Decision."""
     draw: Callable[[LoopState, Any], Draws]
     learn: Callable[[LoopState, Any, Draws, Draws], tuple[LoopState, Any]]
     record: Callable[[LoopState, Decision, Shown, Any], LoopState]
 
 
-def programs(agent: Agent, phase: Phase | None, data: Outline | None) -> Programs:
+def programs(agent: Agent, spec: EnvSpec, phase: Phase | None, data: Outline | None) -> Programs:
     """Of an agent in a phase, with data of this outline; `learn` and `record` take over the loop's memory."""
     needs, turn, offline = agent.needs, pace(agent.needs), phase is not None and phase.offline
 
@@ -85,7 +87,9 @@ def programs(agent: Agent, phase: Phase | None, data: Outline | None) -> Program
         replay = off_policy.outgrown(needs, loop.replay, truncated)
         return off_policy.went_on(agent, loop, decision, shown)._replace(replay=replay)
 
-    return Programs(jax.jit(decide), jax.jit(draw), jax.jit(learn, donate_argnums=0), jax.jit(record, donate_argnums=0))
+    compiled = partial(jax.jit, compiler_options=compiler_options(spec))
+    return Programs(compiled(decide), compiled(draw), compiled(learn, donate_argnums=0),
+                    compiled(record, donate_argnums=0))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,14 +183,13 @@ class HostLoop:
 
     def stand_at(self, loop: LoopState) -> None:
         """Bring the files of the replay to where a loop left them."""
-        rows, decide = self.worlds.rows, self._programs.decide
+        rows, decided = self.worlds.rows, self._programs.decide.eval_shape(loop, self._on_device, np.int32(0))
 
-        def like(loop: LoopState, given: Given) -> Step:
-            decision = decide(loop, given, np.int32(0))
+        def like(loop: LoopState, decision: Decision) -> Step:
             obs, none = ring.newest(loop.obs, self.worlds.spec.stack), jnp.zeros(rows, bool)
             return Step(obs, decision.action, jnp.zeros(rows), none, none, decision.labels)
 
-        self.replay.stand_at(int(outline_of(loop).added), jax.eval_shape(like, loop, self._on_device))
+        self.replay.stand_at(int(outline_of(loop).added), jax.eval_shape(like, loop, decided))
 
     @cached_property
     def replay(self) -> Mapped:
@@ -227,7 +230,7 @@ class HostLoop:
     def _programs(self) -> Programs:
         data = self.given.data
         outline = None if data == () else Outline(jnp.int32(data.slots), data.slots, data.rows)
-        return programs(self.agent, self.phase, outline)
+        return programs(self.agent, self.worlds.spec, self.phase, outline)
 
 
 def outline_of(loop: LoopState) -> Outline:
