@@ -1,6 +1,7 @@
 """S3: steps per second of training a deep Q-network. `python -m benchmarks.dqn_speed --preset smoke|cpu|gpu`."""
 
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from benchmarks.common import Bar, Study, at_least
 from benchmarks.dqn_speed import arms
-from benchmarks.dqn_speed.arms import ARMS
+from benchmarks.dqn_speed.turns import turn, working
 
 RIVALS = {"sb3": "ours", "sb3-2-threads": "ours", "ours-8-seeds": "ours", "atari-sb3": "atari",
           "atari-sb3-2-threads": "atari"}  # fmt: skip
@@ -35,17 +36,19 @@ PRESETS = {"smoke": Preset(2, 0.5, 400), "cpu": Preset(6, 5.0, 4_000), "gpu": Pr
 
 def measure(preset: Preset, rival: str) -> dict[str, Any]:
     """Time ours and a rival turn by turn, each after one repetition that does not count."""
-    try:
-        ready = {
-            name: ARMS[name](preset.steps) for name in (rival, RIVALS[rival])
-        }  # a rival that is missing costs nothing
-    except ImportError as error:
-        return {"missing": str(error)}
-    speeds = [[one.run(preset.seconds) for one in ready.values()] for _ in range(preset.repetitions + 1)]
+    pair = (rival, RIVALS[rival])
+    with ExitStack() as stack:
+        ready, compile_s = [], {}
+        for arm in pair:
+            ready.append(stack.enter_context(working(arm, preset.steps)))
+            compile_s[arm] = ready[-1].recv()
+            if isinstance(compile_s[arm], str):
+                return {"missing": compile_s[arm]}
+        speeds = [[turn(one, preset.seconds) for one in ready] for _ in range(preset.repetitions + 1)]
     columns = np.array(speeds)[1:].T
     return {
-        "steps_per_s": {name: list(column) for name, column in zip(ready, columns, strict=True)},
-        "compile_s": {name: one.compile_s for name, one in ready.items()},
+        "steps_per_s": {arm: list(column) for arm, column in zip(pair, columns, strict=True)},
+        "compile_s": compile_s,
     }
 
 

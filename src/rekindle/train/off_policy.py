@@ -386,11 +386,18 @@ def act_on(
     """So many ticks; metrics are means over their updates, of which there are none without `learning`."""
     turn = pace(agent.needs)
     dials = None if phase is None else phase.dials(loop.progress)
+    # A number that XLA does not know: it would join a single step with the update, and copy the replay to do so.
+    steps = jnp.where(jnp.asarray(ticks) < 0, 0, turn.steps)
 
     def tick(loop: LoopState) -> tuple[LoopState, Any]:
         live_key, learn_key = jax.random.split(jax.random.fold_in(loop.key, loop.ticks))
-        acted = lambda loop, key: (live(agent, worlds, given, dials, key, loop), None)  # noqa: E731
-        loop, _ = jax.lax.scan(acted, loop, jax.random.split(live_key, turn.steps))
+        keys = jax.random.key_data(jax.random.split(live_key, turn.steps))
+
+        def acted(number: Int32[Array, ""], loop: LoopState) -> LoopState:
+            key = jax.random.wrap_key_data(keys[number], impl=jax.random.key_impl(live_key))
+            return live(agent, worlds, given, dials, key, loop)
+
+        loop = jax.lax.fori_loop(0, steps, acted, loop)
         metrics: Any = Nothing()
         if learning:
             better = lambda loop, key: learn(agent, phase, given, dials, key, loop)  # noqa: E731

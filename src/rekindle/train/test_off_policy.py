@@ -1,5 +1,6 @@
 """What is acted is what is stored, what is stored is what is learnt from, and a phase adds to it what it says."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -26,7 +27,17 @@ from rekindle.replay import sum_tree
 from rekindle.train import prepare, reincarnate
 from rekindle.train.agreement import COMPARED, compare
 from rekindle.train.loop import Plan, train
-from rekindle.train.off_policy import Given, Worlds, draw, learn, pace, refuse_replay, rehearse, ticks_before
+from rekindle.train.off_policy import (
+    Given,
+    Worlds,
+    act_on,
+    draw,
+    learn,
+    pace,
+    refuse_replay,
+    rehearse,
+    ticks_before,
+)
 from rekindle.train.replay_engine import OffPolicy
 
 MADE = registry.make("probe/chain-v1")
@@ -81,6 +92,17 @@ def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(agent
     resumed = engine.chunk(again, 20, 0.0)[0]
     for (name, a), b in zip(flatten_arrays(on).items(), flatten_arrays(resumed).values(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize(("module", "more"), [(dqn, {}), (rainbow, {"atoms": 11})], ids=["dqn", "rainbow"])
+def test_a_chunk_does_not_copy_the_replay(module, more):
+    """Of which a tick changes a slice; a copy of all of it would cost more than the update."""
+    agent = module.make(module.Config(**SMALL | {"capacity": 4 * 771}, **more))
+    loop = OffPolicy(agent, WORLDS, Given(SOURCE)).begin(jax.random.key(0), None)
+    chunk = jax.jit(partial(act_on, agent, WORLDS, None, True), donate_argnums=0)
+    program = chunk.lower(loop, Given(SOURCE), 8).compile().as_text()
+    assert "[771,4" in program
+    assert not re.findall(r"\[771,4[^ ]* copy\(.*", program)
 
 
 def test_the_target_follows_and_the_clock_goes_by_steps():
