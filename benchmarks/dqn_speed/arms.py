@@ -59,17 +59,18 @@ class Ours:
         self.loop = own(jax.jit(beginning)(self.given, key))
         self.fill, self.learn = (jax.jit(chunk, donate_argnums=0) for chunk in chunks)
         self.loop, _ = self.fill(self.loop, self.given, ticks_before(agent.needs))
-        self._chunk(1)
+        self.chunk(1)
         self.compile_s = time.perf_counter() - start
 
     def run(self, seconds: float) -> float:
         begun, done, passed = time.perf_counter(), 0, 0.0
         while passed < seconds:
-            self._chunk(self.ticks)
+            self.chunk(self.ticks)
             done, passed = done + self.ticks, time.perf_counter() - begun
         return done * self.per_tick / passed
 
-    def _chunk(self, ticks: int) -> None:
+    def chunk(self, ticks: int) -> None:
+        """So many ticks."""
         self.loop, metrics = self.learn(self.loop, self.given, ticks)
         jax.block_until_ready(metrics)
 
@@ -85,17 +86,18 @@ class OursInAtari:
         self.ticks = ticks
         start = time.perf_counter()
         self.loop = self.engine.begin(jax.random.key(SEED), None)
-        self._chunk(ticks_before(agent.needs) + 1)
+        self.chunk(ticks_before(agent.needs) + 1)
         self.compile_s = time.perf_counter() - start
 
     def run(self, seconds: float) -> float:
         begun, before, passed = time.perf_counter(), self.engine.steps(self.loop), 0.0
         while passed < seconds:
-            self._chunk(self.ticks)
+            self.chunk(self.ticks)
             passed = time.perf_counter() - begun
         return (self.engine.steps(self.loop) - before) / passed
 
-    def _chunk(self, ticks: int) -> None:
+    def chunk(self, ticks: int) -> None:
+        """So many ticks."""
         self.loop, metrics = self.engine.chunk(self.loop, ticks, 0.0)
         jax.block_until_ready((self.loop, metrics))
 
@@ -122,7 +124,7 @@ def parts(times: int) -> dict[str, Callable[[], Any]]:
         return ours.loop.obs
 
     return {
-        "a tick": lambda: ours._chunk(times),
+        "a tick": lambda: ours.chunk(times),
         "acting, the worlds, storing": acted,
         "an update on a batch that is there": lambda: updated(ours.loop.agent, batch),
         "the dense layer's four matrix products": lambda: multiplied((x, w, g)),

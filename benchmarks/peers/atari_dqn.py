@@ -59,6 +59,7 @@ def make(game: str, config: Config, seed: int) -> DQN:
         policy_kwargs={
             "features_extractor_class": Torso,
             "features_extractor_kwargs": {"width": config.width},
+            "net_arch": [],
             "optimizer_kwargs": {"eps": config.optimiser_eps},
         },
         device="cuda" if torch.cuda.is_available() else "cpu",

@@ -28,10 +28,9 @@ def __getattr__(name: str) -> Any:
         return version("rekindle")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'rekindle' has no attribute {name!r}; it has {', '.join(__all__)}.")
-    from rekindle.core.platform import allow_callbacks, keep_memory
+    from rekindle.core.platform import allow_callbacks
 
     allow_callbacks()
-    keep_memory()
     module, _, attribute = _PUBLIC[name].partition(":")
     return getattr(import_module(module), attribute)
 

@@ -13,10 +13,11 @@ OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 def compiler_options(spec: EnvSpec) -> dict[str, str]:
-    """For `jax.jit` of a program that learns from what a world shows: none but for large pictures, on processors.
+    """For `jax.jit` of an update, not in a loop, on what a world shows: none but for large pictures.
 
-    By itself XLA hands products and convolutions to a library that sorts the weights anew every time, which for a few
-    rows and millions of weights takes longer than the product; without it Nature's network learns a quarter faster.
+    They are of use on processors. By itself XLA hands products and convolutions to a library that sorts the weights
+    anew every time, which for a few rows and millions of weights takes longer than the product; without it Nature's
+    network learns a quarter faster.
     """
     large = any(len(space.shape) == 3 and min(space.shape[:2]) >= LARGE for space in spec.obs.values())
     return dict(_without_library()) if large else {}

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 
 from rekindle.core import compiling
 from rekindle.core.compiling import compiler_options
@@ -14,8 +15,11 @@ def test_only_large_pictures_have_options_and_jax_takes_them():
     picture, plane, numbers = (Box(shape, 0, 255, "uint8") for shape in ((84, 84, 4), (10, 10, 4), (17,)))
     assert compiler_options(spec(obs=plane)) == compiler_options(spec(obs=numbers, which=Discrete(3))) == {}
     options = compiler_options(spec(obs=picture, which=Discrete(3)))
-    assert len(options) == 1
-    assert int(jax.jit(lambda x: x + 1, compiler_options=options)(1)) == 2
+    x, weights = jnp.ones((32, 512)), jnp.ones((512, 512))
+    by_itself, asked = (
+        jax.jit(lambda x, w: x @ w, compiler_options=o).lower(x, weights).compile().as_text() for o in ({}, options)
+    )
+    assert "ynn_fusion" in by_itself and "ynn_fusion" not in asked
 
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):

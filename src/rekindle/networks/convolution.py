@@ -7,7 +7,7 @@ inside residual blocks LeCun-normal, biases zero.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -39,14 +39,16 @@ class Convolution(eqx.Module):
         return convolve(x, self.weight, self.stride, self.padding) + self.bias[None, None, None]
 
 
-def convolve(x: Float[Array, "B H W n"], weight: Float[Array, "k k n m"], stride: int, padding: str = "SAME"
-             ) -> Float[Array, "B h w m"]:  # fmt: skip
+def convolve(x: Float[Array, "B H W n"], weight: Float[Array, "k k n m"], stride: int,
+             padding: Literal["SAME", "VALID"] = "SAME") -> Float[Array, "B h w m"]:  # fmt: skip
     """A convolution whose gradient is fast on processors, too.
 
     There XLA has a fast program for one order of axes alone, and does not bring the gradient's into it within a loop:
     then it takes twenty times as long. So the gradient is written out in that order. For little pictures of few
-    channels a product of matrices is faster still.
+    channels a product of matrices is faster still. Gradients of gradients are there, forward derivatives are not.
     """
+    if padding not in ("SAME", "VALID") or weight.shape[0] != weight.shape[1]:
+        raise ValueError(f"a convolution pads SAME or VALID and has square weights; got {padding}, {weight.shape}.")
     own = partial(_convolve, stride=stride, padding=padding)
     little = x.shape[1] * x.shape[2] <= PIXELS and weight.shape[0] ** 2 * weight.shape[2] <= INPUTS
     here = partial(_patches, stride=stride, padding=padding) if little else partial(_on_processors, stride, padding)
@@ -122,7 +124,10 @@ class Dense(eqx.Module):
 
 
 def multiply(x: Float[Array, "B n"], weight: Float[Array, "n m"]) -> Float[Array, "B m"]:
-    """A product; for its gradient the weights are not turned around on processors, but what they are multiplied by."""
+    """A product whose gradient by x is (W g^T)^T on processors, not g W^T: so only what is small is transposed.
+
+    No forward derivatives, as in `convolve`.
+    """
     plain = lambda x, weight: x @ weight  # noqa: E731
     return jax.lax.platform_dependent(x, weight, cpu=_multiply, default=plain)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rekindle.core.errors import ConfigError
-from rekindle.networks.convolution import Convolutional, _convolve, convolve
+from rekindle.networks.convolution import Convolutional, _convolve, convolve, multiply
 from rekindle.networks.memory import num_parameters
 
 ATARI = (84, 84, 4)
@@ -63,3 +63,21 @@ def test_the_gradient_is_that_of_the_convolution(size, stride, n, height, paddin
     np.testing.assert_allclose(out, right, atol=1e-3)
     for a, b in zip(way(g), way_back(g), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3 * float(jnp.abs(b).max()))
+
+
+def test_gradients_of_products_and_of_gradients_are_the_plain_ones_for_many_seeds():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, w = jax.random.normal(keys[0], (3, 6, 5)), jax.random.normal(keys[1], (3, 5, 4))
+
+    def steep(product):
+        loss = lambda x, w: jnp.sum(jnp.sin(product(x, w)))  # noqa: E731
+        slope = lambda x, w: jnp.sum(jnp.cos(jax.grad(loss)(x, w)))  # noqa: E731
+        return jax.vmap(jax.grad(slope, argnums=(0, 1)))(x, w)
+
+    for a, b in zip(steep(multiply), steep(lambda x, w: x @ w), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_other_paddings_and_sides_of_weights_are_refused():
+    with pytest.raises(ValueError, match="SAME or VALID"):
+        convolve.__wrapped__(jnp.zeros((1, 30, 30, 3)), jnp.zeros((3, 3, 3, 4)), 1, "SAME_LOWER")

@@ -42,8 +42,8 @@ class Draws(NamedTuple):
 class Programs(NamedTuple):
     """What is compiled of a tick."""
 
-    decide: jax.stages.Wrapped
-    """From loop, what is given, and the number of the step in its tick to a Decision."""
+    decide: Any
+    """From loop, what is given, and the number of the step in its tick to a Decision; jitted."""
     draw: Callable[[LoopState, Any], Draws]
     learn: Callable[[LoopState, Any, Draws, Draws], tuple[LoopState, Any]]
     record: Callable[[LoopState, Decision, Shown, Any], LoopState]
