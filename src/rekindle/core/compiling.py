@@ -4,6 +4,7 @@ from functools import cache
 
 import jax
 
+from rekindle.core.spaces import Box, Image
 from rekindle.core.types import EnvSpec
 
 LARGE = 36
@@ -19,7 +20,8 @@ def compiler_options(spec: EnvSpec) -> dict[str, str]:
     anew every time, which for a few rows and millions of weights takes longer than the product; without it Nature's
     network learns a quarter faster.
     """
-    large = any(len(space.shape) == 3 and min(space.shape[:2]) >= LARGE for space in spec.obs.values())
+    shapes = [space.shape for space in spec.obs.values() if isinstance(space, Box | Image)]
+    large = any(len(shape) == 3 and min(shape[:2]) >= LARGE for shape in shapes)
     return dict(_without_library()) if large else {}
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 
 from rekindle.core.errors import ConfigError, did_you_mean
 
+Padding = Literal["SAME", "VALID"]
 PIXELS, INPUTS = 256, 64
 """Up to which a picture is little, and what an output looks at is few."""
 _xavier, _lecun = jax.nn.initializers.xavier_uniform(), jax.nn.initializers.lecun_normal()
@@ -27,9 +28,9 @@ class Convolution(eqx.Module):
     weight: Float[Array, "k k n m"]
     bias: Float[Array, " m"]
     stride: int = eqx.field(static=True)
-    padding: str = eqx.field(static=True)
+    padding: Padding = eqx.field(static=True)
 
-    def __init__(self, key: Key[Array, ""], n: int, m: int, size: int, *, stride: int = 1, padding: str = "SAME",
+    def __init__(self, key: Key[Array, ""], n: int, m: int, size: int, *, stride: int = 1, padding: Padding = "SAME",
                  init: Callable = _xavier):  # fmt: skip
         self.weight = init(key, (size, size, n, m), jnp.float32)
         self.bias, self.stride, self.padding = jnp.zeros(m), stride, padding
@@ -40,7 +41,7 @@ class Convolution(eqx.Module):
 
 
 def convolve(x: Float[Array, "B H W n"], weight: Float[Array, "k k n m"], stride: int,
-             padding: Literal["SAME", "VALID"] = "SAME") -> Float[Array, "B h w m"]:  # fmt: skip
+             padding: Padding = "SAME") -> Float[Array, "B h w m"]:  # fmt: skip
     """A convolution whose gradient is fast on processors, too.
 
     There XLA has a fast program for one order of axes alone, and does not bring the gradient's into it within a loop:
@@ -59,7 +60,7 @@ def _convolve(x: Array, weight: Array, stride: int, padding: str) -> Array:
     return _slide(x, weight, (stride, stride), padding)
 
 
-def _slide(x: Array, weight: Array, strides: tuple[int, int], padding: Any, **dilated: tuple[int, int]) -> Array:
+def _slide(x: Array, weight: Array, strides: tuple[int, int], padding: Any, **dilated: Any) -> Array:
     axes = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=axes, **dilated)
 
