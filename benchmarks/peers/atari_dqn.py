@@ -1,6 +1,6 @@
 """DQN of Stable-Baselines3 in Atari's games, with its own preprocessing and the network that ours has.
 
-Needs `pip install ale-py opencv-python stable-baselines3`.
+Needs `pip install ale-py opencv-python-headless stable-baselines3`.
 """
 
 import ale_py
@@ -12,6 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecFrameStack
 from torch import nn
 
+from benchmarks.peers import sb3_dqn
 from rekindle.agents.dqn.dqn import Config
 from rekindle.envs.host.atari import DEFAULTS, SKIP, STACK
 
@@ -35,7 +36,7 @@ class Torso(BaseFeaturesExtractor):
 
 
 def make(game: str, config: Config, seed: int) -> DQN:
-    """An agent with the settings of ours; its exploration is done, so that it always asks its network."""
+    """An agent with the settings of ours."""
     gymnasium.register_envs(ale_py)
     games = make_atari_env(
         game,
@@ -44,24 +45,4 @@ def make(game: str, config: Config, seed: int) -> DQN:
         env_kwargs={"frameskip": 1, "repeat_action_probability": DEFAULTS["sticky"]},
         wrapper_kwargs={"noop_max": 0, "frame_skip": SKIP, "terminal_on_life_loss": False, "clip_reward": True},
     )
-    return DQN(
-        "CnnPolicy",
-        VecFrameStack(games, STACK),
-        learning_rate=config.learning_rate,
-        buffer_size=config.capacity,
-        learning_starts=config.warmup,
-        batch_size=config.batch,
-        gamma=config.gamma,
-        train_freq=config.update_period // config.num_envs,
-        target_update_interval=config.target_period * config.update_period,
-        exploration_initial_eps=config.epsilon,
-        exploration_final_eps=config.epsilon,
-        policy_kwargs={
-            "features_extractor_class": Torso,
-            "features_extractor_kwargs": {"width": config.width},
-            "net_arch": [],
-            "optimizer_kwargs": {"eps": config.optimiser_eps},
-        },
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        seed=seed,
-    )
+    return sb3_dqn.make("CnnPolicy", VecFrameStack(games, STACK), Torso, config, seed)

@@ -13,6 +13,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
+from benchmarks.peers import sb3_dqn
 from rekindle.agents.dqn.dqn import Config
 
 
@@ -33,27 +34,7 @@ class Torso(BaseFeaturesExtractor):
 
 
 def make(game: str, config: Config, seed: int) -> DQN:
-    """An agent with the settings of ours; its exploration is done, so that it always asks its network."""
+    """An agent with the settings of ours."""
     world = partial(BaseEnv, game, use_minimal_action_set=True)  # as ours has
     envs = DummyVecEnv([world] * config.num_envs)
-    return DQN(
-        "MlpPolicy",
-        envs,
-        learning_rate=config.learning_rate,
-        buffer_size=config.capacity,
-        learning_starts=config.warmup,
-        batch_size=config.batch,
-        gamma=config.gamma,
-        train_freq=config.update_period // config.num_envs,
-        target_update_interval=config.target_period * config.update_period,
-        exploration_initial_eps=config.epsilon,
-        exploration_final_eps=config.epsilon,
-        policy_kwargs={
-            "features_extractor_class": Torso,
-            "features_extractor_kwargs": {"width": config.width},
-            "net_arch": [],
-            "optimizer_kwargs": {"eps": config.optimiser_eps},
-        },
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        seed=seed,
-    )
+    return sb3_dqn.make("MlpPolicy", envs, Torso, config, seed)
