@@ -14,11 +14,10 @@ OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 def compiler_options(spec: EnvSpec) -> dict[str, str]:
-    """For `jax.jit` of an update, not in a loop, on what a world shows: none but for large pictures.
+    """For `jax.jit` of programs, not in a loop, on what a world shows: none but for large pictures.
 
     They are of use on processors. By itself XLA hands products and convolutions to a library that sorts the weights
-    anew every time, which for a few rows and millions of weights takes longer than the product; without it Nature's
-    network learns a quarter faster.
+    anew every time, which for a few rows and millions of weights takes longer than the product.
     """
     shapes = [space.shape for space in spec.obs.values() if isinstance(space, Box | Image)]
     large = any(len(shape) == 3 and min(shape[:2]) >= LARGE for shape in shapes)

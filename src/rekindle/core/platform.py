@@ -47,8 +47,8 @@ def keep_memory() -> bool:
     """Let this process keep the memory that it frees, for its next allocation; the command line does.
 
     GNU's allocator gives everything of more than 32 MiB back to the system at once and asks for it again at the next
-    update, page by page; with Nature's network that took a fifth of the time. The price: the process stays as large as
-    it once was, and arrays of zeros take their memory before they are written. So `import rekindle` leaves it alone.
+    update, page by page. The price: the process stays as large as it once was, and arrays of zeros take their memory
+    before they are written. So `import rekindle` leaves it alone.
 
     Returns:
         Whether it does; not where the allocator is another, or where `MALLOC_` variables, `GLIBC_TUNABLES` or

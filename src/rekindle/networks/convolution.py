@@ -44,9 +44,9 @@ def convolve(x: Float[Array, "B H W n"], weight: Float[Array, "k k n m"], stride
              padding: Padding = "SAME") -> Float[Array, "B h w m"]:  # fmt: skip
     """A convolution whose gradient is fast on processors, too.
 
-    There XLA has a fast program for one order of axes alone, and does not bring the gradient's into it within a loop:
-    then it takes twenty times as long. So the gradient is written out in that order. For little pictures of few
-    channels a product of matrices is faster still. Gradients of gradients are there, forward derivatives are not.
+    There XLA has a fast program for one order of axes alone, and does not bring the gradient's into it within a loop.
+    So the gradient is written out in that order. For little pictures of few channels a product of matrices is faster
+    still. Gradients of gradients are there, forward derivatives are not.
     """
     if padding not in ("SAME", "VALID") or weight.shape[0] != weight.shape[1]:
         raise ValueError(f"a convolution pads SAME or VALID and has square weights; got {padding}, {weight.shape}.")

@@ -386,7 +386,8 @@ def act_on(
     """So many ticks; metrics are means over their updates, of which there are none without `learning`."""
     turn = pace(agent.needs)
     dials = None if phase is None else phase.dials(loop.progress)
-    # A number that XLA does not know: it would join a single step with the update, and copy the replay to do so.
+    # A number that XLA does not know: it would join a single step with the update, and copy the replay to do so. The
+    # same for all seeds, or every step would choose between two replays.
     steps = jnp.where(jnp.asarray(ticks) < 0, 0, turn.steps)
 
     def tick(loop: LoopState) -> tuple[LoopState, Any]:
