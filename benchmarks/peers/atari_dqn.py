@@ -36,7 +36,9 @@ class Torso(BaseFeaturesExtractor):
 
 
 def make(game: str, config: Config, seed: int) -> DQN:
-    """An agent with the settings of ours."""
+    """An agent with the settings of ours; ImportError where what its preprocessing takes is missing."""
+    import cv2  # noqa: F401, their wrappers ask for it only when the first picture is there
+
     gymnasium.register_envs(ale_py)
     games = make_atari_env(
         game,
