@@ -217,11 +217,11 @@ def test_mlflow_keeps_settings_name_tag_and_status_in_one_run(begin, folder):
 
 
 def test_mlflow_goes_where_the_user_says(begin, folder, tmp_path, monkeypatch):
-    from mlflow import MlflowClient
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := f"sqlite:///{tmp_path}/mine.db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     begin("mlflow").close()
+    from mlflow import MlflowClient  # not before: it reads its settings as it is loaded
+
     client = MlflowClient(tracking_uri=uri)
     assert len(client.search_runs([client.get_experiment_by_name("mine").experiment_id])) == 1
     assert list(folder.iterdir()) == []
