@@ -103,7 +103,8 @@ def main() -> None:
     for arm in RIVALS:
         if study.only in (None, arm):
             table.append(row(arm, study.cell(arm, partial(measure, preset, arm))))
-            study.say("  " + ", ".join(f"{k} {v:.4g}" for k, v in table[-1].items() if isinstance(v, float)))
+            figures = (f"{k} {v:.4g}" for k, v in table[-1].items() if isinstance(v, float))
+            study.say("  " + (table[-1]["note"] or ", ".join(figures)))
     values: dict[str, Any] = {"training": table} if table else {}
     if study.only in (None, WHERE):
         took = study.cell(WHERE, partial(where, preset))["us"]

@@ -56,7 +56,7 @@ def work(name: str, steps: int, asked: Connection) -> None:
     try:
         ready = ARMS[name](steps)
     except ImportError as error:
-        return asked.send(str(error))
+        return asked.send(f"{error}; pip install -e '.[gym,bench]'")
     asked.send(ready.compile_s)
     with suppress(EOFError, ConnectionError):  # nobody asks any more
         while True:

@@ -23,6 +23,7 @@ from rekindle.core.spaces import Box
 from rekindle.core.tree import flatten_arrays, unflatten_arrays
 from rekindle.core.types import Agent, EnvSpec
 from rekindle.library.artefact import PolicyArtefact, read_policy
+from rekindle.networks.trunk import TRUNKS
 
 
 def names() -> dict[str, str]:
@@ -54,9 +55,11 @@ def variant_of(text: str) -> tuple[str, dict[str, Any]]:
     presets = getattr(module, "PRESETS", {})
     if not word or word in presets:
         return name, presets.get(word, {})
-    if "network" in (field.name for field in dataclasses.fields(module.Config)):
+    networks = TRUNKS if "network" in (field.name for field in dataclasses.fields(module.Config)) else ()
+    if word in networks:
         return name, {"network": word}
-    raise ConfigError(f"{name} has no variant {word!r}; {did_you_mean(word, presets) if presets else 'it has none.'}")
+    known = [*presets, *networks]
+    raise ConfigError(f"{name} has no variant {word!r}; {did_you_mean(word, known) if known else 'it has none.'}")
 
 
 def config_to_json(config: Any) -> dict[str, Any]:

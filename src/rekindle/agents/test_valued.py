@@ -156,6 +156,9 @@ def test_a_config_is_json_and_back_and_nonsense_is_refused(valued):
     for word, settings in valued.PRESETS.items():
         assert agents.variant_of(f"{valued.NAME}:{word}") == (valued.NAME, settings)
         assert agents.config_from_json(valued.NAME, settings).num_envs == 1
+    assert agents.variant_of(f"{valued.NAME}:impala") == (valued.NAME, {"network": "impala"})
+    with pytest.raises(ConfigError, match=rf"{valued.NAME} has no variant 'atary'; did you mean 'atari'"):
+        agents.variant_of(f"{valued.NAME}:atary")
     with pytest.raises(ConfigError, match=r"batch must be at least 1; got 0; .*optimiser must be one of adam, rmsprop"):
         valued.Config(batch=0, optimiser="sgd")
     with pytest.raises(ConfigError, match="capacity must be a multiple of num_envs; got 10 and 4"):
