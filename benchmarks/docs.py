@@ -5,12 +5,14 @@ written, and the exit code says whether the pages are up to date.
 """
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import PRESETS
 from rekindle.library.files import read_json, write_bytes, write_text
 from rekindle.report.plots import Curve, Panel, joined_plot
 
@@ -18,6 +20,8 @@ ROOT = Path(__file__).parent
 PAGES = ROOT.parent / "docs" / "results"
 TITLES = {"pvrl": "reincarnation"}
 """Pages that have another name than their study."""
+MEASURED = tuple(preset for preset in PRESETS if preset != "smoke")
+"""Presets whose results mean something."""
 DRAWN = ("score", "return")
 """What curves are of."""
 
@@ -26,7 +30,7 @@ def page(study: Path) -> str:
     """The page of one study, from its folder."""
     opening = (study / "README.md").read_text().rstrip()
     sections = [section(result, part, study.name) for part, result in results(study)]
-    return "\n\n".join([opening, *(sections or ["There are no results yet."])]) + "\n"
+    return "\n\n".join([opening, *sections, unmeasured(study)]) + "\n"
 
 
 def pictures(study: Path) -> dict[str, Callable[[], bytes]]:
@@ -40,6 +44,18 @@ def pictures(study: Path) -> dict[str, Callable[[], bytes]]:
 def results(study: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """Results of a study, each with the name of its part."""
     return [(file.stem.partition("-")[2], read_json(file)) for file in sorted((study / "results").glob("*.json"))]
+
+
+def unmeasured(study: Path) -> str:
+    """Which parts of a study have no result, by preset."""
+    known: dict[str, set[str]] = {}
+    for part, result in results(study):
+        known.setdefault(result["preset"], set()).add(part)
+    parts = getattr(importlib.import_module(f"benchmarks.{study.name}.__main__"), "PARTS", ())
+    lacks = {preset: [part for part in parts if part not in known.get(preset, ())] for preset in MEASURED}
+    said = [f"Preset {preset}: {', '.join(lacks[preset]) if preset in known else 'everything'}." for preset in MEASURED
+            if preset not in known or ("" not in known[preset] and lacks[preset])]  # fmt: skip
+    return f"## Not measured yet\n\n{' '.join(said) or 'Nothing is left.'}"
 
 
 def section(result: Mapping[str, Any], part: str = "", study: str = "") -> str:

@@ -42,3 +42,18 @@ def test_what_was_published_is_a_line_of_its_own():
     ours, theirs = docs.lines(rows, "return", 0)
     assert (ours.label, ours.x, ours.y, ours.low) == ("ours", [5, 9], [3.0, 3.0], None)
     assert (theirs.label, theirs.x, theirs.y) == ("published", [9], [4.0])
+
+
+def test_a_page_says_what_has_not_been_measured(tmp_path):
+    def unmeasured(name, *results):
+        study = tmp_path / name
+        (study / "results").mkdir(parents=True, exist_ok=True)
+        for result in results:
+            (study / "results" / f"{result}.json").write_text(f'{{"preset": "{result.partition("-")[0]}"}}')
+        return docs.unmeasured(study).removeprefix("## Not measured yet\n\n")
+
+    assert unmeasured("foundation") == "Preset cpu: everything. Preset gpu: everything."
+    assert unmeasured("foundation", "cpu-f0", "cpu-f0t") == "Preset cpu: f0-visible, doors-4. Preset gpu: everything."
+    assert unmeasured("foundation", "gpu") == "Preset cpu: f0-visible, doors-4."
+    assert unmeasured("foundation", "cpu") == "Nothing is left."
+    assert unmeasured("startup", "cpu-short") == "Preset gpu: everything."  # a study that does not say its parts

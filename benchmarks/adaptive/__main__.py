@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.adaptive import e2, e3, e4, e6, e7, e8, e13, learners
 from benchmarks.common import Bar, Study
 
-EXPERIMENTS: dict[str, Callable[[Study, str], tuple[dict[str, Any], list[Bar]]]] = {
+PARTS: dict[str, Callable[[Study, str], tuple[dict[str, Any], list[Bar]]]] = {
     "M": learners.run,
     "E2": e2.run,
     "E3": e3.run,
@@ -26,15 +26,15 @@ SEEDS = {"E13": 15}
 
 def main() -> None:
     """Run one experiment, or all."""
-    study = Study("adaptive", about=__doc__ or "", parts=tuple(EXPERIMENTS))
+    study = Study("adaptive", about=__doc__ or "", parts=tuple(PARTS))
     values: dict[str, Any] = {}
     bars: list[Bar] = []
-    for name, run in EXPERIMENTS.items():
+    for name, run in PARTS.items():
         if study.only in (None, name):
             found, judged = run(study, study.preset)
             values |= {f"{name}_{key}": value for key, value in found.items()}
             bars += judged
-    most = max(SEEDS.get(name, 3) for name in EXPERIMENTS if study.only in (None, name))
+    most = max(SEEDS.get(name, 3) for name in PARTS if study.only in (None, name))
     study.finish(seeds=list(range(most if study.preset != "smoke" else 1)), values=values, bars=bars)
 
 
