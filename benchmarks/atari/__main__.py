@@ -25,7 +25,7 @@ from rekindle.core.platform import allow_callbacks
 from rekindle.core.spaces import Discrete
 from rekindle.core.stats import stratified
 from rekindle.envs import registry
-from rekindle.evaluate.policies import RandomPolicy, Wandering
+from rekindle.evaluate.policies import EpsilonGreedy, RandomPolicy
 from rekindle.evaluate.returns import host_episodes
 from rekindle.library.files import read_json, write_json
 from rekindle.library.library import Library
@@ -88,8 +88,8 @@ def compute(seed: int, size: Preset, study: Study) -> dict[str, Any]:
     made = registry.host(GAME, longest=size.longest)
     teacher = teachers.load(TEACHER, made.spec)
     assert isinstance(made.spec.action, Discrete)
-    players = {"random": RandomPolicy(made.spec.action.n), "teacher": Wandering(teacher, 0.001, made.spec.action.n),
-               "student": Wandering(student.policy, 0.001, made.spec.action.n)}  # fmt: skip
+    players = {"random": RandomPolicy(made.spec.action.n), "teacher": EpsilonGreedy(teacher, 0.001, made.spec.action.n),
+               "student": EpsilonGreedy(student.policy, 0.001, made.spec.action.n)}  # fmt: skip
     worlds, returns = made.open(8), {}
     for number, (name, policy) in enumerate(players.items()):
         study.say(f"seed {seed}: {name} plays")

@@ -94,7 +94,7 @@ class ForgetfulPolicy(Around):
         return self.policy.act(key, carry, {**obs, **blank}, start | first, explore=explore)
 
 
-class Wandering(Around):
+class EpsilonGreedy(Around):
     """Another policy, greedy but for a share of random actions, as value agents are evaluated on Atari."""
 
     share: float = eqx.field(static=True)
@@ -137,7 +137,7 @@ EVALUATED_AT = 0.001
 
 def as_evaluated(policy: Any, space: Space) -> Any:
     """A policy as it is evaluated: greedy but for one action in a thousand; where actions are vectors, greedy."""
-    return Wandering(policy, EVALUATED_AT, space.n) if isinstance(space, Discrete) else policy
+    return EpsilonGreedy(policy, EVALUATED_AT, space.n) if isinstance(space, Discrete) else policy
 
 
 def samples(agent: Agent) -> bool:
@@ -148,6 +148,6 @@ def samples(agent: Agent) -> bool:
 def straying(policy: Any, space: Space, *, share: float, noise: float) -> Any:
     """A policy as it makes data: a share of its actions are random, or all have noise where they are vectors."""
     if isinstance(space, Discrete):
-        return Wandering(policy, share, space.n)
+        return EpsilonGreedy(policy, share, space.n)
     assert isinstance(space, Box)
     return Noisy(policy, noise, space.high)

@@ -148,18 +148,18 @@ def scaled(
                  alone * scratch, scratch)  # fmt: skip
 
 
-Sort = Literal["values", "logits", "actions"]
+OutputKind = Literal["values", "logits", "actions"]
 
 
 def says(extras: Extras) -> Float[Array, "B A"]:
     """What a teacher says of observations: action values, else logarithms of probabilities, else its actions."""
-    sort = sort_of(extras)
-    said = {"values": extras.q, "logits": extras.logits, "actions": extras.mean}[sort]
+    kind = kind_of(extras)
+    said = {"values": extras.q, "logits": extras.logits, "actions": extras.mean}[kind]
     assert said is not None
-    return jax.nn.log_softmax(said) if sort == "logits" else said
+    return jax.nn.log_softmax(said) if kind == "logits" else said
 
 
-def sort_of(extras: Extras) -> Sort:
+def kind_of(extras: Extras) -> OutputKind:
     """Which of them; ValueError if it says nothing."""
     if extras.q is not None:
         return "values"
@@ -170,10 +170,10 @@ def sort_of(extras: Extras) -> Sort:
     raise ValueError("a teacher has to give action values, logits or, of vectors, its actions")
 
 
-class Told(NamedTuple):
-    """What a method has to know of a teacher and its student."""
+class Outputs(NamedTuple):
+    """What kind of numbers a teacher and its student give, as a method has to know."""
 
-    teacher: Sort
+    teacher: OutputKind
     """What it says: action values, log-probabilities, or actions that are vectors."""
     student: Literal["values", "policy"] = "values"
     """What the student says: action values, or its policy's logits or actions."""

@@ -21,7 +21,7 @@ from rekindle.evaluate.returns import episodes
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import METHODS, make_method
-from rekindle.reincarnation.phases import Phase, Scale, Told
+from rekindle.reincarnation.phases import Outputs, Phase, Scale
 from rekindle.replay import ring as rings
 from rekindle.replay import sum_tree
 from rekindle.train import prepare, reincarnate
@@ -151,8 +151,8 @@ def test_a_student_is_compared_with_what_its_teacher_says(valued, tau):
     left = AGENT._replace(act=lambda key, state, carry, obs, start, *, explore:
                           Fixed(0).act(key, carry, obs, start, explore=explore))  # fmt: skip
     batch = draw(replace(AGENT.needs, batch=COMPARED), jax.random.key(1), data, loop.obs)
-    told = Told("values" if valued else "logits")
-    found = compare(left, told, tau, jax.random.key(2), loop.agent, batch.obs, batch.labels)
+    outputs = Outputs("values" if valued else "logits")
+    found = compare(left, outputs, tau, jax.random.key(2), loop.agent, batch.obs, batch.labels)
     assert float(found.agreement) == pytest.approx(0.75, abs=0.1)
     assert float(found.teacher_spread) == pytest.approx(np.log(9) / 2, rel=1e-5)
     p = 1 / (1 + 9 ** (1 / tau)) if valued else 0.1
@@ -185,7 +185,7 @@ def test_the_teacher_plays_the_first_steps(most, theirs):
     """A teacher that always goes right, in episodes of ten steps; its steps are stored like any other."""
     config = {**SMALL, "epsilon": 1.0}  # the student itself acts at random
     agent = dqn.make(dqn.Config(**config))
-    phase = make_method("jsrl", {"most": most}).phases(Scale(10, 4000, 1, 1e-3, 1e-4, 1e-3), Told("values"))[0]
+    phase = make_method("jsrl", {"most": most}).phases(Scale(10, 4000, 1, 1e-3, 1e-4, 1e-3), Outputs("values"))[0]
     engine = OffPolicy(agent, WORLDS, Given(SOURCE, Fixed(1), _data(0.0)), phase)
     loop = engine.chunk(engine.begin(jax.random.key(0), None), 100, 0.0)[0]
     steps = rings.unrolled(loop.replay)
@@ -224,7 +224,7 @@ def taught(agent, data=None):
     marks = prepare.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
     data = data or prepare.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
     data = prepare.labelled(data, teacher, MADE.spec)
-    return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Told("values"), episodes=20)
+    return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Outputs("values"), episodes=20)
 
 
 TINY = Scale(20, 80, 2, 1e-3, 1e-4, 1e-3)
@@ -236,7 +236,7 @@ def test_every_method_is_carried_out_as_its_phases_say(name):
     method = make_method(name)
     state = AGENT.init(jax.random.key(5), MADE.spec) if name == "fine-tuning" else None
     done = reincarnate.reincarnate(course, method, TINY, jax.random.key(0), state=state)
-    phases = method.phases(TINY, Told("values"))
+    phases = method.phases(TINY, Outputs("values"))
     assert [(p.phase, p.steps) for p in done.curve] == [
         (phase.name, phase.steps // 2 * turn) for phase in phases for turn in (1, 2)
     ]

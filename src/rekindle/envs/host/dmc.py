@@ -133,8 +133,8 @@ def refuse_unseen(id: str, suite: Suite) -> None:
     try:
         suite.render()
     except Exception as error:  # whatever a driver raises
-        told = f"{type(error).__name__}: {error}".rstrip(".")
-        raise ConfigError(f"{id} cannot be drawn here ({told}); {mujoco.MEND}.") from error
+        reason = f"{type(error).__name__}: {error}".rstrip(".")
+        raise ConfigError(f"{id} cannot be drawn here ({reason}); {mujoco.MEND}.") from error
     finally:
         suite.close()
 

@@ -171,8 +171,8 @@ class HostWorlds:
         try:
             return [np.array(picture, np.uint8) for picture in self._vector.render()]
         except Exception as error:  # whatever an environment raises without a display, or what it draws with
-            told = f"{type(error).__name__}: {error}".rstrip(". ")
-            raise ConfigError(f"{self.spec.id} cannot be drawn here: {told}.") from error
+            reason = f"{type(error).__name__}: {error}".rstrip(". ")
+            raise ConfigError(f"{self.spec.id} cannot be drawn here: {reason}.") from error
 
     def close(self) -> None:
         """Let go of threads and files."""
@@ -258,8 +258,8 @@ class HostWorlds:
             if isinstance(error, MisfitError):
                 raise self._failure(f"failed: {error}") from error
             at = traceback.extract_tb(error.__traceback__)[-1]
-            told = f"{type(error).__name__}: {error}".rstrip(". ")
-            raise self._failure(f"failed with {told} ({at.filename}, line {at.lineno})") from error
+            reason = f"{type(error).__name__}: {error}".rstrip(". ")
+            raise self._failure(f"failed with {reason} ({at.filename}, line {at.lineno})") from error
 
     def _failure(self, how: str, row: int | None = None) -> WorldError:
         """From here on they stand nowhere. Which row it was is not always known."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rekindle.reincarnation.phases import Phase, Scale, Told
+from rekindle.reincarnation.phases import Outputs, Phase, Scale
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Rehearsal:
     share: float = 1 / 16
     """Of the samples, drawn one by one: rho."""
 
-    def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
         """Online."""
-        del told
+        del outputs
         return (Phase("online", scale.online_steps, scale.scratch, scale.iterations, rehearse=self.share),)

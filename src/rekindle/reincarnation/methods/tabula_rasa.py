@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from rekindle.reincarnation.phases import Phase, Scale, Told
+from rekindle.reincarnation.phases import Outputs, Phase, Scale
 
 
 @dataclass(frozen=True)
 class TabulaRasa:
     """A fresh network and its own experience."""
 
-    def phases(self, scale: Scale, told: Told) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
         """Online."""
-        del told
+        del outputs
         return (Phase("online", scale.online_steps, scale.scratch, scale.iterations),)

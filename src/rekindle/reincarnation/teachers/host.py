@@ -22,7 +22,7 @@ from rekindle.core.extras import from_here, optional
 from rekindle.core.memoryless import Memoryless
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.types import ActOutput, Extras, Obs
-from rekindle.reincarnation.phases import Sort
+from rekindle.reincarnation.phases import OutputKind
 
 Scores = Callable[[dict[str, np.ndarray]], np.ndarray]
 """From a batch of observations to a number for each action, `[B, A]`, or to actions, `[B]`; where actions are vectors,
@@ -39,7 +39,7 @@ class HostTeacher(Memoryless):
     scores: Scores = eqx.field(static=True)
     size: int = eqx.field(static=True)
     """Numbers that it says of an observation."""
-    says: Sort = eqx.field(static=True)
+    says: OutputKind = eqx.field(static=True)
     what: str = eqx.field(static=True)
     """Its name, for those who have to mend it."""
     reach: float = eqx.field(static=True, default=1.0)
@@ -104,10 +104,10 @@ def answered(scores: Scores, obs: Mapping[str, Any], size: int, *, choices: bool
     try:
         said = np.asarray(scores({name: np.asarray(x) for name, x in obs.items()}))
     except Exception as error:
-        told = f"{type(error).__name__}: {error}".rstrip(". ")
+        reason = f"{type(error).__name__}: {error}".rstrip(". ")
         at = traceback.extract_tb(error.__traceback__)[-1]
         raise ConfigError(
-            f"the teacher {what} fails on a batch of observations: {told} ({at.filename}, line {at.lineno})."
+            f"the teacher {what} fails on a batch of observations: {reason} ({at.filename}, line {at.lineno})."
         ) from error
     rows = next(iter(obs.values())).shape[0]
     forms = ((rows,), (rows, size)) if choices else ((rows, size),)
