@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rekindle.agents.dqn import dqn
+from rekindle.core.compiling import jit_in_place
 from rekindle.core.tree import own
 from rekindle.envs import registry
 from rekindle.train.off_policy import Given, Worlds, act_on, begin, draw, pace, ticks_before
@@ -57,7 +58,7 @@ class Ours:
             key, beginning = jax.random.split(key, seeds), jax.vmap(beginning, in_axes=(None, 0))
             chunks = [jax.vmap(chunk, in_axes=(0, None, None)) for chunk in chunks]
         self.loop = own(jax.jit(beginning)(self.given, key))
-        self.fill, self.learn = (jax.jit(chunk, donate_argnums=0) for chunk in chunks)
+        self.fill, self.learn = map(jit_in_place, chunks)
         self.loop, _ = self.fill(self.loop, self.given, ticks_before(agent.needs))
         self.chunk(1)
         self.compile_s = time.perf_counter() - start

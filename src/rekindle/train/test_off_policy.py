@@ -13,6 +13,7 @@ import pytest
 from rekindle.agents.dqn import dqn
 from rekindle.agents.rainbow import rainbow
 from rekindle.core.budget import Budget
+from rekindle.core.compiling import jit_in_place
 from rekindle.core.errors import ConfigError
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import ActOutput, Extras
@@ -95,14 +96,15 @@ def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(agent
 
 
 @pytest.mark.parametrize(("module", "more"), [(dqn, {}), (rainbow, {"atoms": 11})], ids=["dqn", "rainbow"])
-def test_a_chunk_does_not_copy_the_replay(module, more):
-    """Of which a tick changes a slice; a copy of all of it would cost more than the update."""
-    agent = module.make(module.Config(**SMALL | {"capacity": 4 * 771}, **more))
+def test_a_chunk_copies_neither_the_replay_nor_its_tree_nor_weights(module, more):
+    """Of the replay a tick changes a slice; a copy of all of it would cost more than the update."""
+    agent = module.make(module.Config(**SMALL | {"capacity": 4 * 771, "width": 64}, **more))
     loop = OffPolicy(agent, WORLDS, Given(SOURCE)).begin(jax.random.key(0), None)
-    chunk = jax.jit(partial(act_on, agent, WORLDS, None, True), donate_argnums=0)
+    chunk = jit_in_place(partial(act_on, agent, WORLDS, None, True))
     program = chunk.lower(loop, Given(SOURCE), 8).compile().as_text()
-    assert "[771,4" in program
-    assert not re.findall(r"\[771,4[^ ]* copy\(.*", program)
+    large = {f"{list(x.shape)}".replace(" ", "") for x in jax.tree.leaves((loop.replay, loop.agent)) if x.size > 1000}
+    assert len(large) > 2 and all(shape in program for shape in large)
+    assert not [found for shape in large for found in re.findall(re.escape(shape) + r"[^ ]* copy\(.*", program)]
 
 
 def test_the_target_follows_and_the_clock_goes_by_steps():

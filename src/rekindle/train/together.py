@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rekindle.agents.registry import config_from_json, make_agent
+from rekindle.core.compiling import jit_in_place
 from rekindle.core.errors import ConfigError
 from rekindle.core.tree import apart, stacked
 from rekindle.library.library import Library
@@ -108,7 +109,7 @@ class Together:
         def chunk(loop: Any, source: Any) -> tuple[Any, Any]:
             return on_policy.chunk(one.agent, one.worlds, one.curriculum, updates, loop, source)
 
-        return jax.jit(jax.vmap(chunk), donate_argnums=0)
+        return jit_in_place(jax.vmap(chunk))
 
 
 @dataclass(frozen=True, kw_only=True)
