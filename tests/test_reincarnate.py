@@ -184,7 +184,7 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
         (["--method", "qdager"], "no method 'qdager'"),
         (["--choose", "tua=1.0"], "the method qdagger has no option 'tua'"),
         (["--student", "raibow"], "no agent 'raibow'; did you mean 'rainbow'?"),
-        (["--student", "rainbow:impalla"], "rainbow has no variant 'impalla'; did you mean 'impala'?"),
+        (["--student", "rainbow:impalla"], "rainbow has no variant 'impalla'; did you mean 'impala' or "),
         (["--budget", "5m"], "--budget is in environment steps here"),
         (["--env", "gymnax/CartPole-v1"], "cannot act in gymnax/CartPole-v1"),
         (["--pool", "sticky=0.1"], f"the teacher was made with no options of {CATCH}, the student with sticky=0.1"),
