@@ -56,4 +56,5 @@ def test_a_page_says_what_has_not_been_measured(tmp_path):
     assert unmeasured("foundation", "cpu-f0", "cpu-f0t") == "Preset cpu: f0-visible, doors-4. Preset gpu: everything."
     assert unmeasured("foundation", "gpu") == "Preset cpu: f0-visible, doors-4."
     assert unmeasured("foundation", "cpu") == "Nothing is left."
-    assert unmeasured("startup", "cpu-short") == "Preset gpu: everything."  # a study that does not say its parts
+    assert unmeasured("startup", "cpu-short") == "Preset cpu: answers. Preset gpu: everything."
+    assert unmeasured("atari", "cpu") == "Preset gpu: everything."  # which has no parts

@@ -118,9 +118,12 @@ def idle(number: int) -> dict[str, float]:
     return {n: evaluate(held_out, p, jax.random.key(0), trials=1, repetitions=8).last.value for n, p in players.items()}
 
 
+PARTS = ("scratch", "frozen", "growing", "idle", "tuning")
+
+
 def main() -> None:
     """All arms, the bars and the plot."""
-    study = Study("compounding", about=__doc__ or "", parts=("scratch", "frozen", "growing", "idle", "tuning"))
+    study = Study("compounding", about=__doc__ or "", parts=PARTS)
     preset = PRESETS[study.preset]
     training.library()
     first = list(range(len(GOALS)))[: preset.goals]

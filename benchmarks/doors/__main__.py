@@ -27,10 +27,12 @@ PRESETS = {
 }
 MARGIN, CONTROL_MARGIN = 0.06, 0.05
 
+PARTS = ("D3", "D4")
+
 
 def main() -> None:
     """Train each N with each seed, score with every k, compare with min(k / N, 1)."""
-    study = Study("doors", about=__doc__ or "", parts=("D3", "D4"))
+    study = Study("doors", about=__doc__ or "", parts=PARTS)
     preset = PRESETS[study.preset]
     library = training.library()
     bars: list[Bar] = []

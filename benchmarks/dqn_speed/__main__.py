@@ -94,10 +94,13 @@ def bars(table: list[dict[str, Any]]) -> list[Bar]:
     return found
 
 
+PARTS = (*RIVALS, WHERE)
+
+
 def main() -> None:
     """Pairs: an arm of ours beside every other one, so that both see the same minutes of the machine."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share an accelerator
-    study = Study("dqn_speed", about="Steps per second of training a deep Q-network.", parts=(*RIVALS, WHERE))
+    study = Study("dqn_speed", about="Steps per second of training a deep Q-network.", parts=PARTS)
     preset = PRESETS[study.preset]
     table = []
     for arm in RIVALS:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rekindle.agents.dqn import dqn
-from rekindle.core.compiling import jit_in_place
+from rekindle.core.compiling import jit_in_place, loop_options
 from rekindle.core.tree import own
 from rekindle.envs import registry
 from rekindle.train.off_policy import Given, Worlds, act_on, begin, draw, pace, ticks_before
@@ -108,7 +108,8 @@ def parts(times: int) -> dict[str, Callable[[], Any]]:
     ours, agent = Ours(1, times), dqn.make(CONFIG)
     batch = jax.jit(partial(draw, agent.needs))(jax.random.key(SEED), ours.loop.replay, ours.loop.obs)
     updated = jax.jit(lambda state, batch: jax.lax.fori_loop(
-        0, times, lambda _, now: agent.update(jax.random.key(SEED), now, batch).state, state))  # fmt: skip
+        0, times, lambda _, now: agent.update(jax.random.key(SEED), now, batch).state, state),
+        compiler_options=loop_options())  # fmt: skip
     rows, inputs, width = CONFIG.batch, FEATURES, CONFIG.width
     x, w, g = jnp.ones((rows, inputs)), jnp.full((inputs, width), 1e-3), jnp.ones((rows, width))
 
@@ -118,7 +119,8 @@ def parts(times: int) -> dict[str, Callable[[], Any]]:
         g = (x @ w + (1e-9 * x) @ w + g) * 1e-3
         return x + 1e-9 * (g @ w.T), w + 1e-9 * (x.T @ g), g
 
-    multiplied = jax.jit(lambda now: jax.lax.fori_loop(0, times, lambda _, now: products(now), now))
+    multiplied = jax.jit(lambda now: jax.lax.fori_loop(0, times, lambda _, now: products(now), now),
+                         compiler_options=loop_options())  # fmt: skip
 
     def acted() -> Any:
         ours.loop, _ = ours.fill(ours.loop, ours.given, times)

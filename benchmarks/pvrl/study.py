@@ -130,9 +130,9 @@ def compute(name: str, arm: Arm, game: str, seed: int, size: Preset, taught: Les
     """A student's curve; resumes from its run's checkpoint."""
     agent = make_agent(arm.agent, config_from_json(arm.agent, {**STUDENT, **arm.student}))
     method = make_method(arm.method, arm.settings, student=arm.agent)
-    outputs = prepare.outputs_of(taught.loaded.policy, taught.worlds.spec, jax.random.key(0), agent)
+    kinds = prepare.output_kinds(taught.loaded.policy, taught.worlds.spec, jax.random.key(0), agent)
     data = taught.data if arm.replay is None else latest(taught.data, arm.replay)
-    course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, data, taught.marks, outputs,
+    course = reincarnate.Course(agent, taught.worlds, taught.source, taught.loaded.policy, data, taught.marks, kinds,
                                 episodes=EPISODES // 4)  # fmt: skip
     scale = longer(size.scale, arm.times)
     state = begun(arm, agent, taught, seed) if arm.method == "fine-tuning" else None

@@ -194,9 +194,12 @@ def _none(name: str, count: int) -> Bar:
     return at_most(name, count, count, count, 0)
 
 
+PARTS = ("kill", "crowd", "faults", "fuzz", "scale")
+
+
 def main() -> None:
     """All parts, and the bars."""
-    study = Study("robustness", about=__doc__ or "", parts=("kill", "crowd", "faults", "fuzz", "scale"))
+    study = Study("robustness", about=__doc__ or "", parts=PARTS)
     preset = PRESETS[study.preset]
     parts = {
         "scale": lambda: scaling(study, preset),

@@ -76,9 +76,12 @@ def row(what: str, taken: list[float]) -> dict[str, Any]:
     return {"what": what, **ends, "runs": len(taken)}
 
 
+PARTS = ("short", "answers")
+
+
 def main() -> None:
     """Both parts, and the bars."""
-    study = Study("startup", about=__doc__ or "", parts=("short", "answers"))
+    study = Study("startup", about=__doc__ or "", parts=PARTS)
     preset = PRESETS[study.preset]
     done: dict[str, list[float]] = {}
     if study.only in (None, "short"):

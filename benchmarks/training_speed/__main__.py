@@ -54,9 +54,12 @@ def measure(preset: Preset, rivals: tuple[Arm, ...]) -> dict[str, Any]:
     return {"steps_per_s": speeds, "compile_s": compiled, "profile": profiles, "missing": missing}
 
 
+PARTS = tuple(arm.name for arm in ARMS[1:])
+
+
 def main() -> None:
     """Pairs: our arm beside every other one, so that both see the same minutes of the machine."""
-    study = Study("training_speed", about="Steps per second of whole training.", parts=tuple(a.name for a in ARMS[1:]))
+    study = Study("training_speed", about="Steps per second of whole training.", parts=PARTS)
     preset = PRESETS[study.preset]
     ours = next(arm for arm in ARMS if arm.name == US)
     rivals = [arm for arm in preset.arms if arm.name != US and study.only in (None, arm.name)]

@@ -75,10 +75,13 @@ def bar(rules: int, table: list[dict[str, Any]]) -> Bar:
     return at_least(f"S1.rules{rules}", worst["ratio"], worst["ratio_low"], worst["ratio_high"], BARS[rules])
 
 
+PARTS = MODES
+
+
 def main() -> None:
     """All cells of the preset."""
     jax.config.update("jax_enable_compilation_cache", False)
-    study = Study("xland_speed", about="Environment steps per second, beside XLand-MiniGrid.", parts=MODES)
+    study = Study("xland_speed", about="Environment steps per second, beside XLand-MiniGrid.", parts=PARTS)
     preset = PRESETS[study.preset]
     modes = (study.only,) if study.only else MODES
     table = []

@@ -16,7 +16,7 @@ from rekindle.core.stats import bootstrap
 from rekindle.core.types import ActOutput, Extras
 from rekindle.envs import registry
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.reincarnation.phases import Outputs, Scale
+from rekindle.reincarnation.phases import OutputKinds, Scale
 from rekindle.train import prepare, reincarnate
 from rekindle.train.off_policy import Worlds
 
@@ -69,7 +69,7 @@ def taught_by(teacher, marks=None):
     marks = marks or prepare.marks(worlds, SOURCE, teacher, jax.random.key(1), number=2_000)
     data = prepare.roll_out(worlds, SOURCE, teacher, jax.random.key(2), steps=8_000, stray=0.05)
     data = prepare.labelled(data, teacher, MADE.spec)
-    return reincarnate.Course(agent, worlds, SOURCE, teacher, data, marks, Outputs("logits"), episodes=200)
+    return reincarnate.Course(agent, worlds, SOURCE, teacher, data, marks, OutputKinds("logits"), episodes=200)
 
 
 def learnt(course, method, **settings):

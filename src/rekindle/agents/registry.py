@@ -58,8 +58,9 @@ def variant_of(text: str) -> tuple[str, dict[str, Any]]:
     networks = TRUNKS if "network" in (field.name for field in dataclasses.fields(module.Config)) else ()
     if word in networks:
         return name, {"network": word}
-    known = [*presets, *networks]
-    raise ConfigError(f"{name} has no variant {word!r}; {did_you_mean(word, known) if known else 'it has none.'}")
+    if not (known := [*presets, *networks]):
+        raise ConfigError(f"{name} has no variants; got {word!r}; take {name} itself.")
+    raise ConfigError(f"{name} has no variant {word!r}; {did_you_mean(word, known)}")
 
 
 def config_to_json(config: Any) -> dict[str, Any]:

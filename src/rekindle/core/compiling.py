@@ -14,15 +14,23 @@ LARGE = 36
 OWN_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 """Of XLA's library for processors only the sums are left."""
 FEWER_COPIES = {"xla_cpu_copy_insertion_use_region_analysis": True}
-"""XLA looks when a value in a loop is read for the last time before it copies it, as it does on accelerators."""
+"""XLA for processors looks when a value in a loop is read for the last time before it copies it."""
 
 
 def jit_in_place(function: Callable[..., Any]) -> Any:
     """`jax.jit` of a program that goes on, step by step, from its first argument, whose memory it takes over.
 
-    By itself XLA copies the weights, and the tree of a prioritised replay twice, in every round of the loop.
+    It cannot be called inside another `jax.jit`, as no program with options can.
     """
-    return jax.jit(function, donate_argnums=0, compiler_options=_known(tuple(FEWER_COPIES.items())))
+    return jax.jit(function, donate_argnums=0, compiler_options=loop_options())
+
+
+def loop_options() -> dict[str, Any]:
+    """For `jax.jit` of programs whose loops change large values, such as weights.
+
+    By itself XLA for processors copies weights, and the tree of a prioritised replay twice, in every round.
+    """
+    return _known(tuple(FEWER_COPIES.items()))
 
 
 def compiler_options(spec: EnvSpec) -> dict[str, Any]:
@@ -41,6 +49,8 @@ def _known(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     """Those options, or none where XLA does not know one."""
     try:
         jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
-    except RuntimeError:
+    except RuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
         return {}
     return dict(options)

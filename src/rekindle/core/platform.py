@@ -4,8 +4,8 @@ import ctypes
 import os
 from pathlib import Path
 
-_EXTRA = "--xla_backend_extra_options="
-SMALL_LOOPS = f"{_EXTRA}xla_cpu_small_while_loop_byte_threshold=4096"
+_THRESHOLD = "xla_cpu_small_while_loop_byte_threshold"
+SMALL_LOOPS = f"--xla_backend_extra_options={_THRESHOLD}=4096"
 """For `XLA_FLAGS`. An XLA that does not know the option passes over it."""
 
 
@@ -55,12 +55,12 @@ def join_small_loops() -> bool:
     called before the first device is used.
 
     Returns:
-        Whether it does; not where `XLA_FLAGS` has extra options of its own.
+        Whether `XLA_FLAGS` says so now, or said how large a loop may be before; not where it is the name of a file.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if SMALL_LOOPS not in flags and _EXTRA in flags:
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):
         return False
-    if SMALL_LOOPS not in flags:
+    if _THRESHOLD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {SMALL_LOOPS}".strip()
     return True
 

@@ -54,10 +54,14 @@ def loops(word, **variables):
     return done.stdout.split()
 
 
-def test_loops_over_a_batch_of_random_bits_are_one_kernel_unless_the_user_has_options():
+def test_loops_over_a_batch_of_random_bits_are_one_kernel_unless_the_user_says_otherwise(tmp_path):
     assert loops("leave")[:2] == ["None", "False"]
     assert loops("join")[:2] == ["True", "True"]
     assert loops("join")[2] == loops("leave")[2]
     assert loops("join", XLA_FLAGS=SMALL_LOOPS) == loops("join")
     own = "--xla_backend_extra_options=xla_not_an_option=1"  # nor does XLA mind one that it does not know
-    assert loops("join", XLA_FLAGS=own)[:2] == ["False", "False"]
+    assert loops("join", XLA_FLAGS=own)[:2] == ["True", "True"]
+    assert loops("join", XLA_FLAGS=SMALL_LOOPS.replace("4096", "64"))[:2] == ["True", "False"]
+    (tmp_path / "flags").write_text("--xla_cpu_enable_fast_math=false")
+    assert loops("join", XLA_FLAGS=str(tmp_path / "flags"))[:2] == ["False", "False"]
+    assert SMALL_LOOPS in os.environ["XLA_FLAGS"]  # where tests run, by conftest.py

@@ -149,6 +149,7 @@ def scaled(
 
 
 OutputKind = Literal["values", "logits", "actions"]
+StudentKind = Literal["values", "policy"]
 
 
 def says(extras: Extras) -> Float[Array, "B A"]:
@@ -160,7 +161,7 @@ def says(extras: Extras) -> Float[Array, "B A"]:
 
 
 def kind_of(extras: Extras) -> OutputKind:
-    """Which of them; ValueError if it says nothing."""
+    """What kind of numbers a teacher says; ValueError if it says nothing."""
     if extras.q is not None:
         return "values"
     if extras.logits is not None:
@@ -170,12 +171,12 @@ def kind_of(extras: Extras) -> OutputKind:
     raise ValueError("a teacher has to give action values, logits or, of vectors, its actions")
 
 
-class Outputs(NamedTuple):
+class OutputKinds(NamedTuple):
     """What kind of numbers a teacher and its student give, as a method has to know."""
 
     teacher: OutputKind
     """What it says: action values, log-probabilities, or actions that are vectors."""
-    student: Literal["values", "policy"] = "values"
+    student: StudentKind = "values"
     """What the student says: action values, or its policy's logits or actions."""
 
     def logits(self, labels: Any, tau: float) -> Float[Array, "B A"]:

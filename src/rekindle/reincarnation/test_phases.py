@@ -4,13 +4,13 @@ import jax.numpy as jnp
 import pytest
 
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.reincarnation.phases import Outputs, Phase, Progress, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Progress, Scale
 
 SCALE = Scale(10, 100, 10, guided=1e-4, alone=1e-5, scratch=6e-5)
 
 
 def last(name, **settings) -> Phase:
-    return make_method(name, settings).phases(SCALE, Outputs("values"))[-1]
+    return make_method(name, settings).phases(SCALE, OutputKinds("values"))[-1]
 
 
 @pytest.mark.parametrize(

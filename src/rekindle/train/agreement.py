@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from rekindle.core.types import Agent, Obs, given
-from rekindle.reincarnation.phases import Dials, Outputs, Phase
+from rekindle.reincarnation.phases import Dials, OutputKinds, Phase
 from rekindle.replay.ring import Ring
 from rekindle.train.off_policy import NO_TICK
 
@@ -23,7 +23,7 @@ NEAR = 0.1
 class Reference(NamedTuple):
     """What a student is compared with."""
 
-    outputs: Outputs
+    kinds: OutputKinds
     data: Ring
     """Labelled steps of the teacher, where those that are learnt from have no labels."""
 
@@ -40,18 +40,18 @@ class Agreement(NamedTuple):
 
 
 def compare(
-    agent: Agent, outputs: Outputs, tau: float, key: Key[Array, ""], state: Any, obs: Obs, labels: Float[Array, "B A"]
+    agent: Agent, kinds: OutputKinds, tau: float, key: Key[Array, ""], state: Any, obs: Obs, labels: Float[Array, "B A"]
 ) -> Agreement:
     """The student's best actions beside what its teacher said of the same observations."""
     rows = labels.shape[0]
     out = agent.act(key, state, agent.init_carry(state, rows), obs, jnp.ones(rows, bool), explore=False)
     spread = jnp.mean(jnp.std(labels, axis=-1))
-    if outputs.teacher == "actions":
+    if kinds.teacher == "actions":
         same = jnp.abs(given(out.extras.mean) - labels) <= NEAR
         return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.zeros(()), spread)
     best = out.action if out.extras.logits is None else jnp.argmax(out.extras.logits, axis=-1)
     same = jnp.argmax(labels, axis=-1) == best
-    entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(outputs.logits(labels, tau))), axis=-1)
+    entropy = jnp.sum(jax.scipy.special.entr(jax.nn.softmax(kinds.logits(labels, tau))), axis=-1)
     return Agreement(jnp.mean(same.astype(jnp.float32)), jnp.mean(entropy), spread)
 
 
@@ -88,4 +88,4 @@ class Standing:
     @cached_property
     def _compare(self) -> Callable[..., Agreement]:
         assert self.reference is not None
-        return jax.jit(partial(compare, self.agent, self.reference.outputs, self.phase.tau))
+        return jax.jit(partial(compare, self.agent, self.reference.kinds, self.phase.tau))

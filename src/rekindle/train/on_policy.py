@@ -239,7 +239,7 @@ Chunk = Callable[[LoopState, PyTree], tuple[LoopState, Any]]
 
 
 def make_chunk(agent: Agent, worlds: Worlds, curriculum: Curriculum, *, updates: int) -> Chunk:
-    """`chunk` compiled once; it takes over the memory of the state it is given."""
+    """`chunk` compiled once, not for use in another `jax.jit`; it takes over the memory of the state it is given."""
     return jit_in_place(partial(chunk, agent, worlds, curriculum, updates))
 
 

@@ -15,7 +15,7 @@ from rekindle.core.types import Agent, EnvSpec, Obs, Policy
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.evaluate.policies import as_evaluated, random_policy, straying
 from rekindle.evaluate.returns import Episodes, episodes, host_episodes
-from rekindle.reincarnation.phases import Outputs, kind_of, says
+from rekindle.reincarnation.phases import OutputKinds, kind_of, says
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.mapped import Mapped, gathered, on_host
@@ -178,12 +178,12 @@ def labelled(data: Ring, teacher: Any, spec: EnvSpec, *, path: Path | None = Non
     return data._replace(steps=steps._replace(labels=gathered(path, (count, data.rows), said())))
 
 
-def outputs_of(teacher: Policy, spec: EnvSpec, key: Key[Array, ""], student: Agent) -> Outputs:
+def output_kinds(teacher: Policy, spec: EnvSpec, key: Key[Array, ""], student: Agent) -> OutputKinds:
     """What kind of things a teacher says, and its student."""
     obs = {name: jnp.zeros((1, *space.shape), space.dtype) for name, space in spec.obs.items()}  # pyright: ignore
     carry = teacher.init_carry(1)
     extras = jax.eval_shape(lambda: teacher.act(key, carry, obs, jnp.ones(1, bool), explore=False).extras)
-    return Outputs(kind_of(extras), says_what(student))
+    return OutputKinds(kind_of(extras), says_what(student))
 
 
 def says_what(student: Agent) -> Literal["values", "policy"]:

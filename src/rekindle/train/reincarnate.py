@@ -26,7 +26,7 @@ from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.returns import play
 from rekindle.library.run import Run, reached
 from rekindle.reincarnation.methods.registry import Method
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 from rekindle.reincarnation.weaning import normalised
 from rekindle.replay import ring as rings
 from rekindle.replay.ring import Ring
@@ -54,7 +54,7 @@ class Course:
     data: Ring
     """Steps of the teacher, labelled."""
     marks: Marks
-    outputs: Outputs
+    kinds: OutputKinds
     episodes: int = 64
     """Of an evaluation."""
     prepared: int = 0
@@ -115,7 +115,7 @@ def reincarnate(
         checkpoint_seconds: between checkpoints.
         stop: from the metrics of a chunk to whether that is enough; the phases that are left are then left out.
     """
-    phases = method.phases(scale, course.outputs)
+    phases = method.phases(scale, course.kinds)
     refuse_short(course, phases)
     if state is None and any(phase.needs_state for phase in phases):
         raise ConfigError("fine-tuning goes on from the teacher's weights; give `state`.")
@@ -208,7 +208,7 @@ def engine_of(course: Course, phase: Phase) -> Student:
     asks = phase.adds is not None or phase.roll_in > 0
     data = course.data if asks else rings.unlabelled(course.data)
     teacher = course.teacher if asks and not phase.offline else ()
-    given, reference = Given(course.source, teacher, data), Reference(course.outputs, course.data)
+    given, reference = Given(course.source, teacher, data), Reference(course.kinds, course.data)
     if course.agent.needs.kind == "sequence":
         return OnSequences(course.agent, course.worlds, given, phase.steps, phase, reference)
     return OffPolicy(course.agent, course.worlds, given, phase, reference, folder=course.folder)
@@ -252,7 +252,7 @@ class Many(NamedTuple):
 
 def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Array, " S"]) -> Many:
     """The same for several seeds in one program, without checkpoints: for accelerators, and for small problems."""
-    states, scores, multipliers, phases = None, [], [], method.phases(scale, course.outputs)
+    states, scores, multipliers, phases = None, [], [], method.phases(scale, course.kinds)
     refuse_short(course, phases)
     if any(phase.needs_state for phase in phases):
         raise ConfigError("fine-tuning goes on from the teacher's weights, one student at a time; use `reincarnate`.")

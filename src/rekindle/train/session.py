@@ -29,7 +29,7 @@ from rekindle.library.manifest import Parent
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.fine_tuning import FineTuning
 from rekindle.reincarnation.methods.registry import Method, make_method
-from rekindle.reincarnation.phases import ALONE, GUIDED, ON_ATARI, Outputs, Scale, scaled
+from rekindle.reincarnation.phases import ALONE, GUIDED, ON_ATARI, OutputKinds, Scale, scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.train import off_policy, prepare, prepared, reincarnate, teaching
 from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
@@ -226,7 +226,7 @@ def most_steps(budget: Budget, warmup: int, *, pictures: bool) -> int | None:
 def refuse_student(order: Order, made: AnyMade, agent: Agent) -> None:
     """ConfigError where a method does not suit a student, or the student not its world or its budget."""
     method, scale = taught(order, agent)
-    phases = method.phases(scale, Outputs("values", prepare.says_what(agent)))
+    phases = method.phases(scale, OutputKinds("values", prepare.says_what(agent)))
     jax.eval_shape(lambda key: agent.init(key, made.spec), jax.random.key(0))  # spaces that it does not take
     if not phases[-1].keeps_replay:
         refuse_warmup(agent, scale.online_steps, once_of(agent))
@@ -371,12 +371,12 @@ def reincarnated(
     prepare.refuse_luck(marks)
     if known is None:
         prepared.note(run.path, marks=marks)
-    outputs = prepare.outputs_of(teacher, made.spec, keys[2], agent)
-    learns = reincarnate.learns_from_data(method.phases(scale, outputs))
+    kinds = prepare.output_kinds(teacher, made.spec, keys[2], agent)
+    learns = reincarnate.learns_from_data(method.phases(scale, kinds))
     steps = scale.online_steps if learns else min(COMPARED_STEPS, scale.online_steps)
     data = prepared.data_of(run.path, worlds, source, teacher, keys[1], steps=steps, kept=kept)
     taken = marks.env_steps + (0 if kept else data.slots * data.rows)
-    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, outputs, number, taken,
+    course = reincarnate.Course(agent, worlds, source, teacher, data, marks, kinds, number, taken,
                                 folder=run.path / HOST_REPLAY)  # fmt: skip
     state = loaded.state_for(agent, keys[3]) if loaded is not None and isinstance(method, FineTuning) else None
     done = reincarnate.reincarnate(course, method, scale, key, run=run, state=state,

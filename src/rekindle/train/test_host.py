@@ -30,7 +30,7 @@ from rekindle.library.files import sha256
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.reincarnation.phases import Outputs, Scale
+from rekindle.reincarnation.phases import OutputKinds, Scale
 from rekindle.replay import mapped
 from rekindle.replay import ring as rings
 from rekindle.train import order as orders
@@ -189,8 +189,8 @@ def test_a_students_replay_begins_with_the_teachers_where_that_lies(name, tmp_pa
     save_dataset(tmp_path / "data" / "replay", spec=SPEC.to_json(), arrays=rings.to_arrays(data))
     stored = read_dataset(tmp_path / "data").arrays
     data = prepare.labelled(rings.in_place(stored), Rightwards(), SPEC)
-    outputs, marks = Outputs("values"), reincarnate.Marks(0.0, 1.0)
-    course = reincarnate.Course(agent, worlds, (), Rightwards(), data, marks, outputs, 4, folder=tmp_path / "replay")
+    kinds, marks = OutputKinds("values"), reincarnate.Marks(0.0, 1.0)
+    course = reincarnate.Course(agent, worlds, (), Rightwards(), data, marks, kinds, 4, folder=tmp_path / "replay")
     state = agent.init(jax.random.key(5), SPEC)
     hashed = sha256(tmp_path / "data" / "replay" / "steps.safetensors")
     done = reincarnate.reincarnate(course, make_method(name), Scale(8, 240, 2, 1e-3, 1e-4, 1e-3), jax.random.key(0),
@@ -220,8 +220,8 @@ def test_a_student_comes_of_a_teacher_whose_labels_see_all_frames(tmp_path, monk
     data = prepare.labelled(data, Rightwards(), SPEC, path=tmp_path / "labels.npy")
     assert isinstance(data.steps.labels, np.memmap) and data.steps.obs["obs"].shape == (100, 4, 1, 7, 1)
     assert (np.asarray(data.steps.labels[..., 1]) == 1.0).all()
-    outputs = prepare.outputs_of(Rightwards(), SPEC, jax.random.key(2), AGENTS["dqn"])
-    course = reincarnate.Course(AGENTS["dqn"], worlds, (), Rightwards(), data, marks, outputs, episodes=16)
+    kinds = prepare.output_kinds(Rightwards(), SPEC, jax.random.key(2), AGENTS["dqn"])
+    course = reincarnate.Course(AGENTS["dqn"], worlds, (), Rightwards(), data, marks, kinds, episodes=16)
     scale = Scale(100, 400, 2, 1e-2, 1e-3, 1e-3)
     before = worlds.save()
     course.worlds.beside().reset(0)

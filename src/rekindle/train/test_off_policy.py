@@ -22,16 +22,15 @@ from rekindle.evaluate.returns import episodes
 from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.registry import METHODS, make_method
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 from rekindle.replay import ring as rings
 from rekindle.replay import sum_tree
-from rekindle.train import prepare, reincarnate
+from rekindle.train import prepare, reincarnate, replay_engine
 from rekindle.train.agreement import COMPARED, compare
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import (
     Given,
     Worlds,
-    act_on,
     draw,
     learn,
     pace,
@@ -96,12 +95,15 @@ def test_what_is_acted_is_stored_and_a_state_that_is_saved_goes_on_exactly(agent
 
 
 @pytest.mark.parametrize(("module", "more"), [(dqn, {}), (rainbow, {"atoms": 11})], ids=["dqn", "rainbow"])
-def test_a_chunk_copies_neither_the_replay_nor_its_tree_nor_weights(module, more):
+def test_a_chunk_copies_neither_the_replay_nor_its_tree_nor_weights(module, more, monkeypatch):
     """Of the replay a tick changes a slice; a copy of all of it would cost more than the update."""
     agent = module.make(module.Config(**SMALL | {"capacity": 4 * 771, "width": 64}, **more))
-    loop = OffPolicy(agent, WORLDS, Given(SOURCE)).begin(jax.random.key(0), None)
-    chunk = jit_in_place(partial(act_on, agent, WORLDS, None, True))
-    program = chunk.lower(loop, Given(SOURCE), 8).compile().as_text()
+    engine, programs = OffPolicy(agent, WORLDS, Given(SOURCE)), []
+    monkeypatch.setattr(replay_engine, "jit_in_place", lambda function: programs.append(jit_in_place(function)))
+    engine._compiled(True)
+    (chunk,), loop = programs, engine.begin(jax.random.key(0), None)
+    usual = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}  # whatever tests are run with
+    program = chunk.lower(loop, Given(SOURCE), 8).compile(usual).as_text()
     large = {f"{list(x.shape)}".replace(" ", "") for x in jax.tree.leaves((loop.replay, loop.agent)) if x.size > 1000}
     assert len(large) > 2 and all(shape in program for shape in large)
     assert not [found for shape in large for found in re.findall(re.escape(shape) + r"[^ ]* copy\(.*", program)]
@@ -153,8 +155,8 @@ def test_a_student_is_compared_with_what_its_teacher_says(valued, tau):
     left = AGENT._replace(act=lambda key, state, carry, obs, start, *, explore:
                           Fixed(0).act(key, carry, obs, start, explore=explore))  # fmt: skip
     batch = draw(replace(AGENT.needs, batch=COMPARED), jax.random.key(1), data, loop.obs)
-    outputs = Outputs("values" if valued else "logits")
-    found = compare(left, outputs, tau, jax.random.key(2), loop.agent, batch.obs, batch.labels)
+    kinds = OutputKinds("values" if valued else "logits")
+    found = compare(left, kinds, tau, jax.random.key(2), loop.agent, batch.obs, batch.labels)
     assert float(found.agreement) == pytest.approx(0.75, abs=0.1)
     assert float(found.teacher_spread) == pytest.approx(np.log(9) / 2, rel=1e-5)
     p = 1 / (1 + 9 ** (1 / tau)) if valued else 0.1
@@ -187,7 +189,7 @@ def test_the_teacher_plays_the_first_steps(most, theirs):
     """A teacher that always goes right, in episodes of ten steps; its steps are stored like any other."""
     config = {**SMALL, "epsilon": 1.0}  # the student itself acts at random
     agent = dqn.make(dqn.Config(**config))
-    phase = make_method("jsrl", {"most": most}).phases(Scale(10, 4000, 1, 1e-3, 1e-4, 1e-3), Outputs("values"))[0]
+    phase = make_method("jsrl", {"most": most}).phases(Scale(10, 4000, 1, 1e-3, 1e-4, 1e-3), OutputKinds("values"))[0]
     engine = OffPolicy(agent, WORLDS, Given(SOURCE, Fixed(1), _data(0.0)), phase)
     loop = engine.chunk(engine.begin(jax.random.key(0), None), 100, 0.0)[0]
     steps = rings.unrolled(loop.replay)
@@ -226,7 +228,7 @@ def taught(agent, data=None):
     marks = prepare.marks(WORLDS, SOURCE, teacher, jax.random.key(1), number=50)
     data = data or prepare.roll_out(WORLDS, SOURCE, teacher, jax.random.key(2), steps=200)
     data = prepare.labelled(data, teacher, MADE.spec)
-    return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, Outputs("values"), episodes=20)
+    return reincarnate.Course(agent, WORLDS, SOURCE, teacher, data, marks, OutputKinds("values"), episodes=20)
 
 
 TINY = Scale(20, 80, 2, 1e-3, 1e-4, 1e-3)
@@ -238,7 +240,7 @@ def test_every_method_is_carried_out_as_its_phases_say(name):
     method = make_method(name)
     state = AGENT.init(jax.random.key(5), MADE.spec) if name == "fine-tuning" else None
     done = reincarnate.reincarnate(course, method, TINY, jax.random.key(0), state=state)
-    phases = method.phases(TINY, Outputs("values"))
+    phases = method.phases(TINY, OutputKinds("values"))
     assert [(p.phase, p.steps) for p in done.curve] == [
         (phase.name, phase.steps // 2 * turn) for phase in phases for turn in (1, 2)
     ]

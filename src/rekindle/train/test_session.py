@@ -223,5 +223,5 @@ def test_evaluations_in_atari_take_a_random_action_in_a_thousand(monkeypatch):
     made = registry.Hosted(spec, lambda rows: ...)
     for env in ("ALE/Pong-v5", "gymnasium/CartPole-v1"):
         session.evaluation(Order("mrq", {}, env, "1steps"), made)(RandomPolicy(4), 0, jax.random.key(0))
-    wanders, plays = seen
-    assert wanders.share == 0.001 and isinstance(wanders.policy, RandomPolicy) and isinstance(plays, RandomPolicy)
+    greedy, plays = seen
+    assert greedy.share == 0.001 and isinstance(greedy.policy, RandomPolicy) and isinstance(plays, RandomPolicy)

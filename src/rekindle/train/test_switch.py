@@ -13,7 +13,7 @@ from rekindle.core.tree import flatten_arrays
 from rekindle.core.types import Update
 from rekindle.envs import registry
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 from rekindle.replay.ring import Ring, Step
 from rekindle.train import reincarnate
 from rekindle.train.loop import Trained
@@ -61,7 +61,7 @@ def test_the_target_follows_at_the_switch_and_moments_are_kept_or_zeroed(name, k
     monkeypatch.setattr(reincarnate, "begin", begin)
     monkeypatch.setattr(reincarnate, "iteration", lambda course, engine, loop, *others: (loop, jnp.zeros(())))
     teacher = AGENT.policy(AGENT.init(jax.random.key(1), MADE.spec))
-    course = reincarnate.Course(AGENT, WORLDS, (), teacher, steps(0.0, 0.0), Marks(0.0, 1.0), Outputs("values"))
+    course = reincarnate.Course(AGENT, WORLDS, (), teacher, steps(0.0, 0.0), Marks(0.0, 1.0), OutputKinds("values"))
     method, key = make_method(name), jax.random.key(0)
     if many:
         state = reincarnate.reincarnate_many(course, method, SCALE, key[None]).states

@@ -19,7 +19,7 @@ from rekindle.library.library import Library
 from rekindle.library.run import Run
 from rekindle.reincarnation.methods.qdagger import distils
 from rekindle.reincarnation.methods.registry import make_method
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 from rekindle.reincarnation.weaning import Linear
 from rekindle.replay import ring as rings
 from rekindle.replay import sum_tree, windows
@@ -66,7 +66,7 @@ def course(rows=1, **settings):
     marks = prepare.marks(worlds, (), teacher, jax.random.key(1), number=8)
     data = prepare.roll_out(worlds, (), teacher, jax.random.key(2), steps=60)
     data = prepare.labelled(data, teacher, worlds.spec)
-    return reincarnate.Course(agent, worlds, (), teacher, data, marks, Outputs("actions", "policy"), episodes=2)
+    return reincarnate.Course(agent, worlds, (), teacher, data, marks, OutputKinds("actions", "policy"), episodes=2)
 
 
 def test_a_teacher_of_vectors_makes_noisy_data_and_says_its_actions():
@@ -76,15 +76,15 @@ def test_a_teacher_of_vectors_makes_noisy_data_and_says_its_actions():
     np.testing.assert_allclose(steps.labels, np.broadcast_to(np.float32([0.7, -0.4]), (60, 1, 2)))
     strays = np.asarray(steps.action) - steps.labels
     assert 0.1 < strays.std() < 0.3 and np.abs(steps.action).max() <= 1.0
-    assert prepare.outputs_of(found.teacher, found.worlds.spec, jax.random.key(0), found.agent) == found.outputs
+    assert prepare.output_kinds(found.teacher, found.worlds.spec, jax.random.key(0), found.agent) == found.kinds
 
 
 @dataclasses.dataclass(frozen=True)
 class Everything:
     """What methods do, at once: offline, then with a loss, samples and first steps of the teacher."""
 
-    def phases(self, scale, outputs):
-        loss = distils(outputs, 0.1)
+    def phases(self, scale, kinds):
+        loss = distils(kinds, 0.1)
         return (
             Phase("offline", scale.offline_updates, scale.guided, 2, offline=True, adds=loss, weight=1.0),
             Phase("online", scale.online_steps, scale.scratch, 2, adds=loss, weight=1.0, weaning=Linear(160),
@@ -131,7 +131,7 @@ def test_what_is_learnt_from_offline_is_all_there_and_is_not_the_students(rows):
 @pytest.mark.parametrize("name", ["pretraining", "dqfd", "fine-tuning"])
 def test_methods_that_train_action_values_are_refused(name):
     with pytest.raises(ConfigError, match=f"the method {name} trains action values .* Take qdagger"):
-        make_method(name).phases(SCALE, course().outputs)
+        make_method(name).phases(SCALE, course().kinds)
 
 
 def test_a_policy_is_distilled_with_a_weight_of_its_own():
@@ -156,7 +156,7 @@ def test_a_student_comes_to_act_as_its_teacher_says(kind):
     agent = mrq.make(mrq.Config(**TINY | {"policy_rate": 1e-2}))
     labels = jnp.array([-1.0, 1.0, 0.0] if discrete else [0.7, -0.4])
     batch = batch_of(spec.action, labels)
-    guide = Guidance(distils(Outputs("values" if discrete else "actions", "policy"), 1.0), 3.0, 0.0,
+    guide = Guidance(distils(OutputKinds("values" if discrete else "actions", "policy"), 1.0), 3.0, 0.0,
                      agent.config.value_rate)  # fmt: skip
 
     def step(number, state):
@@ -168,7 +168,7 @@ def test_a_student_comes_to_act_as_its_teacher_says(kind):
     found = jax.nn.softmax(out.extras.logits) if discrete else out.extras.mean
     wanted = jax.nn.softmax(labels) if discrete else labels
     np.testing.assert_allclose(found, jnp.tile(wanted, (8, 1)), atol=0.05)
-    agreement = compare(agent, Outputs("values" if discrete else "actions"), 1.0, jax.random.key(2), state, now,
+    agreement = compare(agent, OutputKinds("values" if discrete else "actions"), 1.0, jax.random.key(2), state, now,
                         batch.labels)  # fmt: skip
     assert agreement.agreement == 1.0
     entropy = -jnp.sum(wanted * jnp.log(wanted)) if discrete else 0.0

@@ -6,7 +6,7 @@ Ross et al. 2011 (1011.0686), as the ablations of Agarwal et al. 2022 (2206.0162
 from dataclasses import dataclass
 
 from rekindle.reincarnation.methods.qdagger import distils
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class DAgger:
     weight: float = 3.0
     tau: float = 0.1
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Offline, then online, with the same loss."""
-        return imitation(self.weight, self.tau, 0.0, scale, outputs)
+        return imitation(self.weight, self.tau, 0.0, scale, kinds)
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class DAggerQL:
     weight: float = 3.0
     tau: float = 0.1
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Offline, then online, with the same loss."""
-        return imitation(self.weight, self.tau, 1.0, scale, outputs)
+        return imitation(self.weight, self.tau, 1.0, scale, kinds)
 
 
-def imitation(weight: float, tau: float, own: float, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+def imitation(weight: float, tau: float, own: float, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
     """Both phases; `own` is the weight of the agent's loss."""
-    loss = distils(outputs, tau)
+    loss = distils(kinds, tau)
     return (
         Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
               weight=weight, own=own, tau=tau),

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from rekindle.core.types import Sequences, Transitions
 from rekindle.reincarnation.losses import hard_margin, soft_margin
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 from rekindle.reincarnation.weaning import Ratio
 
 
@@ -27,9 +27,9 @@ class DQfD:
     form: Literal["soft", "hard"] = "soft"
     """A mean over actions of what falls short of the margin, or the largest."""
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Offline, then online until the teacher is silent; the step stays as it is."""
-        outputs.needs_values("dqfd")
+        kinds.needs_values("dqfd")
         one = partial(soft_margin if self.form == "soft" else hard_margin, margin=self.margin)
 
         def loss(q: Float[Array, "B A"], batch: Transitions | Sequences) -> Float[Array, " B"]:

@@ -5,7 +5,7 @@ Agarwal et al. 2022 (2206.01626), section 3.
 
 from dataclasses import dataclass
 
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class FineTuning:
     """Of the step size from scratch."""
     keeps_replay: bool = True
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Online."""
-        outputs.needs_values("fine-tuning")  # a policy is kept without the critics beside it
+        kinds.needs_values("fine-tuning")  # a policy is kept without the critics beside it
         return (Phase("online", scale.online_steps, self.rate * scale.scratch, scale.iterations,
                       keeps_replay=self.keeps_replay, needs_state=True),)  # fmt: skip

@@ -5,7 +5,7 @@ Uchendu et al. 2023 (2204.02372), with a number of steps drawn for each episode 
 
 from dataclasses import dataclass
 
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class JSRL:
     decay: float = 1.0
     """Factor of that after every iteration: beta."""
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Online."""
-        del outputs
+        del kinds
         return (Phase("online", scale.online_steps, scale.scratch, scale.iterations, roll_in=self.most,
                       roll_in_decay=self.decay),)  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rekindle.reincarnation.methods.qdagger import QDagger
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,6 @@ class Kickstarting:
     tau: float = 0.1
     weaning: Literal["ratio", "linear", "cut"] = "ratio"
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Online."""
-        return QDagger(self.weight, self.tau, self.weaning).phases(scale, outputs)[1:]
+        return QDagger(self.weight, self.tau, self.weaning).phases(scale, kinds)[1:]

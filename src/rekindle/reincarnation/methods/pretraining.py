@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from rekindle.core.types import Sequences, Transitions
 from rekindle.reincarnation.losses import conservative
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Pretraining:
     """Of the conservative loss."""
     tau: float = 0.1
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Offline, then online with a small step and an optimiser that has forgotten."""
-        outputs.needs_values("pretraining")
+        kinds.needs_values("pretraining")
 
         def loss(q: Float[Array, "B A"], batch: Transitions | Sequences) -> Float[Array, " B"]:
             return jax.vmap(partial(conservative, tau=self.tau))(q, batch.action)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from rekindle.core.types import Sequences, Transitions
 from rekindle.reincarnation.losses import distance, distillation
-from rekindle.reincarnation.phases import Loss, Outputs, Phase, Scale
+from rekindle.reincarnation.phases import Loss, OutputKinds, Phase, Scale
 from rekindle.reincarnation.weaning import HardCut, Linear, Ratio
 
 
@@ -26,9 +26,9 @@ class QDagger:
     weaning: Literal["ratio", "linear", "cut"] = "ratio"
     """How the weight falls: by what the student lacks, on a line, or all at once."""
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Offline, then online."""
-        loss = distils(outputs, self.tau)
+        loss = distils(kinds, self.tau)
         rule = {"ratio": Ratio, "linear": Linear, "cut": HardCut}[self.weaning](scale.cut_steps)
         return (
             Phase("offline", scale.offline_updates, scale.guided, scale.iterations, offline=True, adds=loss,
@@ -38,12 +38,12 @@ class QDagger:
         )  # fmt: skip
 
 
-def distils(outputs: Outputs, tau: float) -> Loss:
+def distils(kinds: OutputKinds, tau: float) -> Loss:
     """KL from the student's policy to the teacher's, as it was stored with each observation; of vectors a distance."""
 
     def loss(said: Float[Array, "B A"], batch: Transitions | Sequences) -> Float[Array, " B"]:
-        if outputs.teacher == "actions":
+        if kinds.teacher == "actions":
             return jax.vmap(distance)(said, batch.labels)
-        return jax.vmap(distillation)(outputs.student_logits(said, tau), outputs.logits(batch.labels, tau))
+        return jax.vmap(distillation)(kinds.student_logits(said, tau), kinds.logits(batch.labels, tau))
 
     return loss

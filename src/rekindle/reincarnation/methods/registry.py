@@ -15,7 +15,7 @@ from rekindle.reincarnation.methods.pretraining import Pretraining
 from rekindle.reincarnation.methods.qdagger import QDagger
 from rekindle.reincarnation.methods.rehearsal import Rehearsal
 from rekindle.reincarnation.methods.tabula_rasa import TabulaRasa
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 METHODS: dict[str, type] = {
     "qdagger": QDagger,
@@ -35,7 +35,7 @@ METHODS: dict[str, type] = {
 class Method(Protocol):
     """Phases at a scale."""
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """What is done, one after the other."""
         ...
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Rehearsal:
     share: float = 1 / 16
     """Of the samples, drawn one by one: rho."""
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Online."""
-        del outputs
+        del kinds
         return (Phase("online", scale.online_steps, scale.scratch, scale.iterations, rehearse=self.share),)

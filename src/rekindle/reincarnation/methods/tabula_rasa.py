@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from rekindle.reincarnation.phases import Outputs, Phase, Scale
+from rekindle.reincarnation.phases import OutputKinds, Phase, Scale
 
 
 @dataclass(frozen=True)
 class TabulaRasa:
     """A fresh network and its own experience."""
 
-    def phases(self, scale: Scale, outputs: Outputs) -> tuple[Phase, ...]:
+    def phases(self, scale: Scale, kinds: OutputKinds) -> tuple[Phase, ...]:
         """Online."""
-        del outputs
+        del kinds
         return (Phase("online", scale.online_steps, scale.scratch, scale.iterations),)

@@ -6,7 +6,7 @@ import pytest
 
 from rekindle.core.types import Transitions
 from rekindle.reincarnation.methods.registry import DISTILS, METHODS, make_method
-from rekindle.reincarnation.phases import Outputs, Scale
+from rekindle.reincarnation.phases import OutputKinds, Scale
 
 SCALE = Scale(10, 100, 10, guided=1e-4, alone=1e-5, scratch=6e-5)
 Q = np.float32([[0.3, -0.2, 0.5, 0.1], [1.0, 0.4, -0.6, 0.2], [-0.1, 0.2, 0.0, 0.6]])
@@ -17,8 +17,8 @@ NONE = jnp.zeros(3)
 BATCH = Transitions({}, jnp.int32(ACTION), NONE, NONE, {}, jnp.asarray(SAID), NONE + 1, jnp.arange(3))
 
 
-def phases(name, outputs, **settings):
-    return make_method(name, settings).phases(SCALE, outputs)
+def phases(name, kinds, **settings):
+    return make_method(name, settings).phases(SCALE, kinds)
 
 
 def added(phase):
@@ -35,12 +35,12 @@ def log_policy(logits):
 def test_action_values_have_a_temperature_in_a_distillation_and_logits_have_none(name, teacher, student):
     theirs = log_policy(SAID / 0.5 if teacher == "values" else SAID)
     own = log_policy(Q / 0.5 if student == "values" else Q)
-    for phase in phases(name, Outputs(teacher, student), tau=0.5):
+    for phase in phases(name, OutputKinds(teacher, student), tau=0.5):
         np.testing.assert_allclose(added(phase), np.sum(np.exp(theirs) * (theirs - own), axis=-1), rtol=1e-4)
 
 
 def test_vectors_are_distilled_by_the_mean_square_of_their_difference():
-    for phase in phases("qdagger", Outputs("actions", "policy")):
+    for phase in phases("qdagger", OutputKinds("actions", "policy")):
         np.testing.assert_allclose(added(phase), np.mean((Q - SAID) ** 2, axis=-1), rtol=1e-5)
 
 
@@ -49,23 +49,23 @@ def test_the_margin_is_over_the_action_that_the_teacher_says_most_of(form):
     expert = np.argmax(SAID, axis=-1)
     short = Q + 0.4 * (np.arange(4) != expert[:, None]) - Q[ROWS, expert][:, None]
     wanted = np.mean(np.maximum(short, 0), axis=-1) if form == "soft" else np.max(short, axis=-1)
-    for phase in phases("dqfd", Outputs("values"), form=form, margin=0.4):
+    for phase in phases("dqfd", OutputKinds("values"), form=form, margin=0.4):
         np.testing.assert_allclose(added(phase), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("settings", "tau"), [({}, 0.1), ({"tau": 0.5}, 0.5)])
 def test_pretraining_is_conservative_about_the_action_of_the_data(settings, tau):
     wanted = np.log(np.sum(np.exp(Q / tau), axis=-1)) - Q[ROWS, ACTION] / tau
-    offline, online = phases("pretraining", Outputs("values"), **settings)
+    offline, online = phases("pretraining", OutputKinds("values"), **settings)
     np.testing.assert_allclose(added(offline), wanted, rtol=1e-5)
     assert online.adds is None
 
 
 def test_pretraining_goes_on_with_a_small_step_and_alone_forgets_its_moments():
-    begun = [phase.dials(phase.begin()) for phase in phases("pretraining", Outputs("values"))]
+    begun = [phase.dials(phase.begin()) for phase in phases("pretraining", OutputKinds("values"))]
     assert [float(dials.learning_rate) for dials in begun] == pytest.approx([1e-4, 1e-5])
     assert [float(dials.weight) for dials in begun] == [1.0, 0.0] and all(dials.own == 1.0 for dials in begun)
-    forgets = {(name, phase.name) for name in METHODS for phase in phases(name, Outputs("values"))
+    forgets = {(name, phase.name) for name in METHODS for phase in phases(name, OutputKinds("values"))
                if phase.fresh_optimiser}  # fmt: skip
     assert forgets == {("pretraining", "online")}
 
@@ -87,7 +87,7 @@ TAUGHT_AND_ALONE = {
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_has_the_published_weights_and_step_sizes(name):
-    phases = make_method(name).phases(Scale(100, 250, 10, 1e-4, 1e-5, 6.25e-5), Outputs("values"))
+    phases = make_method(name).phases(Scale(100, 250, 10, 1e-4, 1e-5, 6.25e-5), OutputKinds("values"))
     assert [(p.weight, p.own, p.learning_rate, p.alone) for p in phases] == list(TAUGHT_AND_ALONE[name])
 
 
