@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rekindle.agents.dqn import dqn
-from rekindle.core.compiling import jit_in_place, loop_options
 from rekindle.core.tree import own
 from rekindle.envs import registry
 from rekindle.train.off_policy import Given, Worlds, act_on, begin, draw, pace, ticks_before
@@ -58,7 +57,7 @@ class Ours:
             key, beginning = jax.random.split(key, seeds), jax.vmap(beginning, in_axes=(None, 0))
             chunks = [jax.vmap(chunk, in_axes=(0, None, None)) for chunk in chunks]
         self.loop = own(jax.jit(beginning)(self.given, key))
-        self.fill, self.learn = map(jit_in_place, chunks)
+        self.fill, self.learn = (jax.jit(chunk, donate_argnums=0) for chunk in chunks)
         self.loop, _ = self.fill(self.loop, self.given, ticks_before(agent.needs))
         self.chunk(1)
         self.compile_s = time.perf_counter() - start
@@ -108,8 +107,7 @@ def parts(times: int) -> dict[str, Callable[[], Any]]:
     ours, agent = Ours(1, times), dqn.make(CONFIG)
     batch = jax.jit(partial(draw, agent.needs))(jax.random.key(SEED), ours.loop.replay, ours.loop.obs)
     updated = jax.jit(lambda state, batch: jax.lax.fori_loop(
-        0, times, lambda _, now: agent.update(jax.random.key(SEED), now, batch).state, state),
-        compiler_options=loop_options())  # fmt: skip
+        0, times, lambda _, now: agent.update(jax.random.key(SEED), now, batch).state, state))  # fmt: skip
     rows, inputs, width = CONFIG.batch, FEATURES, CONFIG.width
     x, w, g = jnp.ones((rows, inputs)), jnp.full((inputs, width), 1e-3), jnp.ones((rows, width))
 
@@ -119,8 +117,7 @@ def parts(times: int) -> dict[str, Callable[[], Any]]:
         g = (x @ w + (1e-9 * x) @ w + g) * 1e-3
         return x + 1e-9 * (g @ w.T), w + 1e-9 * (x.T @ g), g
 
-    multiplied = jax.jit(lambda now: jax.lax.fori_loop(0, times, lambda _, now: products(now), now),
-                         compiler_options=loop_options())  # fmt: skip
+    multiplied = jax.jit(lambda now: jax.lax.fori_loop(0, times, lambda _, now: products(now), now))
 
     def acted() -> Any:
         ours.loop, _ = ours.fill(ours.loop, ours.given, times)

@@ -23,5 +23,7 @@ def test_only_large_pictures_have_options_and_jax_takes_them():
 
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
-    monkeypatch.setattr(compiling, "OWN_PRODUCTS", {"xla_cpu_of_the_future": "on"})
+    monkeypatch.setattr(compiling, "OPTIONS", {"xla_cpu_of_the_future": "on"})
+    compiling._without_library.cache_clear()
     assert compiler_options(spec(obs=Box((84, 84, 4), 0, 255, "uint8"))) == {}
+    compiling._without_library.cache_clear()

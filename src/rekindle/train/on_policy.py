@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key, PyTree
 
-from rekindle.core.compiling import jit_in_place
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Obs, Proposal, Rollout, TimeStep, given
 from rekindle.curriculum.base import Curriculum
@@ -239,8 +238,8 @@ Chunk = Callable[[LoopState, PyTree], tuple[LoopState, Any]]
 
 
 def make_chunk(agent: Agent, worlds: Worlds, curriculum: Curriculum, *, updates: int) -> Chunk:
-    """`chunk` compiled once, not for use in another `jax.jit`; it takes over the memory of the state it is given."""
-    return jit_in_place(partial(chunk, agent, worlds, curriculum, updates))
+    """`chunk` compiled once; it takes over the memory of the state it is given."""
+    return jax.jit(partial(chunk, agent, worlds, curriculum, updates), donate_argnums=0)
 
 
 def drain(loop: LoopState) -> tuple[LoopState, dict[str, float]]:

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, Key, PyTree
 
 from rekindle.core.budget import Budget
-from rekindle.core.compiling import jit_in_place
 from rekindle.core.errors import ConfigError
 from rekindle.core.stats import Interval, bootstrap
 from rekindle.core.tree import own
@@ -271,7 +270,7 @@ def reincarnate_many(course: Course, method: Method, scale: Scale, keys: Key[Arr
         begun = partial(begin, course.agent, worlds, phase, engine.given)
         loops = jax.jit(jax.vmap(lambda key, state, begun=begun: begun(key, state=state)))(begins, states)
         one = partial(iteration, course, engine)
-        iterate = jit_in_place(jax.vmap(one, in_axes=(0, 0, None, None, None)))
+        iterate = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, None)), donate_argnums=0)
         waiting = 0 if phase.offline else ticks_before(course.agent.needs)
         for turn in range(phase.iterations):
             streams = jax.vmap(partial(jax.random.fold_in, data=turn))(evaluates)

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from rekindle.core.compiling import jit_in_place
 from rekindle.core.tree import flatten_arrays, own, unflatten_arrays
 from rekindle.core.types import Agent, Obs, Transitions
 from rekindle.envs.host.worlds import HostWorlds
@@ -198,9 +197,9 @@ class OffPolicy:
             if isinstance(self.worlds, HostWorlds):
                 return self._host.read if self.offline else partial(self._host.act, learning=learning)
             if self.phase is not None and self.phase.offline:
-                read = jit_in_place(partial(read_on, self.agent, self.phase))
+                read = jax.jit(partial(read_on, self.agent, self.phase), donate_argnums=0)
                 return lambda loop, ticks: read(loop, self.given, ticks)
-            act = jit_in_place(partial(act_on, self.agent, self.worlds, self.phase, learning))
+            act = jax.jit(partial(act_on, self.agent, self.worlds, self.phase, learning), donate_argnums=0)
             return lambda loop, ticks: act(loop, self.given, ticks)
 
         return cache(compiled)

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32, Key, PyTree
 
-from rekindle.core.compiling import jit_in_place
 from rekindle.core.errors import ConfigError, WorldError
 from rekindle.core.tree import apart, own, stacked
 from rekindle.core.types import Agent, Data, Guidance, Obs, Sequences
@@ -330,7 +329,7 @@ class Turns:
             loop, metrics = learn(self._learner, loop, (), 1)
             return loop._replace(agent=self.agent.lived(loop.agent, 1), ticks=loop.ticks + 1), metrics
 
-        return jit_in_place(partial(again, once))
+        return jax.jit(partial(again, once), donate_argnums=0)
 
     @cached_property
     def _decide(self) -> Callable[[LoopState, Given], Decision]:
@@ -353,7 +352,7 @@ class Turns:
             return loop, decide(self.agent, self.phase, given, loop), metrics
 
         made = (self._each(partial(turn, learning), (AXES, 0, 0, 0), (AXES, 0, 0)) for learning in (False, True))
-        return tuple(map(jit_in_place, made))
+        return tuple(jax.jit(one, donate_argnums=0) for one in made)
 
     @cached_property
     def _programs(self) -> Callable[[Worlds], tuple[Callable[..., Any], Callable[..., Any]]]:
@@ -380,7 +379,7 @@ class Turns:
             def act(loop: LoopState, given: Given, ticks: Int32[Array, ""]) -> tuple[LoopState, Any]:
                 return again(ticks_of(worlds, given, True), loop, ticks)
 
-            return jit_in_place(fill), jit_in_place(act)
+            return jax.jit(fill, donate_argnums=0), jax.jit(act, donate_argnums=0)
 
         return cache(programs)
 

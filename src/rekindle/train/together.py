@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 
 from rekindle.agents.registry import config_from_json, make_agent
-from rekindle.core.compiling import jit_in_place
 from rekindle.core.errors import ConfigError
 from rekindle.core.tree import apart, stacked
 from rekindle.library.library import Library
@@ -109,7 +108,7 @@ class Together:
         def chunk(loop: Any, source: Any) -> tuple[Any, Any]:
             return on_policy.chunk(one.agent, one.worlds, one.curriculum, updates, loop, source)
 
-        return jit_in_place(jax.vmap(chunk))
+        return jax.jit(jax.vmap(chunk), donate_argnums=0)
 
 
 @dataclass(frozen=True, kw_only=True)
