@@ -20,10 +20,6 @@ os.environ["REKINDLE_HOME"] = str(Path(_scratch.name) / "home")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(_scratch.name) / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("PJRT_NPROC", str(max(os.cpu_count() or 1, 2)))  # as core/platform.py, which is not imported yet
-_small_loops = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=4096"
-_flags = os.environ.get("XLA_FLAGS", "").strip()
-if not _flags or _flags.startswith("-"):  # as core/platform.py, too
-    os.environ["XLA_FLAGS"] = f"{_flags} {_small_loops}".strip()
 
 import jax  # noqa: E402  (reads the environment when it is imported)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from rekindle.core.platform import join_small_loops, keep_memory
+from rekindle.core.platform import keep_memory
 from rekindle.library import provenance
 from rekindle.library.files import plain, read_json, write_json
 
@@ -75,8 +75,7 @@ class Study:
         parser.add_argument("--resume", action="store_true", help="keep cells that an earlier revision computed")
         parser.add_argument("--anywhere", action="store_true", help="with --resume: on whatever machine")
         arguments = parser.parse_args(argv)
-        join_small_loops()  # as `rekindle` does
-        keep_memory()
+        keep_memory()  # as `rekindle` does
         self.name, self.preset, self.only = name, arguments.preset, arguments.only
         self.quiet, self.again = arguments.json, arguments.again
         self.resume, self.anywhere = arguments.resume, arguments.anywhere

@@ -6,7 +6,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from benchmarks.dqn_speed.arms import ARMS
-from rekindle.core.platform import join_small_loops, keep_memory
+from rekindle.core.platform import keep_memory
 
 PROCESSES = get_context("spawn")
 """New ones: of a fork, JAX's threads would be missing, and the ends of all pipes be open twice."""
@@ -52,7 +52,6 @@ def working(name: str, steps: int) -> Iterator[Arm]:
 
 def work(name: str, steps: int, asked: Connection) -> None:
     """What the process of an arm does: it says how long making ready took, or what it lacks; then speeds, if asked."""
-    join_small_loops()
     keep_memory()
     try:
         ready = ARMS[name](steps)

@@ -99,11 +99,10 @@ def _dispatch(args: list[str]) -> int:
     verb = VERBS[name]
     if not verb.compiles or {"-h", "--help"} & set(rest):
         return import_module(verb.module).run(rest)
-    from rekindle.core.platform import allow_callbacks, enable_compilation_cache, join_small_loops, keep_memory
+    from rekindle.core.platform import allow_callbacks, enable_compilation_cache, keep_memory
     from rekindle.library.home import default_home, near
 
     allow_callbacks()
-    join_small_loops()
     keep_memory()
     enable_compilation_cache(near(default_home()))
     command = import_module(verb.module)

@@ -4,10 +4,6 @@ import ctypes
 import os
 from pathlib import Path
 
-_THRESHOLD = "xla_cpu_small_while_loop_byte_threshold"
-SMALL_LOOPS = f"--xla_backend_extra_options={_THRESHOLD}=4096"
-"""For `XLA_FLAGS`. An XLA that does not know the option passes over it."""
-
 
 def enable_compilation_cache(home: Path) -> bool:
     """Keep compiled programs under `home/compiled`, so that a program compiled once starts at once the next time.
@@ -45,24 +41,6 @@ def allow_callbacks() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores == 1:
         os.environ.setdefault("PJRT_NPROC", "2")
-
-
-def join_small_loops() -> bool:
-    """Let XLA make one kernel of a loop over some dozens of numbers, as of that which draws random bits for a batch.
-
-    On processors it does so by itself up to 1 KiB of what the loop reads and writes, here up to 4. Beyond, each round
-    is a dozen kernels that do next to nothing, for 0.1 ms in all: a tenth of an update of a small network. Has to be
-    called before the first device is used.
-
-    Returns:
-        Whether `XLA_FLAGS` says so now, or said how large a loop may be before; not where it is the name of a file.
-    """
-    flags = os.environ.get("XLA_FLAGS", "").strip()
-    if flags and not flags.startswith("-"):
-        return False
-    if _THRESHOLD not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {SMALL_LOOPS}".strip()
-    return True
 
 
 def keep_memory() -> bool:
