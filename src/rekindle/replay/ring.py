@@ -193,15 +193,11 @@ def sample(
 
 
 def places(key: Key[Array, ""], ring: Ring | Outline, batch: int, *, n: int) -> Int32[Array, " b"]:
-    """Where the steps of a sample lie: `slot * B + row`, of a ring with more than n slices.
-
-    Drawn at once, as 32 random bits modulo the number of steps; no step is likelier than another by more than that
-    number in 2**32.
-    """
-    steps = jnp.maximum((ring.filled - n) * ring.rows, 1).astype(jnp.uint32)
-    drawn = (jax.random.bits(key, (batch,), jnp.uint32) % steps).astype(jnp.int32)
-    slot = (ring.added - ring.filled + drawn // ring.rows) % ring.slots
-    return slot * ring.rows + drawn % ring.rows
+    """Where the steps of a sample lie: `slot * B + row`."""
+    slice_key, row_key = jax.random.split(key)
+    number = ring.added - ring.filled + jax.random.randint(slice_key, (batch,), 0, ring.filled - n)
+    row = jax.random.randint(row_key, (batch,), 0, ring.rows)
+    return (number % ring.slots) * ring.rows + row
 
 
 def made_of(window: Window, *, n: int, gamma: float, clip: float = 0.0, stack: int = 1) -> Transitions:
