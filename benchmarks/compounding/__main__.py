@@ -26,6 +26,8 @@ from rekindle.master import Request, Silent, master
 from rekindle.report.plots import compounding_plot
 from rekindle.strategies.words import from_scratch
 
+PARTS = ("scratch", "frozen", "growing", "idle", "tuning")
+
 
 class Preset(NamedTuple):
     """Sizes of a run."""
@@ -116,9 +118,6 @@ def idle(number: int) -> dict[str, float]:
     held_out = make_evaluation_set(env, pool, tasks=64, cache=training.HOME / "planned")
     players = {"no-op": ConstantPolicy(NOOP), "random": RandomPolicy(7)}
     return {n: evaluate(held_out, p, jax.random.key(0), trials=1, repetitions=8).last.value for n, p in players.items()}
-
-
-PARTS = ("scratch", "frozen", "growing", "idle", "tuning")
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from benchmarks.common import Bar, Study, within
 from rekindle.evaluate.adaptation import AGENT, FORGETFUL
 from rekindle.train.order import Order
 
+PARTS = ("D3", "D4")
+
 
 class Preset(NamedTuple):
     """Sizes of a run."""
@@ -26,8 +28,6 @@ PRESETS = {
     "gpu": Preset({3: "2e6steps", 4: "3e6steps"}, 3, 1000, 16),
 }
 MARGIN, CONTROL_MARGIN = 0.06, 0.05
-
-PARTS = ("D3", "D4")
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ RIVALS = {"sb3": "ours", "sb3-2-threads": "ours", "ours-8-seeds": "ours", "atari
 """Each with the arm of ours that runs beside it."""
 WHERE = "where"
 """The part of the study that says where the time goes."""
+PARTS = (*RIVALS, WHERE)
 BARS = {"S3.sb3": (("sb3", "sb3-2-threads"), 6.0), "S3.atari": (("atari-sb3", "atari-sb3-2-threads"), 1.3)}
 """How many times as fast as the faster of these peers ours has to be."""
 
@@ -92,9 +93,6 @@ def bars(table: list[dict[str, Any]]) -> list[Bar]:
             slowest = min(lines[peer]["ratio_low"] for peer in peers)
             found.append(at_least(name, nearest["ratio"], slowest, nearest["ratio_high"], times))
     return found
-
-
-PARTS = (*RIVALS, WHERE)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from benchmarks.servers import postgres
 SECONDS_BAR = 0.5
 MEGABYTES_BAR = 1000.0
 HANG_BAR = 2.0
+PARTS = ("kill", "crowd", "faults", "fuzz", "scale")
 
 
 class Preset(NamedTuple):
@@ -192,9 +193,6 @@ def _database(name: str) -> Any:
 def _none(name: str, count: int) -> Bar:
     """A bar that nothing bad happened, of all that was tried."""
     return at_most(name, count, count, count, 0)
-
-
-PARTS = ("kill", "crowd", "faults", "fuzz", "scale")
 
 
 def main() -> None:

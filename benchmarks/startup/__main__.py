@@ -21,6 +21,7 @@ GOAL = "hold yellow sphere"
 IMPORT_BAR = HELP_BAR = 0.5
 FIRST_BAR, CACHED_BAR, UNCACHED_BAR = 120.0, 10.0, 30.0
 """Seconds; the first answer is what `make run` does after the installation."""
+PARTS = ("short", "answers")
 
 
 class Preset(NamedTuple):
@@ -74,9 +75,6 @@ def row(what: str, taken: list[float]) -> dict[str, Any]:
     """A line of the table."""
     ends = {"seconds": float(np.median(taken)), "seconds_low": min(taken), "seconds_high": max(taken)}
     return {"what": what, **ends, "runs": len(taken)}
-
-
-PARTS = ("short", "answers")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from rekindle.core.errors import ConfigError
 US = "ppo-gru-on-xland"
 BARS = {"a": ("ppo-gru-on-xminigrid", 2.0), "b": ("sb3-lstm-on-gymnasium", 20.0)}
 """S2.x: the arm to be beaten, and how many times as fast ours has to be."""
+PARTS = tuple(arm.name for arm in ARMS[1:])
 
 
 class Preset(NamedTuple):
@@ -52,9 +53,6 @@ def measure(preset: Preset, rivals: tuple[Arm, ...]) -> dict[str, Any]:
     profiles = {name: one.profile(preset.seconds) for name, one in ready.items() if isinstance(one, Ours)}
     compiled = {name: one.compile_s for name, one in ready.items()}
     return {"steps_per_s": speeds, "compile_s": compiled, "profile": profiles, "missing": missing}
-
-
-PARTS = tuple(arm.name for arm in ARMS[1:])
 
 
 def main() -> None:

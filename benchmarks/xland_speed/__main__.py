@@ -15,7 +15,7 @@ from rekindle.envs.xland.level import HOLD, NEAR, SEE, TOUCHING
 SEED = 0
 BARS = {1: 2.0, 9: 10.0, 18: 20.0}
 """How many times XLand-MiniGrid's speed is promised, by number of rules."""
-MODES = ("plain", "reset", "see")
+PARTS = ("plain", "reset", "see")
 """Without and with auto-reset; `see` is ours alone, without auto-reset, with the relation that they lack."""
 
 
@@ -75,15 +75,12 @@ def bar(rules: int, table: list[dict[str, Any]]) -> Bar:
     return at_least(f"S1.rules{rules}", worst["ratio"], worst["ratio_low"], worst["ratio_high"], BARS[rules])
 
 
-PARTS = MODES
-
-
 def main() -> None:
     """All cells of the preset."""
     jax.config.update("jax_enable_compilation_cache", False)
     study = Study("xland_speed", about="Environment steps per second, beside XLand-MiniGrid.", parts=PARTS)
     preset = PRESETS[study.preset]
-    modes = (study.only,) if study.only else MODES
+    modes = (study.only,) if study.only else PARTS
     table = []
     for rules, worlds, mode in itertools.product(preset.rules, preset.worlds, modes):
         cell = study.cell(f"rules{rules}-worlds{worlds}-{mode}", partial(measure, preset, rules, worlds, mode))
