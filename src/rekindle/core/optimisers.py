@@ -1,5 +1,8 @@
 """Optimisers of value agents, without a step size: it may change from update to update, and is multiplied on."""
 
+from typing import Any
+
+import jax
 import optax
 from jaxtyping import Array, Float
 
@@ -24,3 +27,12 @@ def make_optimiser(name: str, eps: float) -> optax.GradientTransformation:
 def decayed_adam(decay: Float[Array, ""] | float) -> optax.GradientTransformation:
     """AdamW: of every number, biases too, this share times the step size is taken away at every step."""
     return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(decay))
+
+
+def grad_norm(grads: Any) -> Float[Array, ""]:
+    """The Euclidean norm of a gradient that Adam takes, too.
+
+    It is that of twice the gradient, halved, which is the same to the last bit: of the very squares that Adam needs XLA
+    would make an array for both, which costs more than the squares.
+    """
+    return optax.tree.norm(jax.tree.map(lambda g: 2.0 * g, grads)) / 2.0

@@ -18,7 +18,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.exploration import epsilon, epsilon_greedy, greedy
 from rekindle.core.losses import huber
 from rekindle.core.memoryless import Memoryless
-from rekindle.core.optimisers import OPTIMISERS, make_optimiser
+from rekindle.core.optimisers import OPTIMISERS, grad_norm, make_optimiser
 from rekindle.core.spaces import Discrete
 from rekindle.core.types import ActOutput, Agent, Data, EnvSpec, Extras, Guidance, Obs, Transitions, Update
 from rekindle.networks.head import Head
@@ -183,7 +183,7 @@ def update(config: Config, key: Key[Array, ""], state: State, batch: Transitions
     net, opt = descend(state.net, grads, state.opt, optimiser(config), rate)
     updates = state.updates + 1
     target = follow(state.target, net, updates, config.target_period)
-    metrics = metrics._replace(grad_norm=optax.tree.norm(grads))
+    metrics = metrics._replace(grad_norm=grad_norm(grads))
     return Update(State(net, target, opt, updates, state.clock), metrics)
 
 
