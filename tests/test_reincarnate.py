@@ -195,6 +195,10 @@ def test_a_reincarnation_that_is_killed_goes_on_to_the_same_weights(home, teache
         (["--episodes", "0"], "--episodes must be at least 1; got 0"),
         (["--checkpoint-every", "nan"], "--checkpoint-every takes seconds, 0 or more; got nan"),
         (["--method", "fine-tuning"], "the teacher's own network, of dqn; got a student of rainbow"),
+        (
+            ["--method", "fine-tuning", "--student", "dqn", "--set", "width=24"],
+            "leave out what --set says of the network",
+        ),
     ],
 )
 def test_wrong_words_are_one_sentence(home, teacher, more, message):

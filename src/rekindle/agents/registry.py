@@ -112,10 +112,14 @@ class Loaded:
         Raises:
             CheckpointError: the network that `agent` would have is another; names the first leaf that differs.
         """
-        like = eqx.filter_eval_shape(lambda: agent.policy(agent.init(jax.random.key(0), self.spec)))
-        unflatten_arrays(like, self.artefact.arrays, where=f"the policy of {self.spec.id}")
+        self.refuse_other_network(agent)
         adopted = module_of(agent.name).adopt(agent.config, key, self.spec, self.policy)
         return jax.tree.map(lambda x: jnp.copy(x) if eqx.is_array(x) else x, adopted)
+
+    def refuse_other_network(self, agent: Agent) -> None:
+        """CheckpointError where the network that `agent` would have is another; names the first leaf that differs."""
+        like = eqx.filter_eval_shape(lambda: agent.policy(agent.init(jax.random.key(0), self.spec)))
+        unflatten_arrays(like, self.artefact.arrays, where=f"the policy of {self.spec.id}")
 
 
 def load(folder: Path, *, env_spec: EnvSpec | None = None) -> Loaded:

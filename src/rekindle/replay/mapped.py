@@ -110,9 +110,13 @@ class Mapped:
         self.added += 1
 
     def truncated(self, number: int) -> Bool[np.ndarray, " B"]:
-        """Where a time limit was met in a slice that was added; nowhere, if there is none of this number."""
-        if number < self.kept:
+        """Where a time limit was met in a slice, or what follows it is another's; nowhere, if there is none of it."""
+        if number < 0:
             return np.zeros(self.rows, bool)
+        if self.adopted is not None and number < self.kept:
+            theirs, at = self.adopted.steps, number - self.kept
+            last = np.array(number == self.kept - 1)
+            return np.asarray(theirs.truncated[at]) | last & ~np.asarray(theirs.terminated[at])
         assert self._own is not None
         return np.array(self._own.truncated[(number - self.kept) % self._physical])
 

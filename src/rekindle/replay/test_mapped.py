@@ -56,6 +56,9 @@ def test_it_gives_what_a_ring_on_the_device_gives(before, added, n, tmp_path, mo
     jax.tree.map(np.testing.assert_array_equal, *alike)
     with host.unrolled() as steps:
         jax.tree.map(np.testing.assert_array_equal, steps, rings.to_arrays(rings.unlabelled(device)))
+    for number in range(oldest, host.added):
+        np.testing.assert_array_equal(host.truncated(number), device.steps.truncated[number % slots])
+    assert not host.truncated(-1).any()
 
 
 def test_adopting_a_stored_replay_copies_nothing_and_writes_nothing_there(tmp_path):

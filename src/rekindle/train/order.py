@@ -12,7 +12,7 @@ from rekindle.core.errors import ConfigError
 from rekindle.core.types import Agent
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
-from rekindle.reincarnation.methods.registry import BEGIN_TAUGHT
+from rekindle.reincarnation.methods.registry import BEGIN_TAUGHT, DISTILS
 from rekindle.train.off_policy import Worlds
 
 EPISODES, HOST_EPISODES = 64, 8
@@ -72,8 +72,8 @@ class Order:
     """The fingerprint of a foreign teacher as it was at first; None for an agent of the library."""
 
 
-LOOKS_AHEAD, DISTIL = 3, ("qdagger", "kickstarting")
-"""Rewards of a student's returns, by the methods for which that was published; DQN by itself has one."""
+LOOKS_AHEAD = 3
+"""Rewards of a student's returns where it is taught by distillation, as published; DQN by itself has one."""
 
 
 def in_world(env: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def as_student(steps: int, *, kind: str = "transition", method: str = "qdagger")
     """
     brief = max(steps // EXPLORES, 1)
     if kind == "transition":
-        looks_ahead = {"n_step": LOOKS_AHEAD} if method in DISTIL else {}
+        looks_ahead = {"n_step": LOOKS_AHEAD} if method in DISTILS else {}
         return {"epsilon_steps": brief, "epsilon_warmup": 0} | looks_ahead
     return {"eval_discrete": "greedy"} | ({"warmup": brief} if method in BEGIN_TAUGHT else {})
 

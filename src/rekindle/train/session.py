@@ -9,9 +9,9 @@ from typing import Any
 import jax
 from jaxtyping import Array, Key
 
-from rekindle.agents.registry import config_from_json, export, load, make_agent
+from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
 from rekindle.core.budget import Budget, parse_budget
-from rekindle.core.errors import ConfigError, LibraryError, WorldError
+from rekindle.core.errors import CheckpointError, ConfigError, LibraryError, WorldError
 from rekindle.core.spaces import is_picture
 from rekindle.core.stats import bootstrap
 from rekindle.core.types import Agent, EnvSpec, Policy
@@ -204,15 +204,15 @@ def check(order: Order, library: Library) -> None:
     teacher = teachers.settled(order.teacher, library.runs_folder)
     method, _ = taught(order, agent)
     if teachers.is_foreign(teacher):
-        theirs = name_of(teaching.foreign(teacher, order, made)[1])
-        refuse_tuning(method, agent, theirs, teaching.rows_kept(order, library))
+        loaded = teaching.foreign(teacher, order, made)[1]
+        refuse_tuning(method, agent, loaded, teaching.rows_kept(order, library))
         return
     teachers.refuse_path(teacher)
     record = library.find(teacher)
     teaching.refuse_mere_data(record)
     loaded = load(record.fetch("policy"), env_spec=made.spec)
     teaching.refuse_other_world(loaded.spec, teaching.pool_of_run(record), order, made, "the teacher")
-    refuse_tuning(method, agent, loaded.agent.name, teaching.rows_kept(order, library, record))
+    refuse_tuning(method, agent, loaded, teaching.rows_kept(order, library, record))
 
 
 def most_steps(budget: Budget, warmup: int, *, pictures: bool) -> int | None:
@@ -232,24 +232,26 @@ def refuse_student(order: Order, made: AnyMade, agent: Agent) -> None:
         refuse_warmup(agent, scale.online_steps, once_of(agent))
 
 
-def name_of(loaded: Any) -> str | None:
-    """The algorithm of a teacher from a library; None of another."""
-    return None if loaded is None else loaded.agent.name
-
-
-def refuse_tuning(method: Method, agent: Agent, theirs: str | None, rows: int | None) -> None:
+def refuse_tuning(method: Method, agent: Agent, loaded: Loaded | None, rows: int | None) -> None:
     """ConfigError where fine-tuning has no network to go on with, or no replay, or one of other `rows` of worlds.
 
-    `theirs` is the teacher's algorithm, if it is one of ours.
+    `loaded` is the teacher, if it is one of ours.
     """
     if not isinstance(method, FineTuning):
         return
-    if theirs != agent.name:
-        own = "which is not one of ours" if theirs is None else f"of {theirs}"
+    if loaded is None or loaded.agent.name != agent.name:
+        own = "which is not one of ours" if loaded is None else f"of {loaded.agent.name}"
         raise ConfigError(
             f"fine-tuning goes on with the teacher's own network, {own}; got a student of {agent.name}. Take another "
             "student, or another method."
         )
+    try:
+        loaded.refuse_other_network(agent)
+    except CheckpointError as error:
+        raise ConfigError(
+            "fine-tuning goes on with the teacher's own network, and the student's settings make another; leave out "
+            f"what --set says of the network, or take another method. ({error})"
+        ) from None
     if method.keeps_replay and rows is None:
         raise ConfigError(
             "fine-tuning goes on with the teacher's replay, and it kept none; give one by --data, or begin with an "
@@ -363,7 +365,7 @@ def reincarnated(
     worlds, source = rows_of(order, made, agent)
     keys = jax.random.split(jax.random.fold_in(key, 3), 4)
     teacher, kept, loaded = teaching.taught_by(order, made, library, run)
-    refuse_tuning(method, agent, name_of(loaded), None if kept is None else kept.rows)
+    refuse_tuning(method, agent, loaded, None if kept is None else kept.rows)
     number = episodes_of(made, order.student_episodes)
     known = prepared.noted(run.path).marks
     marks = known or prepare.marks(worlds, source, teacher, keys[0], number=MARKED * number)

@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from rekindle.library.artefact import save_policy
 from rekindle.library.dataset import read_dataset, save_dataset
 from rekindle.library.library import Library
 from rekindle.library.run import Run
+from rekindle.reincarnation.methods.registry import METHODS
 from rekindle.reincarnation.phases import scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.train import prepare, session, teaching
@@ -138,7 +138,9 @@ def test_sizes_and_exploration_are_in_the_published_proportions():
     scale = scaled(2_500_000, scratch=6.25e-5)
     assert (scale.offline_updates, scale.online_steps, scale.cut_steps) == (1_000_000, 2_500_000, 1_500_000)
     chosen = as_student(2_500_000)
-    assert chosen["n_step"] == 3 and "n_step" not in as_student(2_500_000, method="pretraining")
+    ahead = {name: as_student(2_500_000, method=name).get("n_step", 1) for name in METHODS}
+    assert {name for name, n in ahead.items() if n == 3} == {"qdagger", "kickstarting", "dagger", "dagger+ql"}
+    assert set(ahead.values()) == {1, 3}
     shares = [float(epsilon(jnp.int32(clock), last=0.01, steps=chosen["epsilon_steps"],
                             warmup=chosen["epsilon_warmup"])) for clock in (0, 25_000, 50_000, 1_000_000)]  # fmt: skip
     np.testing.assert_allclose(shares, [1.0, 0.505, 0.01, 0.01], rtol=1e-5)
@@ -187,13 +189,18 @@ def test_a_student_that_goes_on_has_its_teachers_network(library, made, tmp_path
     assert teaching.settings_of("somewhere:f", "dqn", library) == {}
 
 
-def test_going_on_with_a_replay_takes_one(library, monkeypatch):
-    loaded = SimpleNamespace(agent=SimpleNamespace(name="dqn"))
-    monkeypatch.setattr(teaching, "taught_by", lambda *given: (None, None, loaded))
-    what = Order("dqn", {}, ENV, "9000steps", teacher="a.zip", method="fine-tuning")
-    run = session.begin(what, library, name="s", seed=0)
-    with pytest.raises(ConfigError, match=r"it kept none; give one by --data, or .* --choose keeps_replay=false"):
-        session.carry_out(run, library)
+def test_going_on_takes_a_replay_and_the_network_before_there_is_a_run(library, made, tmp_path):
+    agent = make_agent("dqn", config_from_json("dqn", {"width": 8}))
+    trained = replace(order("x"), teacher=None, data=None)
+    run = session.begin(trained, library, name="t", seed=0)
+    kept(run, agent, made.spec, trained)
+    what = replace(order("x"), agent="dqn", teacher=str(run.path / "policy"), data=None, method="fine-tuning")
+    for width, message in (
+        (8, "it kept none; give one by --data, or .* --choose keeps_replay=false"),
+        (16, r"leave out what --set says of the network.*float32\[.*8\] there, float32\[.*16\] here"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            session.check(replace(what, settings={"width": width}), library)
 
 
 def test_on_atari_step_sizes_are_the_published_ones():

@@ -125,7 +125,7 @@ def load(which: str, spec: EnvSpec, *, trust: bool = False, valued: bool = False
         scores = host.from_stable_baselines(path)
         return host.checked(scores, sample(spec), space, valued=False, what=which)
     policy = stable_baselines.read(path)
-    refuse_other(policy.facts, spec, which)
+    policy = policy.facing(refuse_other(policy.facts, spec, which))
     return policy if isinstance(space, Discrete) else replace(policy, reach=space.high)
 
 
@@ -140,8 +140,12 @@ def sample(spec: EnvSpec) -> dict[str, np.ndarray]:
     return {name: np.zeros((2, *space.shape), space.dtype) for name, space in spec.obs.items()}  # pyright: ignore
 
 
-def refuse_other(facts: stable_baselines.Facts, spec: EnvSpec, which: str) -> None:
-    """ConfigError, with both values, where a teacher sees or does something else than the environment has."""
+def refuse_other(facts: stable_baselines.Facts, spec: EnvSpec, which: str) -> tuple[int, ...]:
+    """The shape of what the environment shows.
+
+    Raises:
+        ConfigError: the teacher sees or does something else than the environment has; names both.
+    """
     space = spec.action
     here = f"{space.n} actions" if isinstance(space, Discrete) else f"actions of {size_of(space)} numbers"
     there = f"actions of {facts.actions} numbers" if facts.vectors else f"{facts.actions} actions"
@@ -152,3 +156,4 @@ def refuse_other(facts: stable_baselines.Facts, spec: EnvSpec, which: str) -> No
     if len(shown) != 1 or facts.shape not in (*shown, *turned):
         seen = " and ".join(str(list(shape)) for shape in shown)
         raise ConfigError(f"the teacher {which} sees {list(facts.shape)}, {spec.id} shows {seen}.")
+    return shown[0]

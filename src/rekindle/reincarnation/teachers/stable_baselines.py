@@ -10,6 +10,7 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,8 @@ class StableBaselinesPolicy(Memoryless):
     """Whether tanh brings vectors to [-1, 1]; else they are cut off where its world's actions ended."""
     reach: float = eqx.field(static=True, default=1.0)
     """The largest number in a vector that the world takes now."""
+    turned: bool = eqx.field(static=True, default=False)
+    """Whether it takes the channels of pictures first, and the world shows them last."""
 
     def act(
         self, key: Key[Array, ""], carry: PyTree, obs: Obs, start: Bool[Array, " B"], *, explore: bool
@@ -95,8 +98,8 @@ class StableBaselinesPolicy(Memoryless):
         """A number for each action."""
         x = x.astype(jnp.float32) / (255.0 if self.facts.bytes else 1.0)
         convolutions = [layer for layer in self.features if layer.weight.ndim == 4]
-        if convolutions and x.shape[1] != convolutions[0].weight.shape[1]:
-            x = jnp.moveaxis(x, -1, 1)  # its pictures have their channels first
+        if self.turned:
+            x = jnp.moveaxis(x, -1, 1)
         for layer in convolutions:
             x = jax.lax.conv_general_dilated(x, layer.weight, (layer.stride, layer.stride), "VALID",
                                              dimension_numbers=("NCHW", "OIHW", "NCHW"))  # fmt: skip
@@ -109,6 +112,20 @@ class StableBaselinesPolicy(Memoryless):
         last = self.dense[-1]
         return x @ last.weight.T + last.bias[None]
 
+    def facing(self, shown: tuple[int, ...]) -> "StableBaselinesPolicy":
+        """The same for a world that shows pictures of this shape.
+
+        Stable-Baselines3 turns pictures of bytes, whatever network they are for, and says so by the shape of its space;
+        other pictures an extractor may have turned by itself, which the channels of its first convolution tell.
+        Where height and channels are as many, channels are last, as in the worlds here.
+        """
+        first = next((layer.weight.shape[1] for layer in self.features if layer.weight.ndim == 4), None)
+        turned = len(shown) == 3 and self.facts.shape != shown and self.facts.shape == (*shown[-1:], *shown[:-1])
+        if first is not None and first in (shown[0], shown[-1]):
+            tie = shown[0] == shown[-1]
+            turned = not (tie and self.facts.bytes and self.facts.shape == shown) if tie else first == shown[-1]
+        return replace(self, turned=turned)
+
 
 def read(path: Path) -> StableBaselinesPolicy:
     """The policy in a zip that Stable-Baselines3 wrote.
@@ -117,13 +134,18 @@ def read(path: Path) -> StableBaselinesPolicy:
         ConfigError: torch is not installed, or the network is of a kind that is not known.
         CheckpointError: the file is no such zip, is cut off, or its weights and spaces do not go together.
     """
-    torch = optional("torch", what=f"reading {path}", extra="teachers")
+    damaged = f"{path} is no zip of Stable-Baselines3, or damaged"
     try:
         with zipfile.ZipFile(path) as file:
-            facts = _facts(json.loads(_member(file, "data")), path)
-            weights = torch.load(io.BytesIO(_member(file, "policy.pth")), map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is no zip of Stable-Baselines3, or damaged ({str(error)[:120]}).") from None
+            facts, stored = _facts(json.loads(_member(file, "data")), path), _member(file, "policy.pth")
+    except (zipfile.BadZipFile, KeyError, AttributeError, TypeError, ValueError, OSError, EOFError,
+            RuntimeError) as error:  # fmt: skip
+        raise CheckpointError(f"{damaged} ({str(error)[:120]}).") from None
+    torch = optional("torch", what=f"reading {path}", extra="teachers")
+    try:
+        weights = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+    except (KeyError, ValueError, OSError, EOFError, RuntimeError) as error:
+        raise CheckpointError(f"{damaged} ({str(error)[:120]}).") from None
     except Exception as error:  # the safe loader refuses what is no plain weight, with an error of its own
         raise CheckpointError(f"{path} holds weights that cannot be read safely ({str(error)[:120]!r}).") from None
     if not isinstance(weights, Mapping) or not all(hasattr(x, "numpy") for x in weights.values()):
@@ -188,7 +210,7 @@ def rebuilt(weights: Mapping[str, np.ndarray], facts: Facts, path: Path) -> Stab
     others = [name for name in weights if "lstm" in name or "quantile" in name]
     if not dense or others or any(layer.weight.ndim == 4 for layer in dense):
         raise ConfigError(f"{path} holds a network of a kind that is not known ({known} layers); take --trust.")
-    policy = StableBaselinesPolicy(features, dense, facts, activation, valued, squashed=has_actor)
+    policy = StableBaselinesPolicy(features, dense, facts, activation, valued, squashed=has_actor).facing(facts.shape)
     try:
         out = jax.eval_shape(policy.scores, jax.ShapeDtypeStruct((1, *facts.shape), jnp.float32))
     except (TypeError, ValueError) as error:

@@ -1,5 +1,7 @@
 """Networks rebuilt from names and shapes, against the same arithmetic in NumPy; functions, and what does not fit."""
 
+import json
+import zipfile
 from dataclasses import replace
 
 import jax
@@ -111,16 +113,16 @@ def test_a_teacher_is_known_again_by_its_fingerprint(tmp_path, monkeypatch):
     assert load.fingerprint("no_such.module:f") is None and load.fingerprint("nowhere.zip") is None
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_action_values_of_pictures_are_rebuilt(tmp_path, turned):
-    """A convolution without padding on channels first, whichever way the world shows them."""
-    weights = {**layer("q_net.features_extractor.cnn.0", 5, 2, 3, 3),
+@pytest.mark.parametrize(("shape", "turned"), [((6, 6, 2), True), ((2, 6, 6), False), ((6, 6, 6), True)])
+def test_action_values_of_pictures_are_rebuilt(tmp_path, shape, turned):
+    """A convolution without padding on channels first, whichever way the world shows them, also as many as pixels."""
+    channels = shape[-1] if turned else shape[0]
+    weights = {**layer("q_net.features_extractor.cnn.0", 5, channels, 3, 3),
                **layer("q_net.features_extractor.linear.0", 7, 80),
                **layer("q_net.q_net.0", 3, 7), **layer("q_net_target.q_net.0", 3, 7)}  # fmt: skip
-    shape = (6, 6, 2) if turned else (2, 6, 6)
-    policy = rebuilt(weights, Facts(shape, True, 3, None), tmp_path)
+    policy = rebuilt(weights, Facts(shape, False, 3, None), tmp_path).facing(shape)
     x = RNG.integers(0, 256, (4, *shape)).astype(np.uint8)
-    seen = (np.moveaxis(x, -1, 1) if turned else x) / 255.0
+    seen = np.moveaxis(x, -1, 1) if turned else x
     kernel = weights["q_net.features_extractor.cnn.0.weight"]
     patches = np.stack([[seen[:, :, i : i + 3, j : j + 3] for j in range(4)] for i in range(4)])  # [4, 4, B, C, 3, 3]
     h = np.einsum("ijbcxy,ocxy->boij", patches, kernel)
@@ -128,7 +130,36 @@ def test_action_values_of_pictures_are_rebuilt(tmp_path, turned):
     name = "q_net.features_extractor.linear.0"
     h = np.maximum(h @ weights[f"{name}.weight"].T + weights[f"{name}.bias"], 0)
     q = h @ weights["q_net.q_net.0.weight"].T + weights["q_net.q_net.0.bias"]
+    np.testing.assert_allclose(act(policy, x).extras.q, q, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("seen", "turned"), [((3, 8, 6), True), ((8, 6, 3), False)])
+def test_pictures_are_turned_for_dense_networks_where_they_were(tmp_path, seen, turned):
+    """Stable-Baselines3 turns pictures of bytes for any network, and says by its space whether it did."""
+    weights = layer("q_net.q_net.0", 3, 8 * 6 * 3)
+    policy = rebuilt(weights, Facts(seen, True, 3, None), tmp_path).facing((8, 6, 3))
+    x = RNG.integers(0, 256, (4, 8, 6, 3)).astype(np.uint8)
+    flat = (np.moveaxis(x, -1, 1) if turned else x).reshape(4, -1) / 255.0
+    q = flat @ weights["q_net.q_net.0.weight"].T + weights["q_net.q_net.0.bias"]
     np.testing.assert_allclose(act(policy, x).extras.q, q, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"observation_space": {"spaces": {}}, "action_space": {"n": "3"}}, "other spaces than a box of observations"),
+        ({"observation_space": {"_shape": [4]}, "action_space": {"n": "3", "start": "1"}}, "actions that begin at 1"),
+    ],
+)
+def test_what_is_wrong_with_a_zip_is_said_whole(tmp_path, data, message):
+    """However long its path is, and not as if its weights were unsafe."""
+    path = tmp_path / ("long" * 40 + ".zip")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("data", json.dumps(data))
+        file.writestr("policy.pth", b"")
+    with pytest.raises(ConfigError, match=message) as error:
+        stable_baselines.read(path)
+    assert "safely" not in str(error.value)
 
 
 @pytest.mark.parametrize(
