@@ -15,6 +15,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EVERYWHERE = sorted([*PAGES, *ROOT.glob("*/results/*.md"), *ROOT.glob("benchmarks/*/README.md"),
                      *(ROOT / "src").rglob("README.md")])  # fmt: skip
 COMMAND = re.compile(r"(?:\.venv/bin/)?rekindle (.+)$")
+WITHIN_A_LINE = re.compile(r"`rekindle ([^`…]* --[^`…]*)`")
+"""What is in the text, if it has options: without them it may be a verb that is spoken of."""
 TEST = re.compile(r"`([\w./]+\.py)::(\w+)`")
 SOURCES = ROOT / "src" / "rekindle"
 """Where a path begins that is not below the repository's root."""
@@ -32,6 +34,8 @@ def commands():
                 inside = "" if inside else line.removeprefix("```") or "sh"
             elif inside == "sh" and (found := COMMAND.match(line)):
                 yield found[1]
+            elif not inside:
+                yield from WITHIN_A_LINE.findall(line)
 
 
 @pytest.mark.parametrize("line", list(commands()))

@@ -56,7 +56,7 @@ ATARI = {"learning_rate": 6.25e-5, "reward_clip": 1.0, "network": "nature", "wid
 SMALL = {"network": "minatar", "width": 16, "capacity": 800, "warmup": 64, "batch": 4}
 PRESETS = {
     "smoke": Preset(400, {**ATARI, **SMALL}, 1, 1, 120, ()),
-    "cpu": Preset(16_000, {**ATARI, "capacity": 24_000, "warmup": 1_000}, 32, 3),
+    "cpu": Preset(16_000, {**ATARI, "capacity": 24_000, "warmup": 1_000}, 32, 1),
     "gpu": Preset(200_000, {**ATARI, "capacity": 200_000, "warmup": 5_000}, 64, 3),
 }
 
@@ -83,6 +83,8 @@ def compute(seed: int, size: Preset, study: Study) -> dict[str, Any]:
         rekindle(home, "library", "export", run.id, "--output", str(given))
         rekindle(elsewhere, "library", "import", str(given))
         there = Library.open(elsewhere).find(run.id)
+        if not (run.path / "report.html").is_file():
+            raise SystemExit(f"the student of seed {seed} has no report")
         student = load(there.fetch("policy"))
         bundle_mib = given.stat().st_size / 2**20
     made = registry.host(GAME, longest=size.longest)
