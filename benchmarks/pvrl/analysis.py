@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.common import Bar, at_least, value_at_least, value_at_most
-from benchmarks.pvrl.measures import Cells, difference, matrix, points, spread
+from benchmarks.pvrl.measures import Cells, area, difference, matrix, points, spread
 from rekindle.core.stats import Interval, improvement, profile, stratified
 
 PUBLISHED = {"qdagger": 1.14, "kickstarting": 0.83, "pretraining": 0.64, "dqfd": 0.45, "rehearsal": 0.44,
@@ -15,8 +15,9 @@ PUBLISHED_ABOVE = {"qdagger": 0.76, "kickstarting": 0.23, "pretraining": 0.18, "
 
 
 def scores(cells: Cells) -> list[dict[str, Any]]:
-    """The table of final scores, the published ones beside them."""
+    """The table of final scores, those of the last three evaluations and the published ones beside them."""
     return [{"method": name, **spread("interquartile mean", stratified(matrix(games))),
+             **spread("of the last three evaluations", stratified(area(games, last=3))),
              "published (Atari)": PUBLISHED.get(name), "seeds": len(games[0]), "games": len(games)}
             for name, games in cells.items()]  # fmt: skip
 

@@ -24,9 +24,9 @@ def matrix(cells: list[list[dict[str, Any]]], phase: str = "online", at: int = -
     return np.array([[points(cell, phase)[at][what] for cell in game] for game in cells]).T
 
 
-def area(cells: list[list[dict[str, Any]]]) -> np.ndarray:
-    """Mean of all online scores `[seeds, games]`: the area under the curve."""
-    scores = [[[point["score"] for point in points(cell, "online")] for cell in game] for game in cells]
+def area(cells: list[list[dict[str, Any]]], *, last: int = 0) -> np.ndarray:
+    """Mean of all online scores `[seeds, games]`, the area under the curve; or of the last so many."""
+    scores = [[[point["score"] for point in points(cell, "online")[-last:]] for cell in game] for game in cells]
     return np.array(scores).mean(axis=-1).T
 
 
