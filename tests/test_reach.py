@@ -3,6 +3,8 @@
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -16,6 +18,7 @@ from rekindle.core.spaces import Box, Discrete, Image
 from rekindle.core.stats import Interval
 from rekindle.core.types import EnvSpec
 from rekindle.library.library import Library
+from rekindle.library.records import Prior
 from rekindle.library.run import Run
 from rekindle.master import Request, Silent, begin, master, under_way, understand
 from rekindle.reincarnation.teachers import load as teachers
@@ -104,6 +107,21 @@ def test_other_options_are_another_world(first, library):
         return task.Returned.of(CATCH, options, 0.2, seed=0, source=None).nominate(library, None)
 
     assert nominated() and nominated(sticky=0.1) == []
+
+
+def test_those_with_the_highest_return_on_record_are_asked_first_then_the_newest(tmp_path, monkeypatch):
+    """Ten runs, the tenth the newest; the seventh and the eighth have the same weights."""
+    returns = {2: 5.0, 3: 9.0, 5: 7.0, 7: 8.0, 8: 8.0}
+    made = task.Returned.of(CATCH, {}, 0.2, seed=0, source=None)
+    priors = [Prior(str(n), "", CATCH, "dqn", f"2026-01-{n:02}", "same" if n in (7, 8) else str(n), "", "", False, "{}",
+                    Path()) for n in range(1, 11)]  # fmt: skip
+    rows = {str(n): SimpleNamespace(manifest=json.dumps({"config": {}, "scores": [
+        {"name": "return", "value": returns[n]}] if n in returns else []})) for n in range(1, 11)}  # fmt: skip
+    monkeypatch.setattr(Library, "priors", lambda self, fits: priors)
+    monkeypatch.setattr(Library, "row", lambda self, id: rows[id])
+    nominated = made.nominate(Library.open(tmp_path), None)
+    assert len(nominated) == 10
+    assert [prior.id for prior in made.likeliest(nominated)] == ["3", "8", "5", "10", "9", "6"]
 
 
 @pytest.fixture

@@ -456,12 +456,17 @@ def keep(outcome: Outcome, now: Situation[Any]) -> Outcome:
     assert outcome.proof is not None and outcome.attempt is not None
     score, attempt, folder = outcome.proof.score, outcome.attempt, outcome.run.path / "policy"
     before = max((r.last.high for r in now.priors if r.last is not None), default=None)
+    best = max(
+        (r for r in now.priors if r.last is not None), key=lambda r: r.last.value if r.last else 0.0, default=None
+    )
     if outcome.is_mastered:
         outcome.verdict, outcome.reason = "mastered", f"the interval's lower end {score.low:.3f} reaches the target"
     elif before is not None and attempt.state is not None and score.low > before:
         outcome.verdict, outcome.reason = "improved", f"better than anything in the library before ({before:.3f})"
     else:
         outcome.reason = f"the interval's lower end {score.low:.3f} misses the target {outcome.target:g}"
+        if best is not None and best.last is not None and best.last.low > score.high:
+            outcome.reason += f"; {best.id}, which was there before, is better ({shown(best.last)})"
     if outcome.task.caveat:
         outcome.reason += f"; {outcome.task.caveat}"
     if attempt.state is None and outcome.verdict != "mastered" and folder.is_dir():

@@ -264,6 +264,10 @@ def tell(run: Run, library: Library, trained: Trained, live: Live) -> dict[str, 
         from rekindle.report import reincarnation  # plots take a second to import
 
         live.stage("report", str(reincarnation.tell(run, library, executes=True)))
+        ended = next((s.value for s in run.manifest.scores if s.name == "normalised return"), None)
+        if ended is not None and ended < 1.0:
+            live.stage("note", f"it ends below its teacher, whose score is 1, where chance has 0: {ended:.2f}; give a "
+                               "larger budget, or keep the teacher")  # fmt: skip
     elif run.manifest.status == "done":
         order = order_of(run.manifest.config)
         trust = " --trust" if order.env.startswith("gymnasium/") else ""

@@ -84,6 +84,11 @@ def within(name: str, value: int, least: int, most: int = 2**31 - 1) -> int:
     return value
 
 
+def in_a_line(error: BaseException) -> str:
+    """The type of somebody else's error and what it says, in one line without a full stop, to stand in a sentence."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(". ")
+
+
 def nearest(word: str, known: Iterable[str], *, n: int = 3) -> str:
     """The `n` known words most like `word`, as text for an error message ("a, b or c")."""
     known = sorted(set(known))

@@ -178,6 +178,15 @@ def load(library: Library, path: Path, *, sha256: str | None = None) -> Imported
         raise LibraryError(f"{path} is damaged or foreign: {reason}.") from None
 
 
+def looks_like_one(path: Path) -> bool:
+    """Whether a file is an exported prior by its looks, whatever its name; nothing of it is verified."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _INDEX in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def refuse_to_replace(path: Path, beginning: bytes, what: str) -> None:
     """Refuse to write over anything but an older file of the same sort.
 

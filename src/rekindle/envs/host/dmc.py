@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rekindle.core.checks import checked
-from rekindle.core.errors import ConfigError, did_you_mean
+from rekindle.core.errors import ConfigError, did_you_mean, in_a_line
 from rekindle.core.extras import optional
 from rekindle.core.spaces import Box
 from rekindle.core.types import EnvSpec
@@ -133,8 +133,7 @@ def refuse_unseen(id: str, suite: Suite) -> None:
     try:
         suite.render()
     except Exception as error:  # whatever a driver raises
-        reason = f"{type(error).__name__}: {error}".rstrip(".")
-        raise ConfigError(f"{id} cannot be drawn here ({reason}); {mujoco.MEND}.") from error
+        raise ConfigError(f"{id} cannot be drawn here ({in_a_line(error)}); {mujoco.MEND}.") from error
     finally:
         suite.close()
 

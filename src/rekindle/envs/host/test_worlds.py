@@ -290,7 +290,9 @@ class Faulty:
         if self.steps == 5:
             match self.fault:
                 case "raises":
-                    raise OSError("the plug was pulled.")
+                    raise OSError("the plug\nwas pulled.")
+                case "leaves":
+                    raise SystemExit(3)
                 case "obs":
                     obs[1] = np.nan
                 case "reward":
@@ -304,6 +306,7 @@ class Faulty:
     ("fault", "message"),
     [
         ("raises", r"failed with OSError: the plug was pulled \(.*test_worlds.py, line \d+\), in one of its 2 worlds"),
+        ("leaves", r"failed with SystemExit: 3 \("),
         ("obs", r"showed nan in its observation obs, 4 steps after world 2 of 2 began from the seed \d+\.$"),
         ("reward", r"showed inf in its reward, 4 steps after world 2 of 2"),
         ("shape", r"showed its observation obs in the shape \(3,\), not \(1,\)"),

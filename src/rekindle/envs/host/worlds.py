@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from rekindle.core.errors import ConfigError, WorldError
+from rekindle.core.errors import ConfigError, WorldError, in_a_line
 from rekindle.core.spaces import Box, Discrete, Space
 from rekindle.core.types import EnvSpec
 
@@ -171,8 +171,7 @@ class HostWorlds:
         try:
             return [np.array(picture, np.uint8) for picture in self._vector.render()]
         except Exception as error:  # whatever an environment raises without a display, or what it draws with
-            reason = f"{type(error).__name__}: {error}".rstrip(". ")
-            raise ConfigError(f"{self.spec.id} cannot be drawn here: {reason}.") from error
+            raise ConfigError(f"{self.spec.id} cannot be drawn here: {in_a_line(error)}.") from error
 
     def close(self) -> None:
         """Let go of threads and files."""
@@ -254,12 +253,11 @@ class HostWorlds:
         """WorldError, naming the line, for whatever an environment raises."""
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a world that ends the program would take what was learnt with it
             if isinstance(error, MisfitError):
                 raise self._failure(f"failed: {error}") from error
             at = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f"{type(error).__name__}: {error}".rstrip(". ")
-            raise self._failure(f"failed with {reason} ({at.filename}, line {at.lineno})") from error
+            raise self._failure(f"failed with {in_a_line(error)} ({at.filename}, line {at.lineno})") from error
 
     def _failure(self, how: str, row: int | None = None) -> WorldError:
         """From here on they stand nowhere. Which row it was is not always known."""

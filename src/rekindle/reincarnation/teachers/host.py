@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key, PyTree
 
-from rekindle.core.errors import CheckpointError, ConfigError
+from rekindle.core.errors import CheckpointError, ConfigError, in_a_line
 from rekindle.core.exploration import greedy
 from rekindle.core.extras import from_here, optional
 from rekindle.core.memoryless import Memoryless
@@ -87,7 +87,7 @@ def failures_named() -> Iterator[None]:
     before, loud.disabled = loud.disabled, True
     try:
         yield
-    except jax.errors.JaxRuntimeError:
+    except Exception:  # the runtime's errors are of several types
         if _failures:
             raise _failures[0] from None
         raise
@@ -104,10 +104,10 @@ def answered(scores: Scores, obs: Mapping[str, Any], size: int, *, choices: bool
     try:
         said = np.asarray(scores({name: np.asarray(x) for name, x in obs.items()}))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".rstrip(". ")
         at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{at.filename}, line {at.lineno}"
         raise ConfigError(
-            f"the teacher {what} fails on a batch of observations: {reason} ({at.filename}, line {at.lineno})."
+            f"the teacher {what} fails on a batch of observations: {in_a_line(error)} ({where})."
         ) from error
     rows = next(iter(obs.values())).shape[0]
     forms = ((rows,), (rows, size)) if choices else ((rows, size),)
@@ -118,6 +118,11 @@ def answered(scores: Scores, obs: Mapping[str, Any], size: int, *, choices: bool
             f"the teacher {what} has to answer {rows} observations with [{rows}, {size}] finite numbers{other}; got "
             f"{said.dtype}{list(said.shape)}{odd}."
         )
+    if said.shape == (rows,):
+        numbers = said.astype(np.float64)
+        wrong = numbers[(numbers != np.floor(numbers)) | (numbers < 0) | (numbers >= size)]
+        if wrong.size:
+            raise ConfigError(f"the teacher {what} says action {wrong[0]:g}; the world has actions 0 to {size - 1}.")
     return said
 
 

@@ -61,14 +61,19 @@ def refuse_path(which: str) -> None:
     if os.path.isabs(which) and not os.path.exists(which):
         raise ConfigError(f"there is no teacher in {which} (any more); bring it back, or begin anew.")
     if which.endswith(bundle.EXTENSION) and os.path.isfile(which):
-        raise ConfigError(
-            f"{which} is a bundle; `rekindle library import {which}` verifies it and says the id to give here."
-        )
+        raise a_bundle(which)
     if os.path.isdir(which) and (os.sep in which or which.startswith(".")):
         raise ConfigError(
             f"{which} holds no policy: there is neither {artefact.FACTS} in it nor {artefact.FOLDER}/{artefact.FACTS}. "
             "Give a policy's folder, or a run's."
         )
+
+
+def a_bundle(which: str) -> ConfigError:
+    """Of a file that has to be verified before anything in it is used."""
+    return ConfigError(
+        f"{which} is a bundle; `rekindle library import {which}` verifies it and says the id to give here."
+    )
 
 
 def executes(which: str, *, trust: bool) -> bool:
@@ -121,6 +126,8 @@ def load(which: str, spec: EnvSpec, *, trust: bool = False, valued: bool = False
         raise ConfigError(f"no teacher {which!r}: there is no such file.")
     if which.endswith(".onnx"):
         return host.checked(host.from_onnx(path), sample(spec), space, valued=valued, what=which)
+    if bundle.looks_like_one(path):
+        raise a_bundle(which)
     if trust:
         scores = host.from_stable_baselines(path)
         return host.checked(scores, sample(spec), space, valued=False, what=which)

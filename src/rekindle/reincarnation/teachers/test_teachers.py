@@ -4,6 +4,7 @@ import json
 import zipfile
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,12 +214,48 @@ def test_a_function_is_asked_inside_a_compiled_program():
     np.testing.assert_allclose(jax.nn.softmax(said.logits)[0], [0.99, 0.005, 0.005], atol=1e-5)
 
 
+def beyond(obs):
+    return np.full(len(obs["x"]), 3)
+
+
+def below(obs):
+    return np.full(len(obs["x"]), -1)
+
+
+def between(obs):
+    return np.full(len(obs["x"]), 0.7)
+
+
 @pytest.mark.parametrize(
-    ("function", "message"), [(wrong_shape, r"got float64\[2, 2\]"), (failing, "fails on a batch.*KeyError: 'y'")]
+    ("function", "message"),
+    [
+        (wrong_shape, r"got float64\[2, 2\]"),
+        (failing, "fails on a batch.*KeyError: 'y'"),
+        (beyond, "mine says action 3; the world has actions 0 to 2"),
+        (below, "says action -1"),
+        (between, "says action 0.7"),
+    ],
 )
 def test_a_function_that_says_something_else_is_refused(function, message):
     with pytest.raises(ConfigError, match=message):
         host.checked(function, load.sample(FLAT), FLAT.action, valued=False, what="mine")
+
+
+@pytest.mark.parametrize("how", ["jit", "filter_jit"])
+def test_a_teacher_that_fails_later_is_named_whatever_the_runtime_calls_it(how):
+    answers = [np.zeros(2, int), np.array([0, 5])]
+    teacher = host.checked(lambda obs: answers.pop(0), load.sample(FLAT), FLAT.action, valued=False, what="mine")
+    compiled = {"jit": jax.jit, "filter_jit": eqx.filter_jit}[how](lambda x: act(teacher, x).action)
+    with pytest.raises(ConfigError, match=r"^the teacher mine says action 5"), host.failures_named():
+        jax.block_until_ready(compiled(np.zeros((2, 4), np.float32)))
+
+
+def test_a_bundle_of_another_name_is_told_from_a_teacher(tmp_path):
+    path = tmp_path / "given.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("rekindle.json", "{}")
+    with pytest.raises(ConfigError, match=f"{path} is a bundle; `rekindle library import {path}`"):
+        load.load(str(path), FLAT)
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,9 @@ def practise(
     now.account.env_steps = before + cost(run)
     curve, further = curve_of(run), len(curve) > known or not again
     loaded = load(run.path / "policy", env_spec=task.spec)
-    if not curve and not interrupted:
-        curve = [(run.manifest.env_steps, now.ask(loaded.policy, stream=99).trials[-1])]
+    steps = run.manifest.env_steps
+    if not interrupted and (not curve or curve[-1][0] < steps):  # it went on after its last evaluation
+        curve = [*curve, (steps, now.ask(loaded.policy, stream=99).trials[-1])]
     score = curve[-1][1] if curve else task.at_random.score
     verdict: Verdict = "spent"
     if interrupted:
@@ -84,7 +85,7 @@ def practise(
     made_of = Parent(id=run.id, role="policy", sha256=loaded.artefact.meta.weights.sha256)
     state = loaded.state_for(loaded.agent, jax.random.fold_in(now.key, 8))
     return Attempt(name, loaded.agent, state, loaded.policy, score, verdict, (*parents, made_of),
-                   run.manifest.env_steps, curve)  # fmt: skip
+                   steps, curve)  # fmt: skip
 
 
 def child(now: Situation[Returned], name: str, order: Order, share: float) -> tuple[Run, int, float]:

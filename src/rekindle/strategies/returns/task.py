@@ -42,8 +42,8 @@ CHECKPOINT_SECONDS = 30.0
 PRACTICE_EPISODES = 64
 PROOF_EPISODES = (256, 1024, 4096)
 """The least, and what the least would hardly decide is given."""
-MOST_RECALLED = 6
-"""Priors that are asked to show what they can do."""
+MOST_RECALLED, MOST_BY_SCORE = 6, 3
+"""Priors that are asked to show what they can do, and how many of them because of the return that is on record."""
 
 
 class Chance(NamedTuple):
@@ -184,16 +184,19 @@ class Returned:
             same = (spec.id, spec.version) == (self.spec.id, self.spec.version)
             return same and not incompatible(spec, self.spec)
 
-        return [prior for prior in library.priors(fits) if self._has_our_options(prior, library)]
-
-    def _has_our_options(self, prior: Prior, library: Library) -> bool:
-        row = library.row(prior.id)
-        config = json.loads(row.manifest)["config"] if row is not None and row.manifest else {}
-        return config.get("pool", {}) == self.order.pool
+        newest = sorted(library.priors(fits), key=lambda prior: prior.begun, reverse=True)
+        manifests = {prior.id: _manifest(prior, library) for prior in newest}
+        ours = [prior for prior in newest if manifests[prior.id].get("config", {}).get("pool", {}) == self.order.pool]
+        known = {prior.id: score for prior in once(ours) if (score := _return(prior, manifests[prior.id])) is not None}
+        best = sorted(known, key=lambda id: known[id], reverse=True)[:MOST_BY_SCORE]
+        return sorted(ours, key=lambda prior: best.index(prior.id) if prior.id in best else len(best))
 
     def likeliest(self, priors: list[Prior]) -> list[Prior]:
-        """The newest; of an answer and the practice that led to it, which kept its replay, the latter."""
-        return sorted(priors, key=lambda prior: prior.begun, reverse=True)[:MOST_RECALLED]
+        """Some that had the highest return here when they were last scored, then the newest.
+
+        Of an answer and the practice that led to it, which kept its replay, the latter.
+        """
+        return once(priors)[:MOST_RECALLED]
 
     def is_answer(self, prior: Prior) -> bool:
         """Whether it was proved to reach as much here."""
@@ -271,3 +274,24 @@ def enough(score: Interval, target: float) -> int:
     above, half = score.value - target, (score.high - score.low) / 2
     wanted = PRACTICE_EPISODES * (1.5 * half / above) ** 2 if above > 0 else 0.0
     return next((count for count in PROOF_EPISODES if count >= wanted), PROOF_EPISODES[-1])
+
+
+def once(priors: list[Prior]) -> list[Prior]:
+    """The first of those that have the same weights."""
+    found: dict[str, Prior] = {}
+    for prior in priors:
+        found.setdefault(prior.sha256, prior)
+    return list(found.values())
+
+
+def _manifest(prior: Prior, library: Library) -> dict[str, Any]:
+    row = library.row(prior.id)
+    return json.loads(row.manifest) if row is not None and row.manifest else {}
+
+
+def _return(prior: Prior, manifest: Mapping[str, Any]) -> float | None:
+    """What it last came to, if that is on record: in its card as an answer, or in its run."""
+    if prior.card.get("normaliser") == "none" and "score" in prior.card:
+        return float(prior.card["score"])
+    scores = {score["name"]: score["value"] for score in manifest.get("scores", ())}
+    return None if "return" not in scores else float(scores["return"])
