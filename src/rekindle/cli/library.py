@@ -201,9 +201,12 @@ def _status(library: Library, record: Record) -> str:
 
 
 def _result(record: Record) -> str:
-    """What came of a job: its verdict and score; empty for other runs."""
+    """What came of a job, its verdict and score; of another run the return that it was last scored with, if it was."""
     facts = record.manifest
-    if facts.kind != "master" or facts.status != "done":
+    if facts.kind != "master":
+        returns = [score.value for score in facts.scores if score.name == "return" and score.value is not None]
+        return " ".join(f"return {value:.4g}" for value in returns[:1])
+    if facts.status != "done":
         return ""
     scores = [score.value for score in facts.scores if score.value is not None]
     return " ".join([facts.notes.partition(":")[0].replace("_", " "), *(f"{score:.2f}" for score in scores[:1])])

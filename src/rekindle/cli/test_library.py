@@ -153,3 +153,12 @@ def test_wrong_words_are_one_sentence(words, family, capsys):
     assert main(["library", *words]) == 2
     said = capsys.readouterr().err
     assert said.startswith("rekindle: ") and said.count("\n") == 1
+
+
+def test_the_list_says_what_a_student_came_to(library, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    run = Run.create(library, "train", name="student", config={}, seed=0, env_id="test/any")
+    run.update(scores=[{"name": "return", "value": 16.75, "episodes": 64}, {"name": "normalised return", "value": 0.5}])
+    run.finish("done")
+    assert main(["library", "ls", "--name", "student"]) == 0
+    assert "return 16.75" in capsys.readouterr().out
