@@ -265,7 +265,7 @@ def tell(run: Run, library: Library, trained: Trained, live: Live) -> dict[str, 
 
         live.stage("report", str(reincarnation.tell(run, library, executes=True)))
         ended = next((s.value for s in run.manifest.scores if s.name == "normalised return"), None)
-        if ended is not None and ended < 1.0:
+        if ended is not None and round(ended, 2) < 1.0:
             live.stage("note", f"it ends below its teacher, whose score is 1, where chance has 0: {ended:.2f}; give a "
                                "larger budget, or keep the teacher")  # fmt: skip
     elif run.manifest.status == "done":

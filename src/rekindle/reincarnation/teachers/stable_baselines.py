@@ -122,8 +122,8 @@ class StableBaselinesPolicy(Memoryless):
         first = next((layer.weight.shape[1] for layer in self.features if layer.weight.ndim == 4), None)
         turned = len(shown) == 3 and self.facts.shape != shown and self.facts.shape == (*shown[-1:], *shown[:-1])
         if first is not None and first in (shown[0], shown[-1]):
-            tie = shown[0] == shown[-1]
-            turned = not (tie and self.facts.bytes and self.facts.shape == shown) if tie else first == shown[-1]
+            as_shown = self.facts.bytes and self.facts.shape == shown
+            turned = not as_shown if shown[0] == shown[-1] else first == shown[-1]
         return replace(self, turned=turned)
 
 
