@@ -67,7 +67,7 @@ def section(result: Mapping[str, Any], part: str = "", study: str = "") -> str:
     parts = [
         f"## Preset {result['preset']}" + (f", {part}" if part else ""),
         f"Machine: {result['machine']}. Revision: {revision}. Seeds: {', '.join(map(str, result['seeds']))}.",
-        table([_bar(bar) for bar in result["bars"]]),
+        table([_bar(bar, result["seeds"]) for bar in result["bars"]]),
         table([{"quantity": name, "value": value} for name, value in numbers.items()]),
     ]
     for name, rows in tables.items():
@@ -145,8 +145,10 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     return text if low is None or high is None else f"{text} [{number(low)}, {number(high)}]"
 
 
-def _bar(bar: Mapping[str, Any]) -> dict[str, Any]:
-    interval = {"value": bar["value"], "value_low": bar["low"], "value_high": bar["high"]}
+def _bar(bar: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """One seed alone has no interval; where a bar is of something else than seeds, it may have one all the same."""
+    known = len(seeds) > 1 or bar["low"] < bar["high"]
+    interval = {"value": bar["value"]} | ({"value_low": bar["low"], "value_high": bar["high"]} if known else {})
     return {"bar": bar["name"], **interval, "asked": bar["asks"], "kept": bar["ok"]}
 
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 from benchmarks.mrq import __main__ as study
-from benchmarks.mrq import aggregates, peers, published, reuse
+from benchmarks.mrq import aggregates, peers, published, reuse, speed
 from benchmarks.peers.host_env import HostEnv
 
+from rekindle.agents.mrq import mrq
+from rekindle.agents.registry import config_to_json
 from rekindle.core.stats import pooled_interquartile_mean
 from rekindle.envs import registry
 
@@ -108,6 +110,23 @@ def test_rows_of_curves_show_what_was_published_at_those_steps():
     shown = [(row["published"], row["published_low"], row["published_high"], row["its sd over seeds"])
              for row in study.rows({"HalfCheetah-v4": [cell]})]  # fmt: skip
     assert shown == [(None, None, None, None), (902, 294, 1412, None), (2237, 1426, 3148, 636)]
+
+
+def test_one_seed_has_no_interval():
+    cells = [{"curve": [{"steps": 20_000, "return": score}]} for score in (1.0, 3.0)]
+    ends = [(row["return_low"], row["return_high"]) for n in (1, 2) for row in study.rows({"any": cells[:n]})]
+    assert ends == [(None, None), (1.0, 3.0)]
+
+
+def test_what_a_training_took_is_counted_with_its_evaluations():
+    cells = [{"curve": [{"steps": 20_000, "return": 0.0}], "wall_s": wall} for wall in (3_000.0, 5_000.0)]
+    assert study.costs({"any": cells}) == [{"task": "any", "steps": 20_000, "wall_s": 4_000.0, "steps/s": 5.0}]
+
+
+def test_operations_are_those_that_were_counted():
+    """Full size: 11.5 and 8.4 GFLOP, the reduced agent 0.70, of layers with 17 numbers to see."""
+    full, small = (speed.operations(config_to_json(mrq.Config(**more))) for more in ({}, mrq.PRESETS["small"]))
+    assert full == pytest.approx(19.9e9, rel=0.02) and small == pytest.approx(0.70e9, rel=0.1)
 
 
 def test_evaluations_are_timed_by_the_chunks_before_them():

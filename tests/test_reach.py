@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium
 import jax
+import numpy as np
 import pytest
 
 from rekindle.answer import tell
@@ -90,6 +92,42 @@ def test_a_return_is_reached_from_scratch_and_proved(first, library):
     facts = first.to_json(page)
     assert facts["goal"] == f"return 0.3 in {CATCH}" and facts["parents"] == [child.id]
     assert "mean return" in page.read_text() and "whole_episodes(world, agent.policy" in page.read_text()
+
+
+class Walk(gymnasium.Env):
+    """Shows noise, pays for action 1, and ends after nine steps."""
+
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 9
+        return self.seen(), {}
+
+    def step(self, action):
+        self.left -= 1
+        return self.seen(), float(action), self.left == 0, False, {}
+
+    def seen(self):
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+
+def test_what_is_not_compiled_is_learnt_from_scratch_by_the_learner_of_reduced_size(tmp_path, monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "Walk-v0", gymnasium.envs.registration.EnvSpec("Walk-v0", Walk))
+
+    class Listener(Silent):
+        heard = ()
+
+        def stage(self, stage, text):
+            self.heard += ((stage, text),)
+
+    listener, library = Listener(), Library.open(tmp_path)
+    answer = master(Request(env="gymnasium/Walk-v0", reach=7.0, budget=Budget(env_steps=20_000)), library, listener)
+    assert (answer.verdict, answer.tried) == ("mastered", ["from scratch"]) and answer.proof.score.low >= 7.0
+    said = "practice from scratch would be by mrq:small, of reduced size; --student mrq takes the full one"
+    assert ("plan", said) in listener.heard
+    (practised,) = [record for record in library.runs(kind="train") if record.manifest.config["agent"] == "mrq"]
+    assert 500 <= practised.manifest.config["settings"]["warmup"] < 10_000  # of few steps it spends few at random
 
 
 def test_the_same_or_a_lower_return_is_answered_by_reuse(first, library):

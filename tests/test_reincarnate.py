@@ -115,6 +115,24 @@ def test_a_function_that_says_vectors_teaches_a_student_of_sequences(home):
     assert "the method dqfd trains action values" in rekindle(home, *words, "--method", "dqfd", code=2)["error"]
 
 
+def test_an_agent_of_sequences_teaches_another_from_its_replay(home):
+    """2.6: by the distance to its actions, on the steps that it kept."""
+    world = ["--env", "gymnax/Pendulum-v1", "--set", "batch=16", "--set", "period=50", "--set", "encoder_updates=10"]
+    teacher = rekindle(home, "train", "mrq:small", *world, "--budget", "700steps", "--set", "warmup=300",
+                       "--evaluate-every", "0")["run"]  # fmt: skip
+    kept = read_dataset(Run.open(Library.open(home), teacher).path).arrays
+    assert kept["action"].shape == (700, 1, 1) and len(np.unique(kept["action"])) > 600
+    told = rekindle(home, "reincarnate", "--teacher", teacher, "--student", "mrq:small", *world, "--budget", "400steps",
+                    "--episodes", "8")  # fmt: skip
+    run = Run.open(Library.open(home), told["run"])
+    assert {(parent.id, parent.role) for parent in run.manifest.parents} == {(teacher, "teacher")}
+    offline = [row for row in run.metrics() if row["tag"] == "0-offline"]
+    # the mean squared distance to its actions, which lie in [-1, 1], falls
+    losses = [row["mrq/guide_loss"] for row in offline]
+    assert 0 < losses[-1] < losses[0] < 4 and offline[-1]["phase/guidance"] > 0
+    assert weights(home, told["run"]) != weights(home, teacher)
+
+
 def test_a_teacher_that_fails_in_the_middle_is_named_with_its_line(home):
     told = rekindle(home, *words("tests.teachers:tires"), code=2)
     where = Path("tests/teachers.py").resolve()

@@ -138,8 +138,7 @@ def curve(study: Study, name: str, what: Order, seed: int) -> dict[str, Any]:
     run = Run.open(kept, training.trained(f"{name}-{study.preset}", what, seed, kept, study.say).parent.name)
     seen = run.metrics()
     evaluations = [{"steps": row["env_steps"], "return": row["score/return"]} for row in seen if "score/return" in row]
-    rates = [row["time/env_steps_per_s"] for row in seen if row.get("time/learner_steps")]
-    return {"curve": evaluations, "wall_s": run.manifest.wall_s, "steps_per_s": float(np.median(rates))}
+    return {"curve": evaluations, "wall_s": run.manifest.wall_s}
 
 
 def mean_at(cells: list[dict[str, Any]], steps: int) -> Interval:
@@ -163,17 +162,21 @@ def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         everywhere = set.intersection(*({point["steps"] for point in cell["curve"]} for cell in of))
         for steps in sorted(everywhere):
             mean, there = mean_at(of, steps), known.get(steps)
-            found.append({"task": task, "steps": steps, "return": mean.value, "return_low": mean.low,
-                          "return_high": mean.high, "published": there and there.mean,
+            low, high = (mean.low, mean.high) if len(of) > 1 else (None, None)
+            found.append({"task": task, "steps": steps, "return": mean.value, "return_low": low, "return_high": high,
+                           "published": there and there.mean,
                           "published_low": there and there.low, "published_high": there and there.high,
                           "its sd over seeds": there and there.sd, "seeds": len(of)})  # fmt: skip
     return found
 
 
 def costs(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What training took; of seeds that were trained in one program, all of them together."""
-    return [{"task": task, "steps/s of a seed": float(np.mean([cell["steps_per_s"] for cell in of])),
-             "wall_s": float(np.mean([cell["wall_s"] for cell in of]))} for task, of in cells.items()]  # fmt: skip
+    """What training took with its evaluations; of seeds that were trained in one program, all of them together."""
+    table = []
+    for task, of in cells.items():
+        steps, seconds = of[0]["curve"][-1]["steps"], float(np.mean([cell["wall_s"] for cell in of]))
+        table.append({"task": task, "steps": steps, "wall_s": seconds, "steps/s": steps / seconds})
+    return table
 
 
 def taught(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:

@@ -4,15 +4,17 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rekindle.agents.mrq import mrq
 from rekindle.agents.registry import config_to_json
 from rekindle.envs import registry
-from rekindle.train.forecast import best_rate, operations
 from rekindle.train.sequence_engine import OnSequences
 
 TASK = "gymnasium/HalfCheetah-v4"
+SHAPE = (256, 512, 512)
+"""Of the products that are timed: rows, inner, columns."""
 
 
 def measure(settings: dict[str, Any], *, brief: bool) -> dict[str, dict[str, float]]:
@@ -48,3 +50,36 @@ def steps_per_second(settings: dict[str, Any], *, blocks: int) -> list[float]:
         jax.block_until_ready(loop.agent)
         rates.append(250 / (time.perf_counter() - began))
     return rates
+
+
+def operations(settings: dict[str, Any]) -> float:
+    """Floating-point operations of a step of MR.Q: one update of the encoder, one of the critics and the policy.
+
+    Two per multiplication of the layers' matrices, and a backward pass costs twice the forward one; the layer that
+    takes what is seen is left out.
+    """
+    state, pair, action, hidden = (settings[n] for n in ("state_width", "pair_width", "action_width", "hidden"))
+    features = 2 * hidden * state
+    join = (state + action) * hidden + hidden * hidden + hidden * pair
+    model = pair * (1 + state + settings["bins"])
+    critic = pair * hidden + 2 * hidden * hidden
+    actor = state * hidden + hidden * hidden
+    horizon = settings["encoder_horizon"]
+    encoder = 3 * (features + horizon * (join + model)) + horizon * features
+    values = 2 * features + 2 * join + 3 * 2 * critic + 2 * critic + actor
+    policy = 3 * actor + 2 * join + 2 * 2 * critic
+    return 2.0 * settings["batch"] * (encoder + values + policy)
+
+
+def best_rate(seconds: float) -> float:
+    """Floating-point operations per second of products of float32 matrices, each of which needs the one before."""
+    rows, inner, columns = SHAPE
+    x, w = jnp.ones((rows, inner)) / inner, jnp.ones((inner, columns)) / inner
+    often = jax.jit(lambda x: jax.lax.fori_loop(0, 50, lambda _, x: x @ w, x))
+    jax.block_until_ready(often(x))
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        jax.block_until_ready(often(x))
+        best = max(best, 50 * 2.0 * rows * inner * columns / (time.perf_counter() - began))
+    return best

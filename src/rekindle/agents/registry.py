@@ -44,6 +44,13 @@ def module_of(name: str) -> ModuleType:
     return import_module(known[name])
 
 
+def of_kind(*kinds: str) -> str:
+    """Names of the agents that learn from data of these kinds, for a sentence."""
+    made = {name: make_agent(name, module_of(name).Config()).needs.kind for name in names()}
+    *first, last = sorted(name for name, kind in made.items() if kind in kinds)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def variant_of(text: str) -> tuple[str, dict[str, Any]]:
     """`mrq:small` or `rainbow:impala`: an agent's name, and the settings that the word behind it stands for.
 

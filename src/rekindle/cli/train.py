@@ -205,7 +205,7 @@ def announce(live: Live, runs: list[Run], library: Library) -> None:
     order = order_of(runs[0].manifest.config)
     saved = runs[0].latest_checkpoint()
     begun = saved is not None
-    if not begun and (expected := forecast(order, made_for(order).spec, library)) is not None:
+    if not begun and (expected := foreseen(order, runs, library)) is not None:
         live.stage("forecast", spoken(expected, order) + (", for one seed alone" if len(runs) > 1 else ""))
     live.stage("train", ", ".join(run.id for run in runs))
     if saved is not None:
@@ -214,6 +214,17 @@ def announce(live: Live, runs: list[Run], library: Library) -> None:
         number = session.MARKED * episodes_of(made_for(order), order.student_episodes)
         live.stage("prepare", f"the teacher and chance play {number} episodes each, and the steps of its replay are "
                               "labelled (it plays some where it kept none); then it is learnt from")  # fmt: skip
+
+
+def foreseen(order: Order, runs: list[Run], library: Library) -> Forecast | None:
+    """What is expected; Ctrl-C while that is measured leaves runs that can be gone on with."""
+    try:
+        return forecast(order, made_for(order), library)
+    except KeyboardInterrupt:
+        for run in runs:
+            with run.held():
+                run.finish("interrupted")
+        raise KeyboardInterrupt(" ".join(run.how_to_go_on() for run in runs)) from None
 
 
 def spoken(expected: Forecast, order: Order) -> str:

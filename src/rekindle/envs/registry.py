@@ -59,9 +59,7 @@ def make(id: str, **options: Any) -> Made:
     known = ids()
     id = resolve(id, known)
     if id not in known and is_hosted(id):
-        raise ConfigError(
-            f"{id} is not written in JAX; only agents that learn from a replay (dqn, rainbow, mrq) act in it."
-        )
+        raise ConfigError(f"{id} is not written in JAX; only agents that learn from a replay, such as mrq, act in it.")
     factory = _factory(id)
     taken = signature(factory).parameters
     named = [option for option, one in taken.items() if one.kind is one.KEYWORD_ONLY]
@@ -165,13 +163,18 @@ def resolve(id: str, known: Iterable[str]) -> str:
     return max(versions, key=lambda name: int(name.rpartition("-v")[2]))
 
 
+def _names(module: str) -> list[str]:
+    """Of the worlds that a module opens, where it can tell at once and its library is installed."""
+    try:
+        made = import_module(module)
+    except ImportError:
+        return []
+    return made.names() if hasattr(made, "names") else []
+
+
 def _instead(id: str, known: Iterable[str]) -> str:
     """The end of a sentence about an environment that there is not: the nearest, or else how ids begin."""
-    theirs: list[str] = []
-    if find_spec("gymnasium") is not None:
-        import gymnasium
-
-        theirs = [name for name in gymnasium.registry if "/" not in name]
+    theirs = [name for place in _merged("HOSTED").values() for name in _names(place.partition(":")[0])]
     names = {name.rpartition("/")[2].lower(): name for name in [*known, *theirs, *_merged("SHORT")]}
     names |= {name.lower(): name for name in names.values()}
     if close := get_close_matches(id.lower(), names, n=3, cutoff=0.6):

@@ -221,10 +221,11 @@ class Mapped:
         self._own = rings.unnamed(arrays)
 
 
-def on_host(obs: Mapping[str, Any], action: Any, reward: Any, terminated: Any, truncated: Any, labels: Any = ()
+def on_host(obs: Mapping[str, Any], action: Any, reward: Any, terminated: np.ndarray, truncated: np.ndarray,
+            labels: Any = ()
             ) -> Step:  # fmt: skip
-    """Steps of NumPy's arrays."""
-    return Step(dict(obs), action, reward, terminated, truncated, labels)
+    """Steps of NumPy's arrays; what terminated in the step of a time limit has terminated."""
+    return Step(dict(obs), action, reward, terminated, truncated & ~terminated, labels)
 
 
 def _ring(steps: Any, added: Any) -> Ring:

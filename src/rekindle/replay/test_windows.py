@@ -128,25 +128,6 @@ def test_a_replay_without_room_is_refused():
         played((0, EIGHT, "t"), slots=6)
 
 
-def test_ends_count_as_slots_before_the_first_update():
-    """6.9: the first update comes when more than 10,000 slots are filled."""
-
-    def filled(steps):
-        def step(replay, number):
-            over = (number + 1) % steps == 0
-            one = like()._replace(truncated=jnp.zeros(1, bool) | over)
-            replay = windows.add(replay, one, one.obs, horizon=HORIZON)
-            return replay, replay.filled
-
-        return jax.lax.scan(step, windows.empty(like(), 10_100), jnp.arange(10_000))[1]
-
-    filled = jax.jit(filled)
-    for steps, first_update in ((500, 9982), (1000, 9992)):
-        slots = np.asarray(filled(steps))
-        assert int(np.argmax(slots > 10_000)) + 1 == first_update
-        assert int(np.argmax(slots >= 10_000)) + 1 == first_update - 1
-
-
 class Reference:
     """One row, slowly: lists of everything that was ever stored, and what of it can be drawn."""
 

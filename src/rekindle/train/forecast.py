@@ -1,29 +1,33 @@
-"""How long a training will take, before it begins: as earlier runs measured it, or by what the machine multiplies."""
+"""How long a training will take, before it begins: as earlier runs measured it, or as its first updates take."""
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from rekindle.agents.registry import config_from_json, make_agent
 from rekindle.core.budget import parse_budget
-from rekindle.core.spaces import is_picture
-from rekindle.core.types import EnvSpec
+from rekindle.core.errors import WorldError
+from rekindle.core.types import Agent
+from rekindle.envs.host.worlds import HostWorlds
 from rekindle.library import provenance
 from rekindle.library.library import Library
 from rekindle.library.verify import METRICS, read_metrics
-from rekindle.train.order import Order
+from rekindle.train import session
+from rekindle.train.order import AnyMade, Order
+from rekindle.train.sequence_engine import OnSequences
+from rekindle.train.sequences import updates_after
 
 LOOKED_AT = 20
 """Of the newest runs in the environment."""
 RATE, LEARNT = "time/env_steps_per_s", "time/learner_steps"
-SHARE, OVERHEAD_S = 0.8, 0.006
-"""What MR.Q's products reach of the machine's best, and what else a step takes: two numbers that bring full and reduced
-size near to what they were measured at on a processor of two cores (7 and 74 to 87 steps/s)."""
-SHAPE = (256, 512, 512)
-"""Of the products that are timed: rows, inner, columns."""
+FEWEST = 2_000
+"""Steps that are learnt from; fewer are over before it is measured how long they take."""
+BATCHES, APART, STEPS = 4, 8, 400
+"""Of the measurement: batches of a preparation, ticks from one to the next, and ticks after which it is given up."""
 
 
 class Forecast(NamedTuple):
@@ -35,21 +39,22 @@ class Forecast(NamedTuple):
     source: str
 
 
-def forecast(order: Order, spec: EnvSpec, library: Library) -> Forecast | None:
-    """Of MR.Q, evaluations left out; None of others, which show at once how fast they are.
+def forecast(order: Order, made: AnyMade, library: Library) -> Forecast | None:
+    """Of agents that learn from sequences, evaluations left out; None of others, which show at once how fast they are.
 
-    None, too, where it sees pictures or learns on an accelerator, as long as no run has measured how fast that is.
+    None, too, of a training that ends sooner than one could tell.
     """
-    if order.agent != "mrq":
+    agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
+    if agent.needs.kind != "sequence":
         return None
-    measured = as_measured(order, library)
-    pictures = any(map(is_picture, spec.obs.values()))
-    if measured is None and (pictures or jax.default_backend() != "cpu"):
-        return None
-    rate, source = measured or (1.0 / (operations(order.settings) / (SHARE * best_rate()) + OVERHEAD_S),
-                                "by what this machine multiplies")  # fmt: skip
     steps = parse_budget(order.budget).env_steps
-    learnt = None if steps is None else max(steps - order.settings["warmup"], 0)
+    learnt = None if steps is None else max(steps - agent.needs.warmup, 0)
+    if (known := as_measured(order, library)) is None:
+        rate = timed(order, made, agent) if learnt is None or learnt >= FEWEST else None
+        known = None if rate is None else (rate, "by its first updates here")
+    if known is None:
+        return None
+    rate, source = known
     return Forecast(rate, None if learnt is None else learnt / rate, source)
 
 
@@ -78,34 +83,40 @@ def typical_rate(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return float(steps.sum() / seconds.sum()) if seconds.sum() > 0 else None
 
 
-def operations(settings: dict[str, Any]) -> float:
-    """Floating-point operations of a step of MR.Q: one update of the encoder, one of the critics and the policy.
+def timed(order: Order, made: AnyMade, agent: Agent) -> float | None:
+    """Steps per second of the loop itself, with brief preparations; None where nothing can be learnt from soon.
 
-    Two per multiplication of the layers' matrices, and a backward pass costs twice the forward one; the layer that
-    takes what is seen is left out.
+    A preparation is a part of a step with an update, and takes so long for each of its batches.
     """
-    state, pair, action, hidden = (settings[n] for n in ("state_width", "pair_width", "action_width", "hidden"))
-    features = 2 * hidden * state
-    join = (state + action) * hidden + hidden * hidden + hidden * pair
-    model = pair * (1 + state + settings["bins"])
-    critic = pair * hidden + 2 * hidden * hidden
-    actor = state * hidden + hidden * hidden
-    horizon = settings["encoder_horizon"]
-    encoder = 3 * (features + horizon * (join + model)) + horizon * features
-    values = 2 * features + 2 * join + 3 * 2 * critic + 2 * critic + actor
-    policy = 3 * actor + 2 * join + 2 * 2 * critic
-    return 2.0 * settings["batch"] * (encoder + values + policy)
+    needs, each = agent.needs, updates_after(agent.needs)
+    batches = min(BATCHES, needs.prepare_batches)
+    brief = replace(needs, warmup=min(needs.warmup, needs.length + 2), prepare_period=APART * each,
+                    prepare_batches=batches)  # fmt: skip
+    engine = session.from_replay(order, made, agent._replace(needs=brief), steps=STEPS)
+    assert isinstance(engine, OnSequences)
+    try:
+        loop = engine.begin(jax.random.key(0), None)
+        while not int(loop.updates):
+            if int(loop.ticks) >= STEPS:
+                return None
+            loop, _ = engine.chunk(loop, APART, 0.0)
+        loop, _ = engine.chunk(loop, -(int(loop.updates) // each) % APART or APART, 0.0)  # the next update prepares
+        loop, with_preparation = clocked(engine, loop, 1)
+        loop, without = clocked(engine, loop, APART - 1)
+    except WorldError:  # which the training will tell
+        return None
+    finally:
+        if isinstance(engine.worlds, HostWorlds):
+            engine.worlds.close()
+    step = without / (APART - 1)
+    batch = max(with_preparation - step, 0.0) / max(batches, 1)
+    return engine.steps_per_update / (step + batch * needs.prepare_batches * each / needs.prepare_period)
 
 
-def best_rate(seconds: float = 0.2) -> float:
-    """Floating-point operations per second of products of float32 matrices, each of which needs the one before."""
-    rows, inner, columns = SHAPE
-    x, w = jnp.ones((rows, inner)) / inner, jnp.ones((inner, columns)) / inner
-    often = jax.jit(lambda x: jax.lax.fori_loop(0, 50, lambda _, x: x @ w, x))
-    jax.block_until_ready(often(x))
-    best, until = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        jax.block_until_ready(often(x))
-        best = max(best, 50 * 2.0 * rows * inner * columns / (time.perf_counter() - began))
-    return best
+def clocked(engine: OnSequences, loop: Any, ticks: int) -> tuple[Any, float]:
+    """After so many ticks, and the seconds that they took."""
+    jax.block_until_ready(loop.agent)
+    began = time.perf_counter()
+    loop, _ = engine.chunk(loop, ticks, 0.0)
+    jax.block_until_ready(loop.agent)
+    return loop, time.perf_counter() - began

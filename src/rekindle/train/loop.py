@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import FrameType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -207,11 +207,11 @@ def train(
             with handing_over(loop.agent, steps if acts else 0):
                 loop, metrics = engine.chunk(loop, updates, share)
             loop, values = engine.drain(loop)
-            rate = updates * engine.steps_per_update / (time.monotonic() - began)
+            took, done = time.monotonic() - began, updates * engine.steps_per_update
             steps, learnt = engine.steps(loop), engine.learnt(loop)
             share = spent(plan.budget, steps, clock.seconds(), learnt)
-            values |= gauges(engine.agent.name, metrics, rate, share, learnt, acts=acts)
-            refuse_hopeless(values.get(f"{engine.agent.name}/value_loss", 0.0), engine.trouble(loop), steps)
+            values |= gauges(engine.agent.name, metrics, done / took, share, learnt, acts=acts)
+            refuse_hopeless(engine.agent, values, engine.trouble(loop), steps)
             if evaluate is not None and plan.is_due(evaluations, steps, share):
                 with handing_over(loop.agent, steps if acts else 0):
                     evaluation_key = jax.random.fold_in(evaluate_key, evaluations)
@@ -222,7 +222,7 @@ def train(
             if run is not None:
                 run.log(now.env_steps, values | ({"tag": tag} if tag else {}), offline_updates=now.offline_updates)
             if show is not None:
-                show(Progress(acted, share, rate, clock.eta(share), values, None if acts else steps))
+                show(Progress(acted, share, clock.rate(done, took), clock.eta(share), values, None if acts else steps))
             status = "interrupted" if stops() else "stopped" if stop is not None and stop(values) else "done"
             over = status != "done" or share >= 1.0
             due = clock.checkpoint_due(plan.checkpoint_seconds) or is_short(engine, loop, plan)
@@ -286,7 +286,7 @@ def named(group: str, values: Mapping[str, Any]) -> dict[str, float]:
     return {f"{group}/{name}": float(value) for name, value in values.items()}
 
 
-def refuse_hopeless(value_loss: float, trouble: str, env_steps: int) -> None:
+def refuse_hopeless(agent: Agent, values: Mapping[str, float], trouble: str, env_steps: int) -> None:
     """Stop a training that cannot come to anything.
 
     Raises:
@@ -295,10 +295,10 @@ def refuse_hopeless(value_loss: float, trouble: str, env_steps: int) -> None:
     """
     if trouble:
         raise ConfigError(trouble)
-    if not np.isfinite(value_loss):
+    if not np.isfinite(values.get(f"{agent.name}/value_loss", 0.0)):
+        rates = [field.name for field in fields(agent.config) if field.name.endswith("_rate")]
         raise DivergedError(
-            f"the value loss is not finite after {env_steps:,} steps; lower the step size (learning_rate, or mrq's "
-            "value_rate)."
+            f"the value loss is not finite after {env_steps:,} steps; lower the step size ({', '.join(rates)})."
         )
 
 
@@ -346,6 +346,7 @@ class Clock:
         """Start now."""
         self.before = self.took = 0.0
         self.paces: deque[tuple[float, float]] = deque(maxlen=PACES)
+        self.chunks: deque[tuple[int, float]] = deque(maxlen=PACES)
         self.begin()
 
     def begin(self) -> None:
@@ -355,6 +356,11 @@ class Clock:
     def seconds(self) -> float:
         """Since the run began, sittings added up."""
         return self.before + time.monotonic() - self.started
+
+    def rate(self, steps: int, seconds: float) -> float:
+        """Steps per second of the last chunks, the newest of which took so long: not all of them do the same."""
+        self.chunks.append((steps, seconds))
+        return sum(steps for steps, _ in self.chunks) / max(sum(seconds for _, seconds in self.chunks), 1e-9)
 
     def eta(self, share: float) -> float:
         """Seconds until the budget is spent at the pace of the last chunks; the first, without learning, are faster."""

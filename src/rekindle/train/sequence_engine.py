@@ -34,7 +34,7 @@ FIRST_SLICES = 4_096
 """Of the teacher's steps that a student is compared by."""
 ROOM = "replay.room"
 """What a checkpoint calls the number of slots for each row."""
-HOPELESS = 2_000
+HOPELESS = 500
 """Slots after which a replay from which nothing can be drawn is not going to change."""
 
 
@@ -147,8 +147,8 @@ class OnSequences:
         if int(loop.replay.filled) < max(self.agent.needs.warmup, HOPELESS) or float(loop.replay.tree.total) > 0:
             return ""
         return (
-            f"{self.agent.name} learns from {self.agent.needs.length} steps in a row, and a time limit cut every "
-            f"episode of {self.worlds.spec.id} before so many were taken; lengthen its episodes."
+            f"{self.agent.name} needs {self.agent.needs.length + 1} steps of an episode to learn from, and a time "
+            f"limit cut every episode of {self.worlds.spec.id} before; lengthen them."
         )
 
     def hear(self, loop: LoopState, values: Mapping[str, float]) -> LoopState:
@@ -180,8 +180,8 @@ class OnSequences:
     def _refuse_short(self, replay: Windows) -> None:
         if not float(replay.tree.total) > 0:
             raise ConfigError(
-                f"{self.agent.name} learns from {self.agent.needs.length} steps in a row, and the teacher's data have "
-                "no episode of so many; take another replay, or a teacher without one."
+                f"{self.agent.name} needs {self.agent.needs.length + 1} steps of an episode to learn from, and the "
+                "teacher's data have none of so many; take another replay, or a teacher without one."
             )
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Key
 
-from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent
+from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent, of_kind
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import CheckpointError, ConfigError, LibraryError, WorldError
 from rekindle.core.spaces import is_picture
@@ -405,7 +405,7 @@ def taught(order: Order, agent: Agent) -> tuple[Method, Scale]:
     if steps is None:
         raise ConfigError(f"a reincarnation's budget is in environment steps, such as 1e5steps; got {order.budget}.")
     if agent.needs.kind not in STEP_SIZES:
-        raise ConfigError(f"{agent.name} keeps no replay and cannot be taught; take dqn, rainbow or mrq.")
+        raise ConfigError(f"{agent.name} keeps no replay and cannot be taught; take {of_kind(*STEP_SIZES)}.")
     rate, share = STEP_SIZES[agent.needs.kind]
     if agent.needs.kind == "transition" and registry.is_atari(order.env):
         share = ON_ATARI

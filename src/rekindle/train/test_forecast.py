@@ -1,49 +1,66 @@
-"""What a training by MR.Q says beforehand of how long it will take."""
+"""What a training from sequences says beforehand of how long it will take."""
 
-from dataclasses import replace
+import math
 
-import jax
 import pytest
 
 from rekindle.agents.registry import config_from_json, config_to_json, variant_of
-from rekindle.core.spaces import Box, Image
-from rekindle.core.types import EnvSpec
+from rekindle.envs import registry
+from rekindle.envs.registry import Hosted
 from rekindle.library.library import Library
 from rekindle.train import forecast as told
 from rekindle.train.order import Order
-
-NUMBERS = EnvSpec("test/any", 1, {"obs": Box((3,), -1, 1)}, Box((2,), -1.0, 1.0), kind="host")
-PICTURE = EnvSpec("test/any", 1, {"obs": Box((84, 84, 9), 0, 255, "uint8")}, Box((2,), -1.0, 1.0), kind="host")
+from rekindle.train.test_sequences import TINY, on_host
 
 
-def order(variant: str, budget: str) -> Order:
-    agent, settings = variant_of(variant)
-    return Order(agent, config_to_json(config_from_json(agent, settings)), "test/any", budget)
+def order(agent: str, budget: str, **settings) -> Order:
+    name, chosen = variant_of(agent)
+    config = config_from_json(name, chosen | settings)
+    return Order(name, config_to_json(config), "test/any", budget)
 
 
-def test_operations_are_those_that_were_counted():
-    """Full size: 11.5 and 8.4 GFLOP, the reduced agent 0.70, of layers with 17 numbers to see."""
-    full, small = (told.operations(order(name, "1steps").settings) for name in ("mrq", "mrq:small"))
-    assert full == pytest.approx(19.9e9, rel=0.02) and small == pytest.approx(0.70e9, rel=0.1)
+def hosted(**world) -> tuple[Hosted, list]:
+    """A world on the host, and how often it was closed."""
+    closed = []
+
+    def opened(rows, *, seen=False):
+        worlds = on_host(rows, **world)
+        worlds.close = lambda: closed.append(rows)
+        return worlds
+
+    return Hosted(on_host().spec, opened), closed
 
 
-def test_a_budget_in_steps_takes_what_is_learnt_and_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(told, "best_rate", lambda: 180e9)
-    library = Library.open(tmp_path)
-    expected = told.forecast(order("mrq", "20000steps"), NUMBERS, library)
-    assert expected is not None and 5 < expected.steps_per_s < 9
-    assert expected.seconds == pytest.approx(10_000 / expected.steps_per_s)
-    timed = told.forecast(order("mrq:small", "5m"), NUMBERS, library)
-    assert timed is not None and timed.seconds is None and timed.steps_per_s > 60
+def test_the_first_updates_say_what_a_step_takes_and_a_budget_what_is_learnt(tmp_path):
+    made, closed = hosted()
+    asked = order("mrq", "4040steps", **TINY | {"num_envs": 2})
+    expected = told.forecast(asked, made, Library.open(tmp_path))
+    assert expected is not None and expected.steps_per_s > 0 and expected.source == "by its first updates here"
+    assert expected.seconds == pytest.approx(4_000 / expected.steps_per_s) and closed == [2]
 
 
-def test_nothing_is_said_of_what_was_never_measured(tmp_path, monkeypatch):
-    library = Library.open(tmp_path)
-    for shown in (PICTURE, replace(PICTURE, obs={"obs": Image(96, 96)})):
-        assert told.forecast(order("mrq", "20000steps"), shown, library) is None
-    assert told.forecast(order("dqn", "20000steps"), NUMBERS, library) is None
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert told.forecast(order("mrq", "20000steps"), NUMBERS, library) is None
+def test_preparations_count_by_their_batches_and_how_often_they_come(tmp_path, monkeypatch):
+    """A tick takes a second and each batch of a preparation ten; 30 batches come every 20 updates, two in a tick."""
+    seconds = {1: 1.0 + told.BATCHES * 10.0, told.APART - 1: told.APART - 1.0}
+    monkeypatch.setattr(told, "clocked", lambda engine, loop, ticks: (loop, seconds[ticks]))
+    asked = order("mrq", "10m", **TINY | {"num_envs": 2, "encoder_updates": 30, "period": 20})
+    expected = told.forecast(asked, hosted()[0], Library.open(tmp_path))
+    assert expected is not None and expected.seconds is None
+    assert expected.steps_per_s == pytest.approx(2 / (1.0 + 10.0 * 30 / 20 * 2))
+
+
+def test_nothing_is_said_of_what_is_over_at_once_or_cannot_be_learnt_from(tmp_path):
+    library, (made, closed) = Library.open(tmp_path), hosted(steps=1, terminates=False)
+    assert told.forecast(order("mrq", "2000steps", **TINY), made, library) is None
+    assert told.forecast(order("dqn", "20000steps"), registry.make("probe/delay-v1"), library) is None
+    assert closed == []
+    assert told.forecast(order("mrq", "20000steps", **TINY), made, library) is None
+    assert closed == [1]  # no episode is long enough
+
+
+def test_worlds_that_fail_are_left_to_the_training(tmp_path):
+    made, closed = hosted(reward=math.nan)
+    assert told.forecast(order("mrq", "20000steps", **TINY), made, Library.open(tmp_path)) is None and closed == [1]
 
 
 def test_a_rate_is_steps_by_seconds_of_what_was_learnt():

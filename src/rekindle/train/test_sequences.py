@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import replace
-from functools import cache
+from itertools import product
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from rekindle.agents.mrq import mrq
 from rekindle.core.budget import Budget
@@ -19,10 +18,14 @@ from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
 from rekindle.envs.host.worlds import HostWorlds
 from rekindle.library.dataset import read_dataset, save_dataset
+from rekindle.replay import sum_tree, windows
+from rekindle.replay.mapped import on_host as as_stored
+from rekindle.replay.ring import Step
 from rekindle.train import sequence_engine
 from rekindle.train.loop import Plan, train
 from rekindle.train.off_policy import Given, Nothing, Worlds
 from rekindle.train.sequence_engine import OnSequences
+from rekindle.train.sequences import Learner, is_ready
 
 TINY = {"state_width": 8, "pair_width": 8, "action_width": 4, "hidden": 8, "batch": 8, "warmup": 40, "period": 10,
         "encoder_updates": 3, "bins": 11, "capacity": 600, "encoder_horizon": 2, "value_horizon": 2}  # fmt: skip
@@ -165,15 +168,10 @@ def test_a_dataset_of_a_replay_that_went_round_has_its_latest_steps():
 def test_episodes_that_a_limit_cuts_too_early_are_refused(monkeypatch):
     monkeypatch.setattr(sequence_engine, "HOPELESS", 50)
     engine = OnSequences(AGENT, on_host(steps=2, terminates=False), most_steps=100)
-    with pytest.raises(ConfigError, match="a time limit cut every episode of test/line"):
+    with pytest.raises(
+        ConfigError, match=r"needs 3 steps of an episode .* a time limit cut every episode of test/line before"
+    ):
         train(engine, jax.random.key(0), Plan(Budget(env_steps=100), chunk_updates=50))
-
-
-@cache
-def of_any_kind(discrete):
-    """An engine that is compiled once, and what its world is like."""
-    kind = Kind()
-    return kind, OnSequences(AGENT, on_host(discrete=discrete, kind=kind), most_steps=400)
 
 
 def test_where_a_world_fails_what_was_learnt_till_then_is_handed_over(monkeypatch):
@@ -218,18 +216,61 @@ def test_room_is_made_for_the_steps_that_will_be_taken():
     assert OnSequences(agent, worlds).slots == 100_000
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    steps=st.sampled_from([1, 2, 9]),
-    terminates=st.booleans(),
-    reward=st.sampled_from([0.0, 1.0, -1e6, 1e6]),
-    discrete=st.booleans(),
-)
-def test_whatever_the_world_pays_and_however_it_ends_losses_are_numbers(steps, terminates, reward, discrete):
-    kind, engine = of_any_kind(discrete)
-    kind.steps, kind.terminates, kind.reward = steps if terminates else max(steps, 6), terminates, reward
-    seen = []
-    trained = train(engine, jax.random.key(4), Plan(Budget(env_steps=100), chunk_updates=25),
-                    show=lambda now: seen.append(now.metrics))  # fmt: skip
-    assert all(np.isfinite(value) for values in seen for value in values.values())
-    assert all(np.isfinite(x).all() for x in flatten_arrays(trained.state).values() if x.dtype == np.float32)
+HORIZONS = {"encoder_horizon": 5, "value_horizon": 3}
+"""The published ones."""
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_whatever_the_world_pays_and_however_it_ends_losses_are_numbers(discrete):
+    """Every combination; where nothing terminates, six steps of an episode are the fewest that can be learnt from."""
+    kind = Kind()
+    agent = mrq.make(mrq.Config(**TINY | HORIZONS))
+    engine = OnSequences(agent, on_host(discrete=discrete, kind=kind), most_steps=400)
+    begun = engine.begin(jax.random.key(4), None)
+    lengths = [(steps, True) for steps in (1, 2, 9)] + [(steps, False) for steps in (6, 9)]
+    for (steps, terminates), reward in product(lengths, (0.0, 1.0, -1e6, 1e6)):
+        kind.steps, kind.terminates, kind.reward = steps, terminates, reward
+        loop, metrics = engine.chunk(own(begun), 100, 0.0)
+        assert int(loop.updates) > 30 and float(loop.replay.terminates) == terminates
+        assert all(np.isfinite([*metrics, *engine.drain(loop)[1].values()])), (steps, terminates, reward)
+        assert all(np.isfinite(x).all() for x in flatten_arrays(loop.agent).values() if x.dtype == np.float32)
+
+
+def test_the_first_update_comes_when_more_than_10000_slots_are_filled():
+    """MR.Q's specification, 6.9: an episode's end is a slot, too."""
+    no, needs = jnp.zeros(1, bool), mrq.make(mrq.Config()).needs
+    blank = Step({"x": jnp.zeros((1, 1))}, jnp.zeros(1, jnp.int32), jnp.zeros(1), no, no)
+
+    def before_each_step(steps):
+        def step(replay, number):
+            one = blank._replace(truncated=no | ((number + 1) % steps == 0))
+            return windows.add(replay, one, one.obs, horizon=needs.length), is_ready(needs, replay)
+
+        return jax.lax.scan(step, windows.empty(blank, 10_100), jnp.arange(10_000))[1]
+
+    ready = jax.jit(before_each_step)
+    assert [int(np.argmax(ready(steps))) + 1 for steps in (500, 1000)] == [9_982, 9_992]
+
+
+def test_a_termination_in_the_step_of_a_time_limit_counts_as_a_time_limit():
+    """6.9, from the worlds on: of the episode's last five steps none is drawn; another replay takes it for an end."""
+    worlds = on_host(steps=8)
+    step = worlds._vector.step
+    worlds._vector.step = lambda action: (lambda now: (*now[:3], now[2], now[4]))(step(action))
+    engine = OnSequences(mrq.make(mrq.Config(**TINY | HORIZONS)), worlds, most_steps=100)
+    loop, _ = engine.chunk(engine.begin(jax.random.key(3), None), 9, 0.0)
+    places = jnp.arange(10)
+    assert np.flatnonzero(sum_tree.priorities(loop.replay.tree, places)).tolist() == [0, 1, 2]
+    assert loop.replay.slots.number[:10].tolist() == [*range(9), 0] and bool(loop.replay.terminates)
+    kept = as_stored({}, np.zeros(1), np.zeros(1), *(np.ones(1, bool) for _ in range(2)))
+    assert kept.terminated.all() and not kept.truncated.any()
+
+
+@pytest.mark.parametrize("switch", ["correct", "compat"])
+def test_what_follows_a_termination_is_shown_as_the_switch_says(switch):
+    agent = mrq.make(mrq.Config(**TINY | HORIZONS | {"terminal_obs": switch}))
+    engine = OnSequences(agent, on_host(steps=7), most_steps=100)
+    loop, _ = engine.chunk(engine.begin(jax.random.key(3), None), 20, 0.0)
+    shown = Learner(agent, 1).sequences(loop.replay, (), jnp.array([5])).obs["obs"]
+    slots = loop.replay.slots.obs["obs"]
+    np.testing.assert_array_equal(shown[:3, 0], slots[jnp.array([5, 6, 7 if switch == "correct" else 0])])

@@ -231,5 +231,7 @@ def test_data_without_an_episode_that_is_long_enough_are_refused():
     cut = np.arange(60)[:, None] % 2 == 1
     data = found.data._replace(steps=steps._replace(terminated=steps.terminated & False, truncated=cut))
     short = dataclasses.replace(found, data=data)
-    with pytest.raises(ConfigError, match="2 steps in a row, and the teacher's data have no episode of so many"):
+    with pytest.raises(
+        ConfigError, match="3 steps of an episode to learn from, and the teacher's data have none of so many"
+    ):
         reincarnate.reincarnate(short, make_method("qdagger"), SCALE, jax.random.key(0))

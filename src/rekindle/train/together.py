@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from rekindle.agents.registry import config_from_json, make_agent
+from rekindle.agents.registry import config_from_json, make_agent, of_kind
 from rekindle.core.errors import ConfigError
 from rekindle.core.tree import apart, stacked
 from rekindle.library.library import Library
@@ -144,8 +144,8 @@ def refuse(order: Order) -> None:
     agent = make_agent(order.agent, config_from_json(order.agent, order.settings))
     if agent.needs.kind == "transition" or order.curriculum == "regret" or order.teacher is not None:
         raise ConfigError(
-            f"what {order.agent} is to do here is not done together (dqn, rainbow, the planner's regret and students "
-            "of a teacher are not); train one seed after the other."
+            f"what {order.agent} is to do here is not done together (students of a teacher, the planner's regret and "
+            f"whatever learns from single steps, as {of_kind('transition')}, are not); train one seed after the other."
         )
 
 

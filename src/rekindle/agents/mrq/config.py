@@ -94,8 +94,6 @@ class Config(eqx.Module):
             wrong.append(f"bins must be odd and at least 3, so that 0 has one; got {self.bins}")
         if self.warmup >= self.capacity:
             wrong.append(f"warmup must be below capacity; got {self.warmup} and {self.capacity}")
-        if self.capacity % self.num_envs:
-            wrong.append(f"capacity must be a multiple of num_envs; got {self.capacity} and {self.num_envs}")
         for name, known in SWITCHES.items():
             if getattr(self, name) not in known:
                 wrong.append(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")

@@ -97,13 +97,17 @@ class Seen:
         self._games.close(**kwargs)
 
 
+def names() -> list[str]:
+    """Ids of all games."""
+    gymnasium.register_envs(ale_py)
+    return sorted(name for name in gymnasium.registry if name.startswith("ALE/") and "-ram" not in name)
+
+
 def _game(id: str) -> str:
     """The name of its ROM."""
-    gymnasium.register_envs(ale_py)
-    known = {name: spec for name, spec in gymnasium.registry.items() if name.startswith("ALE/") and "-ram" not in name}
-    if id not in known:
-        raise ConfigError(f"no Atari game {id!r}; {did_you_mean(id, sorted(known))}")
-    return str(known[id].kwargs["game"])
+    if id not in names():
+        raise ConfigError(f"no Atari game {id!r}; {did_you_mean(id, names())}")
+    return str(gymnasium.registry[id].kwargs["game"])
 
 
 def _named(obs: np.ndarray) -> HostObs:

@@ -94,6 +94,11 @@ def action_of(space: spaces.Space[Any], id: str) -> Space:
             )
 
 
+def names() -> list[str]:
+    """What Gymnasium knows by a name without a folder."""
+    return [name for name in gymnasium.registry if "/" not in name]
+
+
 def _wrapped(wrapper: str) -> str:
     return f"Wrap it in gymnasium.wrappers.{wrapper}, and register that under an id of its own."
 
@@ -107,7 +112,7 @@ def bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
 
 
 class Shaped(gymnasium.Wrapper):
-    """Says so where an observation has not the shape of its space; side by side it only would not fit."""
+    """Says so where an observation or a reward has another shape than it should; side by side they only would not fit."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -120,6 +125,8 @@ class Shaped(gymnasium.Wrapper):
         if not isinstance(stepped, tuple) or len(stepped) != 5:
             count = f"{len(stepped)} values" if isinstance(stepped, tuple) else type(stepped).__name__
             raise MisfitError(f"step() returned {count}, not obs, reward, terminated, truncated, info")
+        if np.shape(stepped[1]):
+            raise MisfitError(f"it returned a reward of the shape {np.shape(stepped[1])}, not one number")
         return (self._checked(stepped[0]), *stepped[1:])
 
     def _checked(self, obs: Any) -> Any:

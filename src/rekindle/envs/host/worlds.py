@@ -32,7 +32,10 @@ HostObs = dict[str, np.ndarray]
 
 
 class HostStep(NamedTuple):
-    """What a step of B worlds shows; where an episode ended, `obs` begins the next, and `final_obs` is its last."""
+    """What a step of B worlds shows; where an episode ended, `obs` begins the next, and `final_obs` is its last.
+
+    A step may terminate an episode and be the last that a time limit allows.
+    """
 
     obs: HostObs
     reward: Float[np.ndarray, " B"]
@@ -145,7 +148,7 @@ class HostWorlds:
         self._state.actions[rows, since] = actions
         final, reward, terminated, truncated = self._stepped(np.asarray(actions))
         since += 1
-        truncated = (truncated | (since >= self._longest)) & ~terminated
+        truncated = truncated | (since >= self._longest)
         over = terminated | truncated
         fresh = over & (since >= min(self._reseed, self._longest))
         self._obs = self._begin(over, fresh=fresh) if over.any() else final

@@ -13,7 +13,7 @@ from rekindle.library.records import Record
 from rekindle.library.verify import DECISIONS, METRICS, read_metrics
 from rekindle.strategies.base import Say, Situation
 from rekindle.train import session
-from rekindle.train.forecast import typical_rate
+from rekindle.train.forecast import RATE, typical_rate
 from rekindle.train.loop import Plan, Progress, train
 from rekindle.train.order import AnyMade, Order
 
@@ -149,7 +149,7 @@ def calibrated(order: Order, made: AnyMade, now: Situation[Any]) -> tuple[float,
     rates: list[float] = []
 
     def note(progress: Progress) -> None:
-        rates.append(progress.steps_per_s)
+        rates.append(progress.metrics[RATE])
 
     plan = Plan(Budget(env_steps=steps), chunk_updates=max(CALIBRATION_STEPS // engine.steps_per_update, 1))
     trained = train(engine, jax.random.fold_in(now.key, 51), plan, show=note)

@@ -16,6 +16,7 @@ from rekindle.agents.registry import (
     load,
     make_agent,
     module_of,
+    of_kind,
     variant_of,
 )
 from rekindle.core.budget import Budget
@@ -84,7 +85,8 @@ class Returned:
         agent, chosen = variant_of(student or student_for(made.spec, jax.default_backend()))
         kind = make_agent(agent, module_of(agent).Config()).needs.kind
         if kind == "rollout":
-            raise ConfigError(f"--student takes what learns from a replay (dqn, rainbow, mrq); got {student}.")
+            able = of_kind("transition", "sequence")
+            raise ConfigError(f"--student takes what learns from a replay ({able}); got {student}.")
         usual = {"eval_discrete": "greedy"} if kind == "sequence" else in_world(id)  # greedy: as all scores are here
         config = config_from_json(agent, usual | chosen)
         order = Order(agent, config_to_json(config), id, str(Budget(env_steps=1)), pool=dict(pool),
