@@ -55,7 +55,7 @@ def test_settings_take_the_types_of_their_defaults():
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("epochs", "--set takes name=value, such as learning_rate=5e-4; got 'epochs'"),
+        ("epochs", "--set takes name=value, such as gamma=0.97; got 'epochs'"),
         ("epochs=1.5", "--set epochs takes a whole number below 2147483648; got '1.5'"),
         ("epochs=٣", "--set epochs takes a whole number below 2147483648; got '٣'"),
         ("num_envs=2147483648", "--set num_envs takes a whole number below 2147483648; got '2147483648'"),

@@ -64,7 +64,7 @@ class Options:
     trials: str | None = None
     """Trials per episode, a number or a range such as 1-4; by default 1 up to the environment's own number."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """A setting of the agent, such as learning_rate=5e-4; repeat the option for more. `--set x=1` lists them all."""
+    """A setting of the agent, such as gamma=0.97; repeat the option for more. `--set x=1` lists them all."""
     evaluate_every: int | None = None
     """Environment steps between two evaluations of whole episodes without exploration; 0: none. By default 5000 for mrq
     (Atari: 100000), none for others."""
@@ -305,7 +305,7 @@ def settings(algorithm: str, assignments: tuple[str, ...]) -> dict[str, object]:
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
-            raise ConfigError(f"--set takes name=value, such as learning_rate=5e-4; got {quoted(assignment)}.")
+            raise ConfigError(f"--set takes name=value, such as gamma=0.97; got {quoted(assignment)}.")
         if name not in defaults:
             raise ConfigError(f"{algorithm} has no setting {quoted(name)}; {did_you_mean(name[:80], defaults)}")
         values[name] = _setting(name, text, type(defaults[name]))

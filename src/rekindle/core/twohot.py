@@ -1,7 +1,7 @@
 """Scalars as categories: two neighbouring bins, evenly spaced after squashing or growing exponentially.
 
-`encode` and `decode` squash (Schrittwieser et al. 2020, 1911.08265, App. F); `encode_between` and `decode_between` take
-any bins and interpolate where they lie (MR.Q, Fujimoto et al. 2025, 2501.16142, with `symexp_bins`).
+`encode` and `decode` squash (Schrittwieser et al. 2020, 1911.08265, App. F); `encode_between` takes any bins and
+interpolates where they lie (MR.Q, Fujimoto et al. 2025, 2501.16142, with `symexp_bins`).
 """
 
 import jax
@@ -50,11 +50,6 @@ def encode_between(x: Float[Array, "*n"], bins: Float[Array, " K"]) -> Float[Arr
     passed = jnp.clip((x[..., None] - low) / gap, 0.0, 1.0)  # share of each gap that lies below x
     end = jnp.ones_like(x[..., None])
     return jnp.concatenate([end, passed], axis=-1) - jnp.concatenate([passed, 0.0 * end], axis=-1)
-
-
-def decode_between(logits: Float[Array, "*n K"], bins: Float[Array, " K"]) -> Float[Array, "*n"]:
-    """The mean of a categorical prediction over these bins."""
-    return jax.nn.softmax(logits) @ bins
 
 
 def cross_entropy(logits: Float[Array, "*n bins"], target: Float[Array, "*n bins"]) -> Float[Array, "*n"]:

@@ -112,7 +112,7 @@ def bounded(action: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
 
 
 class Shaped(gymnasium.Wrapper):
-    """Says so where an observation or a reward has another shape than it should; side by side they only would not fit."""
+    """Says so where an observation or a reward has a wrong shape; side by side they only would not fit."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
