@@ -123,6 +123,12 @@ def test_what_a_training_took_is_counted_with_its_evaluations():
     assert study.costs({"any": cells}) == [{"task": "any", "steps": 20_000, "wall_s": 4_000.0, "steps/s": 5.0}]
 
 
+def test_both_protocols_of_discrete_actions_are_reported():
+    cells = [{"curve": [{"steps": 9, "return": drawn}], "greedily": best} for drawn, best in ((1.0, 2.0), (3.0, 8.0))]
+    wanted = {"task": "ALE/Pong-v5", "drawn, as published": 2.0, "greedy": 5.0, "seeds": 2}
+    assert study.protocols({"ALE/Pong-v5": cells}) == [wanted]
+
+
 def test_operations_are_those_that_were_counted():
     """Full size: 11.5 and 8.4 GFLOP, the reduced agent 0.70, of layers with 17 numbers to see."""
     full, small = (speed.operations(config_to_json(mrq.Config(**more))) for more in ({}, mrq.PRESETS["small"]))

@@ -4,10 +4,12 @@ Every curve is what `rekindle train mrq --env ... --seeds N` makes: evaluations 
 (task, seed) is a cell, and a training that was interrupted goes on from its checkpoint.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from benchmarks import training
@@ -18,10 +20,12 @@ from benchmarks.mrq.peers import full_id
 from benchmarks.mrq.peers import run as compare
 from benchmarks.mrq.published import Milestone
 from rekindle.agents.mrq import mrq
-from rekindle.agents.registry import config_from_json, config_to_json
+from rekindle.agents.registry import config_from_json, config_to_json, load
 from rekindle.core.stats import Interval, bootstrap
+from rekindle.envs import registry
 from rekindle.library.run import Run
-from rekindle.train.order import Order
+from rekindle.train import session
+from rekindle.train.order import Order, made_for
 
 EVALUATE_STEPS, ATARI_STEPS, EPISODES = 5_000, 100_000, 10
 """Steps between evaluations, and episodes of one, as published."""
@@ -98,6 +102,8 @@ def full(part: str, study: Study, size: Preset) -> tuple[dict[str, Any], list[Ba
                  for bar in gates(task, known, cells[task])]  # fmt: skip
     finals = [row for task, row in published.finals(part).items() if task in tasks]
     tables = {"curves": rows(cells), "normalised": aggregates(part, cells), "costs": costs(cells)}
+    if part == "atari":
+        tables["protocols"] = protocols(cells)
     return {**tables, f"published_after_{published.STEPS[part]}": finals}, bars, seeds
 
 
@@ -137,8 +143,16 @@ def curve(study: Study, name: str, what: Order, seed: int) -> dict[str, Any]:
     kept = training.library()
     run = Run.open(kept, training.trained(f"{name}-{study.preset}", what, seed, kept, study.say).parent.name)
     seen = run.metrics()
+    greedy = {"greedily": greedily(run, what)} if registry.is_atari(what.env) else {}
     evaluations = [{"steps": row["env_steps"], "return": row["score/return"]} for row in seen if "score/return" in row]
-    return {"curve": evaluations, "wall_s": run.manifest.wall_s}
+    return {"curve": evaluations, "wall_s": run.manifest.wall_s, **greedy}
+
+
+def greedily(run: Run, what: Order) -> float:
+    """The return in the end by the policy's best actions, which is another protocol than the published one."""
+    policy = load(run.path / "policy").policy
+    best = dataclasses.replace(policy, config=dataclasses.replace(policy.config, eval_discrete="greedy"))
+    return session.evaluation(what, made_for(what))(best, 0, jax.random.key(1_000))["score/return"]
 
 
 def mean_at(cells: list[dict[str, Any]], steps: int) -> Interval:
@@ -168,6 +182,13 @@ def rows(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                           "published_low": there and there.low, "published_high": there and there.high,
                           "its sd over seeds": there and there.sd, "seeds": len(of)})  # fmt: skip
     return found
+
+
+def protocols(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of the last policies, by drawing from them and by their best actions."""
+    return [{"task": task, "drawn, as published": float(np.mean([cell["curve"][-1]["return"] for cell in of])),
+             "greedy": float(np.mean([cell["greedily"] for cell in of])), "seeds": len(of)}
+            for task, of in cells.items()]  # fmt: skip
 
 
 def costs(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
