@@ -60,10 +60,8 @@ class Live:
         if now.metrics.get("time/learner_steps", 1) == 0:
             score = "nothing is learnt yet, "
         done, unit = (now.env_steps, "steps") if now.updates is None else (now.updates, "updates")
-        text = (
-            f"{strategy} {score}{reward}{done:,} {unit}, "
-            f"{now.steps_per_s:,.0f} {unit}/s, {now.share:.0%}, {now.eta_s:.0f} s left"
-        )
+        pace = f"{now.steps_per_s:,.0f} {unit}/s, {now.share:.0%}, {now.eta_s:.0f} s left"
+        text = f"{strategy} {score}{reward}{done:,} {unit}, {pace if done else 'before the first'}"
         with unheard():
             if self.moving:
                 sys.stderr.write(f"\r\x1b[2K       {text[: self.console.width - 8]}")

@@ -79,6 +79,9 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
             return 1
         reason = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or "out of memory" in reason.lower():
+            return _fail(f"not enough memory: {reason[:200].rstrip('.')}. Take smaller settings, such as of widths, "
+                         "batch, num_envs or capacity.", 2, args)  # fmt: skip
         short = reason if len(reason) <= 200 else reason[:200] + "..."
         saved = _save_crash(args)
         return _fail(f"a defect of ours, {type(error).__name__}: {short}. The traceback is in {saved}.", 1, args)

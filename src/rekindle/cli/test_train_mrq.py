@@ -68,7 +68,8 @@ def test_a_training_that_was_stopped_comes_to_the_same_policy_and_evaluations(mo
         return json.loads(capfd.readouterr().out.splitlines()[-1])
 
     def ctrl_c(now):
-        signal.raise_signal(signal.SIGINT)
+        if now.env_steps:
+            signal.raise_signal(signal.SIGINT)
 
     told = rekindle("train", "mrq", *WORDS)
     whole = Run.open(library, told["run"])

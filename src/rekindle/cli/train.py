@@ -186,7 +186,7 @@ def carry_out(run: Run, library: Library, *, json: bool) -> int:
     announce(live, [run], library)
     trained = session.carry_out(run, library, show=lambda now: live.progress("training", now))
     facts = tell(run, library, trained, live)
-    if trained.status == "interrupted":
+    if run.manifest.status == "interrupted":
         raise KeyboardInterrupt(run.how_to_go_on(), facts)
     if json:
         cli.emit_json(facts)
@@ -208,6 +208,9 @@ def announce(live: Live, runs: list[Run], library: Library) -> None:
     if not begun and (expected := foreseen(order, runs, library)) is not None:
         live.stage("forecast", spoken(expected, order) + (", for one seed alone" if len(runs) > 1 else ""))
     live.stage("train", ", ".join(run.id for run in runs))
+    if not begun and order.evaluate_steps:
+        live.stage("evaluate", f"{order.episodes} episodes before the first step, every {order.evaluate_steps:,} and "
+                               "at the end; their steps are not of the budget")  # fmt: skip
     if saved is not None:
         live.stage("resume", f"from the checkpoint of step {saved[2].get('env_steps', 0):,}")
     if order.teacher is not None and not begun:
@@ -258,7 +261,7 @@ def carry_out_together(runs: list[Run], library: Library, *, json: bool) -> int:
         runs, library, show=lambda run, now: live.progress("training", now) if run is runs[0] else None
     )
     facts = [tell(run, library, one, live) for run, one in zip(runs, trained, strict=True)]
-    if any(one.status == "interrupted" for one in trained):
+    if any(run.manifest.status == "interrupted" for run in runs):
         go_on = " ".join(run.how_to_go_on() for run in runs if run.manifest.status != "done")
         raise KeyboardInterrupt(go_on, {"runs": facts})
     if json:

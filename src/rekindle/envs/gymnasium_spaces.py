@@ -40,9 +40,10 @@ def from_space(space: spaces.Space[Any], id: str) -> Space:
             return MultiDiscrete(tuple(int(n) for n in space.nvec), str(space.dtype))
         case spaces.Box() if space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[-1] in (1, 3):
             return Image(*space.shape)
-        case spaces.Box():
+        case spaces.Box() if np.prod(space.shape) > 0:
             return Box(space.shape, float(space.low.min()), float(space.high.max()), str(space.dtype))
         case _:
             raise ConfigError(
-                f"{id} has the space {space!r}; known are Discrete and MultiDiscrete from 0, Box and pictures."
+                f"{id} has the space {space!r}; known are Discrete and MultiDiscrete from 0, pictures, and Box of one "
+                "number or more."
             )

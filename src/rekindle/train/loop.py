@@ -34,7 +34,7 @@ class Progress(NamedTuple):
     share: float
     """Of the budget, in [0, 1]."""
     steps_per_s: float
-    """Over the last chunk, with what was compiled in it; updates, where nothing is acted."""
+    """Over the last chunks, with what was compiled in them; updates, where nothing is acted. 0 before the first."""
     eta_s: float
     metrics: Mapping[str, float]
     updates: int | None = None
@@ -196,7 +196,9 @@ def train(
     loop, clock, evaluations = resumed(engine, engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
     if evaluate is not None and plan.evaluate_first and steps == 0 and not (run is not None and run.metrics()):
-        before_all(engine, loop, evaluate, evaluate_key, run)
+        found = before_all(engine, loop, evaluate, evaluate_key, run)
+        if show is not None:
+            show(Progress(0, 0.0, 0.0, 0.0, found))
         clock.begin()
     status: Literal["done", "interrupted", "stopped"] = "done"
     with nullcontext(asked) if asked else stop_requests() as stops:
@@ -237,7 +239,9 @@ def train(
     return Trained(loop.agent, steps if acts else 0, clock.seconds(), status, loop)
 
 
-def before_all(engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, ""], run: Run | None) -> None:
+def before_all(
+    engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, ""], run: Run | None
+) -> dict[str, float]:
     """The evaluation of what knows nothing yet, as a row of the curves; the others draw as they would without it.
 
     No budget is spent on it.
@@ -246,6 +250,7 @@ def before_all(engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, 
         found = dict(evaluate(engine.agent.policy(loop.agent), 0, jax.random.fold_in(key, FIRST_EVALUATION)))
     if run is not None:
         run.log(0, found)
+    return found
 
 
 @contextmanager

@@ -123,12 +123,21 @@ def made_by_options(env: str) -> bool:
     return env.startswith(("minatar/", "gymnax/")) or registry.is_hosted(env)
 
 
-def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWorlds, Any]:
-    """Worlds side by side, and what their tasks are drawn from."""
+def refuse_tasks(order: Order, made: AnyMade) -> None:
+    """ConfigError where an agent that learns from a replay is to have other tasks than come."""
     if order.curriculum != "none":
         raise ConfigError(f"{order.agent} learns from a replay and takes tasks as they come; leave --curriculum out.")
+    if order.choice:
+        raise ConfigError(f"{order.agent} learns from a replay, without a curriculum to be set; leave --choose out.")
     if made.spec.players != 1:
         raise ConfigError(f"{order.agent} plays alone; {made.spec.id} has {made.spec.players} players.")
+    if isinstance(made, registry.Hosted) and (order.min_trials, order.max_trials) != (1, None):
+        raise ConfigError(f"{order.env} has no trials, only episodes; leave --trials out.")
+
+
+def rows_of(order: Order, made: AnyMade, agent: Agent) -> tuple[Worlds | HostWorlds, Any]:
+    """Worlds side by side, and what their tasks are drawn from."""
+    refuse_tasks(order, made)
     if isinstance(made, registry.Hosted):
         return made.open(agent.needs.rows), ()
     most = order.max_trials or made.trials

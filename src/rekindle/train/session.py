@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Key
 
-from rekindle.agents.registry import Loaded, config_from_json, export, load, make_agent, of_kind
+from rekindle.agents.registry import Loaded, config_from_json, export, incompatible, load, make_agent, of_kind
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.errors import CheckpointError, ConfigError, LibraryError, WorldError
 from rekindle.core.spaces import is_picture
@@ -21,7 +21,7 @@ from rekindle.envs.seats import seat_spec
 from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.returns import episodes, host_episodes
 from rekindle.library import checkpoint, files
-from rekindle.library.artefact import save_policy
+from rekindle.library.artefact import read_policy, save_policy
 from rekindle.library.checkpoint import FOLDER as CHECKPOINTS
 from rekindle.library.dataset import FOLDER, read_meta, save_dataset
 from rekindle.library.library import Library
@@ -32,10 +32,20 @@ from rekindle.reincarnation.methods.registry import Method, make_method
 from rekindle.reincarnation.phases import ALONE, GUIDED, ON_ATARI, OutputKinds, Scale, scaled
 from rekindle.reincarnation.teachers import load as teachers
 from rekindle.train import off_policy, prepare, prepared, reincarnate, teaching
-from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, train
+from rekindle.train.loop import Engine, Evaluation, Plan, Progress, Stop, Trained, spent, train
 from rekindle.train.off_policy import Given
 from rekindle.train.on_policy import OnPolicy
-from rekindle.train.order import AnyMade, Order, episodes_of, made_by_options, made_for, order_of, pool_of, rows_of
+from rekindle.train.order import (
+    AnyMade,
+    Order,
+    episodes_of,
+    made_by_options,
+    made_for,
+    order_of,
+    pool_of,
+    refuse_tasks,
+    rows_of,
+)
 from rekindle.train.replay_engine import OffPolicy
 from rekindle.train.sequence_engine import OnSequences
 from rekindle.train.worlds import Pairs, Solo
@@ -161,6 +171,7 @@ def _carry_out(
     if order.teacher is not None:
         return reincarnated(order, made, agent, run, library, key, show, stop)
     refuse(order, made, agent)
+    refuse_changed(run, made.spec)
     state = None
     if order.init is not None:
         parent = load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
@@ -188,7 +199,8 @@ def _carry_out(
     engine = engine if join is None else join(engine)
     trained = train(engine, key, plan, run=run, state=state, show=show, evaluate=evaluate, stop=stop, asked=asked)
     keep(run, agent, trained.state, seat_spec(made.spec), engine, trained.loop, order)
-    status = "interrupted" if trained.status == "interrupted" else "done"
+    left = spent(budget, trained.env_steps, trained.wall_s, engine.learnt(trained.loop)) < 1.0
+    status = "interrupted" if trained.status == "interrupted" and left else "done"  # perhaps in the last evaluation
     run.finish(status, env_steps=trained.env_steps, wall_s=trained.wall_s)
     clear(run)
     return trained
@@ -199,6 +211,8 @@ def check(order: Order, library: Library) -> None:
     agent, made = make_agent(order.agent, config_from_json(order.agent, order.settings)), made_for(order)
     if order.teacher is None:
         refuse(order, made, agent)
+        if order.init is not None:
+            load(library.find(order.init).fetch("policy"), env_spec=seat_spec(made.spec))
         return
     refuse_student(order, made, agent)
     teacher = teachers.settled(order.teacher, library.runs_folder)
@@ -270,9 +284,19 @@ def refuse(order: Order, made: AnyMade, agent: Agent) -> None:
                 f"{order.agent} learns from rollouts, in worlds that are written in JAX; {order.env} is not."
             )
         return
+    refuse_tasks(order, made)
     jax.eval_shape(lambda key: agent.init(key, made.spec), jax.random.key(0))  # spaces that it does not take
     if steps is not None:
         refuse_warmup(agent, steps, once_of(agent))
+
+
+def refuse_changed(run: Run, spec: EnvSpec) -> None:
+    """CheckpointError where a run is gone on with in a world that shows or takes something else than it did."""
+    policy = run.path / "policy"
+    if not policy.exists():
+        return
+    if reason := incompatible(EnvSpec.from_json(read_policy(policy).meta.spec), seat_spec(spec)):
+        raise CheckpointError(f"{run.id} cannot be gone on with, since {spec.id} has changed: {reason}.")
 
 
 def clear(run: Run) -> None:

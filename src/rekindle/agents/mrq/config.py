@@ -90,6 +90,8 @@ class Config(eqx.Module):
                      "reward_weight", "terminal_weight", "weight_decay", "plain_weight"),
             shares=("gamma",),
         )  # fmt: skip
+        if self.exponent > LARGEST_EXPONENT:
+            wrong.append(f"exponent must be at most {LARGEST_EXPONENT:g}, as far as 32 bits go; got {self.exponent}")
         if self.bins < 3 or self.bins % 2 == 0:
             wrong.append(f"bins must be odd and at least 3, so that 0 has one; got {self.bins}")
         if self.warmup >= self.capacity:
@@ -101,6 +103,7 @@ class Config(eqx.Module):
             raise ConfigError(f"mrq: {'; '.join(wrong)}.")
 
 
+LARGEST_EXPONENT = 80.0
 SWITCHES = {"n_step": RETURNS, "terminal_obs": ("correct", "compat"),
             "eval_discrete": ("sample", "greedy")}  # fmt: skip
 """What changes between the paper's definitions and the published code's states."""

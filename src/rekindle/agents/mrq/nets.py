@@ -18,7 +18,10 @@ from rekindle.networks.shift import random_shift
 
 
 class Features(eqx.Module):
-    """Features of states (f): three layers over numbers, or four convolutions and one over a picture; ELU at last."""
+    """Features of states (f): three layers over numbers, or four convolutions and one over a picture; ELU at last.
+
+    Pictures that are too small for the convolutions, below 31 x 31, are numbers, too.
+    """
 
     net: Perceptron | tuple[Maps, Layer]
     shown: tuple[tuple[str, AnySpace], ...] = eqx.field(static=True)
@@ -27,7 +30,7 @@ class Features(eqx.Module):
 
     def __init__(self, key: Key[Array, ""], spec: EnvSpec, hidden: int, size: int):
         self.shown, self.stack, keys = tuple(sorted(spec.obs.items())), spec.stack, jax.random.split(key)
-        pictures = [s for s in spec.obs.values() if is_picture(s)]
+        pictures = [s for s in spec.obs.values() if is_picture(s) and features_of(*s.shape[:2])]
         for name, space in self.shown:
             if isinstance(space, Box) and space.dtype == "uint8" and len(space.shape) in (2, 4):
                 raise ConfigError(
@@ -41,14 +44,12 @@ class Features(eqx.Module):
             )
             return
         height, width, channels = pictures[0].shape
-        features = features_of(height, width)
-        if len(spec.obs) > 1 or features == 0:
-            seen = ", ".join(f"{name} {space!r}" for name, space in self.shown)
+        if len(spec.obs) > 1:
             raise ConfigError(
-                f"mrq sees numbers, or one picture of 31 x 31 at least; {spec.id} shows {seen}. Gymnasium's wrappers "
-                "ResizeObservation and FilterObservation make one of it, TransformObservation moves its channels."
+                f"mrq sees numbers, or one picture alone; {spec.id} shows {', '.join(spec.obs)}. Gymnasium's wrapper "
+                "FilterObservation leaves the others out."
             )
-        self.net = (Maps(keys[0], channels), Layer(keys[1], features, size))
+        self.net = (Maps(keys[0], channels), Layer(keys[1], features_of(height, width), size))
 
     @property
     def picture(self) -> str | None:
@@ -58,11 +59,16 @@ class Features(eqx.Module):
     def __call__(self, obs: Obs) -> Float[Array, "B D"]:
         """z_s, of which no number is below -1."""
         if isinstance(self.net, Perceptron):
-            x = self.net(jnp.concatenate([flatten(obs[name], space) for name, space in self.shown], axis=-1), elu)
+            x = self.net(jnp.concatenate([numbers(obs[name], space) for name, space in self.shown], axis=-1), elu)
         else:
             maps, layer = self.net
             x = layer(maps(first_repeated(obs[self.shown[0][0]], self.stack)))
         return elu(normalise(x))
+
+
+def numbers(x: Array, space: AnySpace) -> Float[Array, "B n"]:
+    """An observation as a vector; of pictures, which here are small ones, from 0 to 1."""
+    return flatten(x, space) / space.high if isinstance(space, Box) and is_picture(space) else flatten(x, space)
 
 
 def first_repeated(picture: UInt8[Array, "B H W C"], stack: int) -> UInt8[Array, "B H W C"]:

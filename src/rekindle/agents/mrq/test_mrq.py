@@ -228,12 +228,25 @@ def test_pictures_are_shifted_in_learning_and_not_in_acting():
         return mrq.update(config, keys[1], prepared, batch).state
 
     assert eqx.tree_equal(jax.eval_shape(learn, jax.random.key(3)), jax.eval_shape(lambda: state))
-    with pytest.raises(ConfigError, match="one picture of 31 x 31 at least; test/picture shows"):
-        mrq.init(config, jax.random.key(0), dataclasses.replace(PICTURE, obs={"x": Box((30, 40, 3), 0, 255, "uint8")}))
+    both = {"x": PICTURE.obs["x"], "n": Box((2,), -1, 1)}
+    with pytest.raises(ConfigError, match="one picture alone; test/picture shows x, n"):
+        mrq.init(config, jax.random.key(0), dataclasses.replace(PICTURE, obs=both))
     for shape in ((84, 84), (84, 84, 1, 4)):
         grey = dataclasses.replace(PICTURE, obs={"x": Box(shape, 0, 255, "uint8")})
         with pytest.raises(ConfigError, match=r"shows x as \[84, 84.*GrayscaleObservation\(keep_dim=True\)"):
             mrq.init(config, jax.random.key(0), grey)
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_small_pictures_are_numbers_from_0_to_1(high):
+    small = dataclasses.replace(PICTURE, obs={"x": Box((10, 10, 4), 0, high, "uint8"), "n": Box((2,), -9, 9)})
+    picture = jnp.asarray(np.random.default_rng(0).integers(0, high + 1, (5, 10, 10, 4)), jnp.uint8)
+    rest = jnp.arange(10.0).reshape(5, 2)
+    features = begun(small).nets.encoder.features
+    flat = jnp.concatenate([rest, picture.reshape(5, -1) / high], axis=-1)
+    wanted = mrq.elu(mrq_nets.normalise(features.net(flat, mrq.elu)))
+    np.testing.assert_allclose(features({"x": picture, "n": rest}), wanted, rtol=1e-5, atol=1e-6)
+    assert features.picture is None
 
 
 def test_conforms():

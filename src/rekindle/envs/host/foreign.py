@@ -21,6 +21,9 @@ from rekindle.envs.registry import Hosted
 
 NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
 """Numbers are stored and learnt from with 32 bits."""
+LARGEST = float(np.finfo(np.float32).max)
+SHOWN = 60
+"""Letters of something wrong that are shown."""
 PICTURES = "rgb_array"
 """Gymnasium's name for what `render` gives."""
 
@@ -116,8 +119,10 @@ class Shaped(gymnasium.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
-        obs, info = self.env.reset(seed=seed, options=options)
-        return self._checked(obs), info
+        begun: Any = self.env.reset(seed=seed, options=options)
+        if not isinstance(begun, tuple) or len(begun) != 2 or not isinstance(begun[1], dict):
+            raise MisfitError("reset() returned something else than obs, info")
+        return self._checked(begun[0]), begun[1]
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """One step."""
@@ -125,18 +130,35 @@ class Shaped(gymnasium.Wrapper):
         if not isinstance(stepped, tuple) or len(stepped) != 5:
             count = f"{len(stepped)} values" if isinstance(stepped, tuple) else type(stepped).__name__
             raise MisfitError(f"step() returned {count}, not obs, reward, terminated, truncated, info")
-        if np.shape(stepped[1]):
-            raise MisfitError(f"it returned a reward of the shape {np.shape(stepped[1])}, not one number")
-        return (self._checked(stepped[0]), *stepped[1:])
+        obs, reward, *ends, info = stepped
+        if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "biuf":
+            raise MisfitError(f"it returned the reward {shortened(reward)}, not one number")
+        if LARGEST < np.abs(reward) < np.inf:
+            raise MisfitError(f"it returned the reward {reward}, which is more than 32 bits hold; scale it")
+        if any(np.size(end) != 1 or end not in (False, True) for end in ends):
+            told = ", ".join(map(shortened, ends))
+            raise MisfitError(f"it returned terminated, truncated = {told}, not True or False")
+        return self._checked(obs), reward, ends[0], ends[1], info
 
     def _checked(self, obs: Any) -> Any:
         space = self.observation_space
         parts = space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
+        if isinstance(space, spaces.Dict) and (not isinstance(obs, dict) or obs.keys() != parts.keys()):
+            shown = ", ".join(map(str, obs)) if isinstance(obs, dict) else shortened(obs)
+            raise MisfitError(f"it showed {shown}, not a dict of {', '.join(parts)}")
         for name, part in parts.items():
-            shown = obs[name] if isinstance(space, spaces.Dict) else obs
-            if part.shape is not None and np.shape(shown) != part.shape:
-                raise MisfitError(f"it showed an observation {name} of the shape {np.shape(shown)}, not {part.shape}")
+            shown = np.asarray(obs[name] if isinstance(space, spaces.Dict) else obs)
+            if part.shape is not None and shown.shape != part.shape:
+                raise MisfitError(f"it showed an observation {name} of the shape {shown.shape}, not {part.shape}")
+            if shown.dtype.kind not in "biuf":
+                raise MisfitError(f"it showed {shortened(shown.tolist())} as its observation {name}, not numbers")
         return obs
+
+
+def shortened(value: Any) -> str:
+    """For a sentence."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _opened(id: str, rows: int, options: dict[str, Any]) -> gymnasium.vector.VectorEnv:

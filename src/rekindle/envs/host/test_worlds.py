@@ -15,7 +15,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from rekindle.core.errors import ConfigError, WorldError
+from rekindle.core.errors import ConfigError, DivergedError, WorldError
 from rekindle.core.spaces import Box, Discrete
 from rekindle.core.types import EnvSpec
 from rekindle.envs import registry
@@ -323,6 +323,30 @@ def test_a_world_that_fails_is_named_and_can_be_restored(fault, message):
     assert worlds.restore(state)["obs"].tolist() == [[2.0], [2.0]]
 
 
+@pytest.mark.parametrize("shown", [5, -1])
+def test_a_choice_that_there_is_not_is_a_failure_of_the_world(shown):
+    class Chooses(Faulty):
+        def step(self, action):
+            return np.array([0, shown]), np.zeros(2), *(np.zeros(2, bool) for _ in range(2)), {}
+
+        def reset(self, *, seed, options):
+            return np.zeros(2, int), {}
+
+    spec = EnvSpec("test/chooses", 1, {"obs": Discrete(5)}, Discrete(2), kind="host")
+    worlds = HostWorlds(lambda: Chooses(""), spec, lambda obs: {"obs": obs.copy()})
+    worlds.reset(0)
+    with pytest.raises(WorldError, match=rf"^test/chooses showed {shown} as its observation obs, of 5 from 0, 0 steps"):
+        worlds.step(np.zeros(2, int))
+
+
+def test_a_world_is_not_blamed_for_an_agent_that_diverged():
+    spec = EnvSpec("test/faulty", 1, {"obs": Box((1,), 0, 9)}, Box((1,), -1.0, 1.0), kind="host")
+    worlds = HostWorlds(lambda: Faulty(""), spec, lambda obs: {"obs": obs.copy()})
+    worlds.reset(0)
+    with pytest.raises(DivergedError, match="actions in test/faulty are no numbers any more"):
+        worlds.step(np.array([[0.5], [np.nan]], np.float32))
+
+
 class Lamp(gymnasium.Env):
     """Draws itself in the brightness of its last action; without power it cannot."""
 
@@ -380,3 +404,38 @@ def test_gymnasium_draws_its_own_worlds_or_says_why_not(lamps):
         worlds.pictures()
     with pytest.raises(ConfigError, match="Dark-v0 cannot be drawn: it has no pictures of its own"):
         registry.host("gymnasium/Dark-v0").open(1, seen=True)
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's own, of the same
+@pytest.mark.parametrize(
+    ("stepped", "message"),
+    [
+        (lambda: (0, None, False, False, {}), "it returned the reward None, not one number"),
+        (lambda: (0, [1.0, 2.0], False, False, {}), r"it returned the reward \[1.0, 2.0\], not one number"),
+        (lambda: (0, 1e300, False, False, {}), "it returned the reward 1e[+]300, which is more than 32 bits hold"),
+        (lambda: (0, 0.0, "no", False, {}), "it returned terminated, truncated = 'no', False, not True or False"),
+        (lambda: (0, 0.0, False, None, {}), "it returned terminated, truncated = False, None, not True or False"),
+        (lambda: ("red", 0.0, False, False, {}), "it showed 'red' as its observation obs, not numbers"),
+    ],
+)
+def test_what_step_has_to_return_is_said(stepped, message, monkeypatch):
+    monkeypatch.setattr(Lamp, "step", lambda self, action: stepped())
+    gymnasium.register("Odd-v0", Lamp)
+    try:
+        worlds = from_gymnasium("Odd-v0")
+        worlds.reset(0)
+        with pytest.raises(WorldError, match=f"failed: {message}"):
+            worlds.step(np.zeros(1, int))
+    finally:
+        gymnasium.registry.pop("Odd-v0")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_reset_has_to_return_is_said(monkeypatch):
+    monkeypatch.setattr(Lamp, "reset", lambda self, **how: 0)
+    gymnasium.register("Odd-v0", Lamp)
+    try:
+        with pytest.raises(WorldError, match=r"failed: reset\(\) returned something else than obs, info"):
+            from_gymnasium("Odd-v0").reset(0)
+    finally:
+        gymnasium.registry.pop("Odd-v0")

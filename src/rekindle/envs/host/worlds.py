@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from rekindle.core.errors import ConfigError, WorldError, in_a_line
+from rekindle.core.errors import ConfigError, DivergedError, WorldError, in_a_line
 from rekindle.core.spaces import Box, Discrete, Space
 from rekindle.core.types import EnvSpec
 
@@ -141,9 +141,15 @@ class HostWorlds:
         """One step of every world.
 
         Raises:
-            WorldError: it failed, or its observations or rewards are no numbers or have another shape. It has to be
-                begun anew, or restored, before it is stepped again.
+            WorldError: it failed, or its observations or rewards are no numbers, or such as its spec does not have. It
+                has to be begun anew, or restored, before it is stepped again.
+            DivergedError: the actions are no numbers.
         """
+        if actions.dtype.kind == "f" and not np.isfinite(actions).all():
+            raise DivergedError(
+                f"the agent's actions in {self.spec.id} are no numbers any more (NaN): its training diverged; lower "
+                "the step size (--set ..._rate=...), or leave other settings as they are."
+            )
         rows, since = np.arange(self.rows), self._state.since
         self._state.actions[rows, since] = actions
         final, reward, terminated, truncated = self._stepped(np.asarray(actions))
@@ -225,7 +231,7 @@ class HostWorlds:
             obs, reward, terminated, truncated, _ = self._vector.step(self._taken(actions))
             ends = np.asarray(terminated, bool), np.asarray(truncated, bool)
             stepped = Stepped(self._named(obs), np.asarray(reward, np.float32), *ends)
-        self._check({"reward": (stepped.reward, ()), **self._shapes(stepped.obs)})
+        self._check(stepped.obs, {"reward": (stepped.reward, ())})
         return stepped
 
     def _resets(self, which: Bool[np.ndarray, " B"], seeds: Int[np.ndarray, " B"] | None) -> HostObs:
@@ -235,21 +241,24 @@ class HostWorlds:
         options = None if which.all() else {"reset_mask": which.copy()}
         with self._failures_told():
             obs = self._named(self._vector.reset(seed=told, options=options)[0])
-        self._check(self._shapes(obs))
+        self._check(obs, {})
         return obs
 
-    def _shapes(self, obs: HostObs) -> dict[str, tuple[np.ndarray, tuple[int, ...]]]:
-        return {f"observation {name}": (x, getattr(self.spec.obs[name], "shape", ())) for name, x in obs.items()}
-
-    def _check(self, shown: dict[str, tuple[np.ndarray, tuple[int, ...]]]) -> None:
-        """WorldError where something has another shape than it should, in every world, or holds no number."""
-        for what, (array, shape) in shown.items():
+    def _check(self, obs: HostObs, beside: dict[str, tuple[np.ndarray, tuple[int, ...]]]) -> None:
+        """WorldError where something has another shape than it should, in every world, or holds no such number."""
+        spaces = self.spec.obs
+        shapes = {f"observation {name}": (x, getattr(spaces[name], "shape", ())) for name, x in obs.items()}
+        for what, (array, shape) in (beside | shapes).items():
             if array.shape != (self.rows, *shape):
                 raise self._failure(f"showed its {what} in the shape {array.shape[1:]}, not {shape}")
             if array.dtype.kind == "f" and not (whole := np.isfinite(array.reshape(self.rows, -1)).all(axis=1)).all():
                 row = int(np.argmin(whole))
                 values = np.ravel(array[row])
                 raise self._failure(f"showed {values[~np.isfinite(values)][0]} in its {what}", row)
+        for name, array in obs.items():
+            if isinstance(space := spaces[name], Discrete) and (wrong := (array < 0) | (array >= space.n)).any():
+                row = int(np.argmax(wrong))
+                raise self._failure(f"showed {array[row]} as its observation {name}, of {space.n} from 0", row)
 
     @contextmanager
     def _failures_told(self) -> Iterator[None]:
