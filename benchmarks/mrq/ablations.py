@@ -1,4 +1,4 @@
-"""Two rows of the paper's design study with the reduced agent: what falls where a part is taken out."""
+"""Rows of the paper's design study with the reduced agent: what falls where a part is taken out."""
 
 from functools import partial
 from typing import Any
@@ -20,8 +20,9 @@ from rekindle.library.run import Run
 from rekindle.train.loop import Plan, train
 from rekindle.train.sequence_engine import OnSequences
 
-ROWS = {"linear_value": "dmc/cartpole-swingup", "no_model": "gymnasium/HalfCheetah-v4"}
-"""Where each is shown."""
+SWINGUP, CHEETAH = "dmc/cartpole-swingup", "gymnasium/HalfCheetah-v4"
+ROWS = {"linear_value": SWINGUP, "no_model": CHEETAH, "one_step": CHEETAH}
+"""Where each is shown; of the last two one is asked for."""
 FALLS = 0.3
 """Share by which the linear critic has to fall behind."""
 EPISODES = 10
