@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from rekindle.agents.registry import config_from_json
 from rekindle.answer import tell
 from rekindle.cli import master as command
 from rekindle.cli.main import main
@@ -114,6 +115,9 @@ class Walk(gymnasium.Env):
 
 def test_what_is_not_compiled_is_learnt_from_scratch_by_the_learner_of_reduced_size(tmp_path, monkeypatch):
     monkeypatch.setitem(gymnasium.registry, "Walk-v0", gymnasium.envs.registration.EnvSpec("Walk-v0", Walk))
+    tiny = {"batch": 32, "state_width": 32, "pair_width": 32, "action_width": 16, "hidden": 32, "period": 50,
+            "encoder_updates": 10}  # fmt: skip
+    monkeypatch.setattr(task, "config_from_json", lambda name, data: config_from_json(name, data and data | tiny))
 
     class Listener(Silent):
         heard = ()

@@ -117,11 +117,20 @@ def test_a_function_that_says_vectors_teaches_a_student_of_sequences(home):
 
 def test_an_agent_of_sequences_teaches_another_from_its_replay(home):
     """2.6: by the distance to its actions, on the steps that it kept."""
-    world = ["--env", "gymnax/Pendulum-v1", "--set", "batch=16", "--set", "period=50", "--set", "encoder_updates=10"]
+    world = [
+        "--env",
+        "gymnasium/tests.slope:Slope-v0",
+        "--set",
+        "batch=16",
+        "--set",
+        "period=50",
+        "--set",
+        "encoder_updates=10",
+    ]
     teacher = rekindle(home, "train", "mrq:small", *world, "--budget", "700steps", "--set", "warmup=300",
                        "--evaluate-every", "0")["run"]  # fmt: skip
     kept = read_dataset(Run.open(Library.open(home), teacher).path).arrays
-    assert kept["action"].shape == (700, 1, 1) and len(np.unique(kept["action"])) > 600
+    assert kept["action"].shape == (700, 1, 1) and len(np.unique(kept["action"])) > 300
     told = rekindle(home, "reincarnate", "--teacher", teacher, "--student", "mrq:small", *world, "--budget", "400steps",
                     "--episodes", "8")  # fmt: skip
     run = Run.open(Library.open(home), told["run"])
@@ -129,7 +138,7 @@ def test_an_agent_of_sequences_teaches_another_from_its_replay(home):
     offline = [row for row in run.metrics() if row["tag"] == "0-offline"]
     # the mean squared distance to its actions, which lie in [-1, 1], falls
     losses = [row["mrq/guide_loss"] for row in offline]
-    assert 0 < losses[-1] < losses[0] < 4 and offline[-1]["phase/guidance"] > 0
+    assert 0 < losses[-1] < losses[0] < 4 and offline[-1]["phase/agreement"] > 0.5
     assert weights(home, told["run"]) != weights(home, teacher)
 
 

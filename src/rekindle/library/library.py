@@ -157,7 +157,14 @@ class Library:
             mend = "" if "newer rekindle" in (row.problem or "") else f" Remove it with `rekindle library rm {row.id}`."
             raise LibraryError(f"{row.problem}{mend}")
         beneath = next((record for record in self._beneath if record.id == row.id), None)
-        return beneath or Record(row, self.store)
+        return beneath or Record(self._now(row), self.store)
+
+    def _now(self, row: Row) -> Row:
+        """The row as its folder is: another process may have written, over ours, what it had read before."""
+        if row.stamp == self.store.stamp(row.id):
+            return row
+        self.refresh(row)
+        return next((now for now in self._index.some([row.id]) if now.manifest is not None), row)
 
     def priors(self, fits: Callable[[dict[str, Any]], bool] = lambda spec: True) -> list[Prior]:
         """Every policy that can be reused, newest first, those of the package last.

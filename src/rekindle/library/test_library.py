@@ -240,3 +240,20 @@ def test_two_processes_write_at_once_and_load_no_jax(home, tmp_path):
     records = library.runs()
     assert len({r.id for r in records}) == 5 + mine and library.verify() == []
     assert library.reindex() == 5 + mine and library.runs() == records
+
+
+def test_a_run_is_found_as_it_is_though_another_process_wrote_what_it_had_read_before(library, monkeypatch):
+    run = Run.create(library, "train", name="late", config={}, seed=0)
+    (old,) = library._index.some([library.find(run.id).id])
+    save(run.path / "policy", card={"name": "late"})
+    run.finish("done")
+    refresh, races = library.refresh, iter([True])
+
+    def raced(which=None):
+        refresh(which)
+        if next(races, False):
+            library._index.change([old], [], [])
+
+    monkeypatch.setattr(library, "refresh", raced)
+    found = library.find(run.id)
+    assert found.policy is not None and found.manifest.status == "done"
