@@ -221,7 +221,7 @@ class Mapped:
         self._own = rings.unnamed(arrays)
 
 
-def on_host(obs: Mapping[str, Any], action: Any, reward: Any, terminated: np.ndarray, truncated: np.ndarray,
+def on_host(obs: Mapping[str, Any], action: Any, reward: Any, terminated: Any, truncated: Any,
             labels: Any = ()
             ) -> Step:  # fmt: skip
     """Steps of NumPy's arrays; what terminated in the step of a time limit has terminated."""

@@ -67,8 +67,8 @@ class Features(eqx.Module):
 
 
 def numbers(x: Array, space: AnySpace) -> Float[Array, "B n"]:
-    """An observation as a vector; of pictures, which here are small ones, from 0 to 1."""
-    return flatten(x, space) / space.high if isinstance(space, Box) and is_picture(space) else flatten(x, space)
+    """An observation as a vector; bytes, as of small pictures, from 0 to 1."""
+    return flatten(x, space) / (max(space.high, 1.0) if isinstance(space, Box) and space.dtype == "uint8" else 1.0)
 
 
 def first_repeated(picture: UInt8[Array, "B H W C"], stack: int) -> UInt8[Array, "B H W C"]:
