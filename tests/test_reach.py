@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import gymnasium
 import jax
-import numpy as np
 import pytest
 
 from rekindle.agents.registry import config_from_json
@@ -16,6 +15,7 @@ from rekindle.answer import tell
 from rekindle.cli import master as command
 from rekindle.cli.main import main
 from rekindle.cli.reproduce import recipe
+from rekindle.cli.test_train_mrq import Walk
 from rekindle.core.budget import Budget, parse_budget
 from rekindle.core.spaces import Box, Discrete, Image
 from rekindle.core.stats import Interval
@@ -93,24 +93,6 @@ def test_a_return_is_reached_from_scratch_and_proved(first, library):
     facts = first.to_json(page)
     assert facts["goal"] == f"return 0.3 in {CATCH}" and facts["parents"] == [child.id]
     assert "mean return" in page.read_text() and "whole_episodes(world, agent.policy" in page.read_text()
-
-
-class Walk(gymnasium.Env):
-    """Shows noise, pays for action 1, and ends after nine steps."""
-
-    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.left = 9
-        return self.seen(), {}
-
-    def step(self, action):
-        self.left -= 1
-        return self.seen(), float(action), self.left == 0, False, {}
-
-    def seen(self):
-        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
 
 
 def test_what_is_not_compiled_is_learnt_from_scratch_by_the_learner_of_reduced_size(tmp_path, monkeypatch):

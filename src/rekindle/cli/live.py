@@ -60,8 +60,8 @@ class Live:
         if now.metrics.get("time/learner_steps", 1) == 0:
             score = "nothing is learnt yet, "
         done, unit = (now.env_steps, "steps") if now.updates is None else (now.updates, "updates")
-        pace = f"{now.steps_per_s:,.0f} {unit}/s, {now.share:.0%}, {now.eta_s:.0f} s left"
-        text = f"{strategy} {score}{reward}{done:,} {unit}, {pace if done else 'before the first'}"
+        pace = f"{done:,} {unit}, {now.steps_per_s:,.0f} {unit}/s, {now.share:.0%}, {now.eta_s:.0f} s left"
+        text = f"{strategy} {score}{reward}{pace if done else 'before the first step'}"
         with unheard():
             if self.moving:
                 sys.stderr.write(f"\r\x1b[2K       {text[: self.console.width - 8]}")

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from rekindle.cli import train
 from rekindle.cli.live import Live
 from rekindle.cli.main import INTERRUPTED, main
 from rekindle.library.library import Library
@@ -59,7 +60,10 @@ def weights(run):
 
 
 def test_a_training_that_was_stopped_comes_to_the_same_policy_and_evaluations(monkeypatch, capfd):
-    """By Ctrl-C at step 70, in an episode. Evaluations are before the first step, every 70, and after the last."""
+    """By Ctrl-C at step 70, in an episode. Evaluations are before the first step, every 70, and after the last.
+
+    Ctrl-C in the last of them comes too late to interrupt anything.
+    """
     library = Library.open()
 
     def rekindle(*words, code=0, stop=lambda now: None):
@@ -71,7 +75,11 @@ def test_a_training_that_was_stopped_comes_to_the_same_policy_and_evaluations(mo
         if now.env_steps:
             signal.raise_signal(signal.SIGINT)
 
-    told = rekindle("train", "mrq", *WORDS)
+    def too_late(now):
+        if now.env_steps == 200:
+            signal.raise_signal(signal.SIGINT)
+
+    told = rekindle("train", "mrq", *WORDS, stop=too_late)
     whole = Run.open(library, told["run"])
     found = evaluations(whole)
     assert (told["status"], told["env_steps"], list(found)) == ("done", 200, [0, 70, 140, 200])
@@ -84,6 +92,10 @@ def test_a_training_that_was_stopped_comes_to_the_same_policy_and_evaluations(mo
     assert f"rekindle resume {other}" in go_on and list(evaluations(Run.open(library, other))) == [0, 70]
     assert Run.open(library, other).latest_checkpoint()[0] == 70
     assert weights(Run.open(library, other)) != weights(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(Walk, "observation_space", gymnasium.spaces.Box(-1, 1, (3,)))
+        changed = rekindle("resume", other, "--json", code=2)["error"]
+    assert f"{other} cannot be gone on with, since gymnasium/Walk-v0 has changed: observation 'obs'" in changed
     told = rekindle("resume", other, "--json")
     assert (told["run"], told["status"], told["env_steps"]) == (other, "done", 200)
     resumed = Run.open(library, other)
@@ -96,6 +108,10 @@ def test_a_training_that_was_stopped_comes_to_the_same_policy_and_evaluations(mo
         ("mrq", ["--evaluate-every", "-1"], "--evaluate-every"),
         ("mrq", ["--episodes", "0"], "--episodes"),
         ("mrq:nosuch", [], "'nosuch'"),
+        ("mrq", ["--trials", "3"], "gymnasium/Walk-v0 has no trials, only episodes; leave --trials out"),
+        ("mrq", ["--choose", "capacity=500"], "leave --choose out"),
+        ("mrq", ["--curriculum", "plr"], "leave --curriculum out"),
+        ("mrq", ["--set", "exponent=90"], "exponent must be at most 80"),
     ],
 )
 def test_what_cannot_be_asked_of_it_is_refused_in_a_sentence(algorithm, words, said, capfd):
@@ -103,3 +119,24 @@ def test_what_cannot_be_asked_of_it_is_refused_in_a_sentence(algorithm, words, s
     out, err = capfd.readouterr()
     assert said in err and err.startswith("rekindle: ") and err.count("\n") == 1 and err.endswith(".\n")
     assert json.loads(out.splitlines()[-1])["exit_code"] == 2 and Library.open().runs() == []
+
+
+def test_ctrl_c_while_it_is_measured_how_long_it_takes_leaves_a_run_to_go_on_with(monkeypatch, capfd):
+    def asked(order, made, library):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "forecast", asked)
+    assert main(["train", "mrq", *WORDS]) == INTERRUPTED
+    (record,) = Library.open().runs()
+    assert record.manifest.status == "interrupted"
+    assert f"rekindle resume {record.id}" in json.loads(capfd.readouterr().out.splitlines()[-1])["error"]
+
+
+def test_too_little_memory_is_one_sentence(monkeypatch, capfd):
+    def too_large(order, made, library):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 40000000000 bytes.")
+
+    monkeypatch.setattr(train, "forecast", too_large)
+    assert main(["train", "mrq", *WORDS]) == 2
+    said = json.loads(capfd.readouterr().out.splitlines()[-1])["error"]
+    assert said.startswith("not enough memory: RESOURCE_EXHAUSTED") and "bytes. Take smaller settings" in said

@@ -196,9 +196,7 @@ def train(
     loop, clock, evaluations = resumed(engine, engine.begin(start_key, state), run, tag)
     steps = engine.steps(loop)
     if evaluate is not None and plan.evaluate_first and steps == 0 and not (run is not None and run.metrics()):
-        found = before_all(engine, loop, evaluate, evaluate_key, run)
-        if show is not None:
-            show(Progress(0, 0.0, 0.0, 0.0, found))
+        before_all(engine, loop, evaluate, evaluate_key, run, show)
         clock.begin()
     status: Literal["done", "interrupted", "stopped"] = "done"
     with nullcontext(asked) if asked else stop_requests() as stops:
@@ -240,8 +238,9 @@ def train(
 
 
 def before_all(
-    engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, ""], run: Run | None
-) -> dict[str, float]:
+    engine: Engine, loop: Any, evaluate: Evaluation, key: Key[Array, ""], run: Run | None,
+    show: Callable[[Progress], None] | None,
+) -> None:  # fmt: skip
     """The evaluation of what knows nothing yet, as a row of the curves; the others draw as they would without it.
 
     No budget is spent on it.
@@ -250,7 +249,8 @@ def before_all(
         found = dict(evaluate(engine.agent.policy(loop.agent), 0, jax.random.fold_in(key, FIRST_EVALUATION)))
     if run is not None:
         run.log(0, found)
-    return found
+    if show is not None:
+        show(Progress(0, 0.0, 0.0, 0.0, found))
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from rekindle.envs import registry
 from rekindle.envs.seats import seat_spec
 from rekindle.evaluate.policies import as_evaluated
 from rekindle.evaluate.returns import episodes, host_episodes
-from rekindle.library import checkpoint, files
-from rekindle.library.artefact import read_policy, save_policy
+from rekindle.library import artefact, checkpoint, files
+from rekindle.library.artefact import save_policy
 from rekindle.library.checkpoint import FOLDER as CHECKPOINTS
 from rekindle.library.dataset import FOLDER, read_meta, save_dataset
 from rekindle.library.library import Library
@@ -295,7 +295,7 @@ def refuse_changed(run: Run, spec: EnvSpec) -> None:
     policy = run.path / "policy"
     if not policy.exists():
         return
-    if reason := incompatible(EnvSpec.from_json(read_policy(policy).meta.spec), seat_spec(spec)):
+    if reason := incompatible(EnvSpec.from_json(artefact.read_meta(policy).spec), seat_spec(spec)):
         raise CheckpointError(f"{run.id} cannot be gone on with, since {spec.id} has changed: {reason}.")
 
 

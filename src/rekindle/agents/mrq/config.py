@@ -104,6 +104,7 @@ class Config(eqx.Module):
 
 
 LARGEST_EXPONENT = 80.0
+"""e to the 88th is the most that 32 bits hold."""
 SWITCHES = {"n_step": RETURNS, "terminal_obs": ("correct", "compat"),
             "eval_discrete": ("sample", "greedy")}  # fmt: skip
 """What changes between the paper's definitions and the published code's states."""

@@ -147,8 +147,8 @@ class HostWorlds:
         """
         if actions.dtype.kind == "f" and not np.isfinite(actions).all():
             raise DivergedError(
-                f"the agent's actions in {self.spec.id} are no numbers any more (NaN): its training diverged; lower "
-                "the step size (--set ..._rate=...), or leave other settings as they are."
+                f"the agent's actions in {self.spec.id} are no numbers any more: its training diverged; lower its step "
+                "size."
             )
         rows, since = np.arange(self.rows), self._state.since
         self._state.actions[rows, since] = actions
