@@ -44,10 +44,14 @@ def module_of(name: str) -> ModuleType:
     return import_module(known[name])
 
 
+def kinds_of_data() -> dict[str, str]:
+    """What kind of data each agent learns from."""
+    return {name: make_agent(name, module_of(name).Config()).needs.kind for name in names()}
+
+
 def of_kind(*kinds: str) -> str:
     """Names of the agents that learn from data of these kinds, for a sentence."""
-    made = {name: make_agent(name, module_of(name).Config()).needs.kind for name in names()}
-    *first, last = sorted(name for name, kind in made.items() if kind in kinds)
+    *first, last = sorted(name for name, kind in kinds_of_data().items() if kind in kinds)
     return f"{', '.join(first)} or {last}" if first else last
 
 

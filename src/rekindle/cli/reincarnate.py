@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from rekindle.agents.registry import config_from_json, config_to_json, make_agent, names, variant_of
+from rekindle.agents.registry import config_from_json, config_to_json, kinds_of_data, variant_of
 from rekindle.cli import io as cli
 from rekindle.cli.train import assigned, carry_out, checkpoint_seconds, settings
 from rekindle.core.budget import parse_budget
@@ -82,7 +82,7 @@ def run(argv: list[str]) -> int:
     if steps is None:
         raise ConfigError(f"--budget is in environment steps here, such as 1e5steps; got {options.budget}.")
     env = registry.resolve(options.env, registry.ids())
-    kinds = {name: make_agent(name, config_from_json(name, {})).needs.kind for name in names()}
+    kinds = kinds_of_data()
     students = [name for name, kind in kinds.items() if kind != "rollout"]
     algorithm, variant = variant_of(options.student)
     if algorithm not in students:
