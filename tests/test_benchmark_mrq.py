@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from benchmarks.mrq import __main__ as study
-from benchmarks.mrq import aggregates, peers, published, reuse, speed
+from benchmarks.mrq import ablations, aggregates, peers, published, reuse, speed
 from benchmarks.peers.host_env import HostEnv
 
 from rekindle.agents.mrq import mrq
@@ -116,6 +118,31 @@ def test_one_seed_has_no_interval():
     cells = [{"curve": [{"steps": 20_000, "return": score}]} for score in (1.0, 3.0)]
     ends = [(row["return_low"], row["return_high"]) for n in (1, 2) for row in study.rows({"any": cells[:n]})]
     assert ends == [(None, None), (1.0, 3.0)]
+
+
+def test_the_last_evaluation_of_every_seed_is_shown():
+    cells = [{"curve": [{"steps": 0, "return": 0.0}, {"steps": 9, "return": score}]} for score in (1.0, 3.0)]
+    assert study.lasts({"any": cells}) == [{"task": "any", "seed 0": 1.0, "seed 1": 3.0}]
+
+
+def test_the_design_study_shows_the_first_seeds_and_is_judged_by_all(monkeypatch):
+    """One whole agent of the first three is poor, so that they do not tell; eight do."""
+    whole, without = [2500, 2100, 900, 2300, 2200, 2400, 2100, 2300], [1700, 1400, 1300, 1000, 1200, 1100, 1000, 1300]
+
+    def cell(study, variant, task, settings, steps, seed):
+        if task == ablations.SWINGUP:
+            return {"return": 800.0 + seed if variant == "whole" else 100.0}
+        return {"return": float((whole if variant in ("whole", "no_model") else without)[seed])}
+
+    monkeypatch.setattr(ablations, "cell", cell)
+    tables, bars, number = ablations.run(SimpleNamespace(preset="cpu"), {}, 50_000, 3)  # pyright: ignore[reportArgumentType]
+    lines = [(row["without"], row["seeds"], row["difference"]) for row in tables["scores"]]
+    assert lines == [("linear_value", 3, pytest.approx(-701.0)), ("no_model", 3, 0.0), ("no_model", 8, 0.0),
+                     ("one_step", 3, pytest.approx(-1100 / 3)), ("one_step", 8, pytest.approx(-6800 / 8))]  # fmt: skip
+    assert tables["scores"][3]["difference_high"] > 0
+    assert [(bar.name, bar.ok) for bar in bars] == [("ablation.linear_value", True), ("ablation.no_model", False),
+                                                    ("ablation.one_step", True)]  # fmt: skip
+    assert number == 8
 
 
 def test_what_a_training_took_is_counted_with_its_evaluations():
