@@ -28,6 +28,7 @@ STRICT = {
     "jax_numpy_dtype_promotion": "strict",
     "jax_debug_key_reuse": True,
 }
+PACKAGE = Path(__file__).parent / "src"
 
 # The checks of shapes would otherwise also load the test modules inside the package, and lose pytest's explanations.
 sys.meta_path.sort(key=lambda finder: not isinstance(finder, AssertionRewritingHook))
@@ -35,9 +36,14 @@ sys.meta_path.sort(key=lambda finder: not isinstance(finder, AssertionRewritingH
 
 @pytest.fixture(autouse=True)
 def strict_jax(request):
-    """Refuse implicit promotion and reuse of keys, except in tests of or beside libraries that do it themselves."""
-    relaxed = {"jax_numpy_rank_promotion": "allow", "jax_numpy_dtype_promotion": "standard"}
-    flags = {**STRICT, **relaxed} if request.node.get_closest_marker("foreign_numerics") else STRICT
+    """Refuse implicit promotion, except in tests of or beside libraries that do it themselves, and reuse of keys.
+
+    Keys are only checked in the package's own tests: a check at every call of a program costs a whole run, on worlds
+    that are not compiled, more than the run itself.
+    """
+    flags = STRICT | {"jax_debug_key_reuse": PACKAGE in request.path.parents}
+    if request.node.get_closest_marker("foreign_numerics"):
+        flags |= {"jax_numpy_rank_promotion": "allow", "jax_numpy_dtype_promotion": "standard"}
     before = {name: getattr(jax.config, name) for name in flags}
     for name, value in flags.items():
         jax.config.update(name, value)

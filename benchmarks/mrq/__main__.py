@@ -33,9 +33,6 @@ BRIEF_EPISODES = 2
 """Of the evaluation of a training that ends before the first one is due."""
 TINY = {"state_width": 16, "pair_width": 16, "action_width": 8, "hidden": 16, "batch": 16, "warmup": 200,
         "encoder_updates": 25}  # fmt: skip
-WIDE = {"state_width": 256, "pair_width": 256, "action_width": 128, "hidden": 256}
-"""Layers twice as wide as the reduced agent's, half as wide as the published ones."""
-WIDE_TASK = "dmc/walker-stand"
 
 
 class Preset(NamedTuple):
@@ -123,14 +120,6 @@ def small(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
     tables = {"curves": rows(cells), "last": lasts(cells), "normalised": aggregates("dmc", cells),
               "costs": costs(cells)}  # fmt: skip
     return tables, bars if study.preset != "smoke" else [], size.small_seeds
-
-
-def wide(study: Study, size: Preset) -> tuple[dict[str, Any], list[Bar], int]:
-    """What the width of the layers is worth where the reduced agent misses its gate; nothing else is changed."""
-    settings = {**mrq.PRESETS["small"], **WIDE, **size.settings}
-    what = order(WIDE_TASK, size.small_steps, settings)
-    cells = {WIDE_TASK: curves(study, f"wide-{WIDE_TASK}", what, size.small_seeds)}
-    return {"curves": rows(cells), "last": lasts(cells), "costs": costs(cells)}, [], size.small_seeds
 
 
 def lasts(cells: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -261,7 +250,6 @@ PARTS: dict[str, Part] = {
     "atari": partial(full, "atari"),
     "peers": beside,
     "small": small,
-    "wide": wide,
     "reuse": taught,
     "ablations": design,
     "speed": fast,

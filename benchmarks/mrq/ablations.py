@@ -40,17 +40,18 @@ def run(study: Study, settings: dict[str, Any], steps: int, seeds: int) -> tuple
             np.array([cell(study, name, task, settings, steps, seed)["return"] for seed in range(number[task])])
             for name in ("whole", variant)
         )
-        table += [line(variant, task, steps, whole[:first], without[:first]) for first in sorted({seeds, number[task]})]
+        groups = [(0, seeds), (seeds, number[task]), (0, number[task])] if number[task] > seeds else [(0, seeds)]
+        table += [line(variant, task, steps, whole[a:b], without[a:b], f"{a} to {b - 1}") for a, b in groups]
         bars.append(judged(variant, difference(whole, without), whole.mean()))
     return {"scores": table}, bars if not brief else [], max(number.values())
 
 
-def line(variant: str, task: str, steps: int, whole: np.ndarray, without: np.ndarray) -> dict[str, Any]:
+def line(variant: str, task: str, steps: int, whole: np.ndarray, without: np.ndarray, seeds: str) -> dict[str, Any]:
     """What some seeds came to."""
     apart = difference(whole, without)
     return {"without": variant, "task": task, "steps": steps, "whole": whole.mean(), "score": without.mean(),
             "difference": apart.value, "difference_low": apart.low, "difference_high": apart.high,
-            "published sign": "-", "published (Gym)": ABLATIONS[variant], "seeds": len(whole)}  # fmt: skip
+            "published sign": "-", "published (Gym)": ABLATIONS[variant], "seeds": seeds}  # fmt: skip
 
 
 def difference(whole: np.ndarray, without: np.ndarray) -> Interval:

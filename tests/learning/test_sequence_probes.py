@@ -34,8 +34,7 @@ def learnt():
     begun = [OnSequences(AGENT, worlds, Given(task)).begin(jax.random.key(3), None)
              for task in apart(which, len(VALUES))]  # fmt: skip
     turns = Turns(AGENT, 1, many=True)
-    with jax.debug_key_reuse(False):  # it takes keys for used once vmap has transposed them
-        loop, _ = turns.chunk([worlds] * len(VALUES), stacked(begun), Given(which), TICKS)
+    loop, _ = turns.chunk([worlds] * len(VALUES), stacked(begun), Given(which), TICKS)
     return dict(zip(VALUES, apart(loop.agent, len(VALUES)), strict=True))
 
 

@@ -73,8 +73,7 @@ def taught_by(teacher, marks=None):
 
 
 def learnt(course, method, **settings):
-    with jax.debug_key_reuse(False):  # a vmapped scan that carries a key passes for one that uses it up
-        return reincarnate.reincarnate_many(course, make_method(method, settings), SCALE, SEEDS)
+    return reincarnate.reincarnate_many(course, make_method(method, settings), SCALE, SEEDS)
 
 
 def test_the_student_learns_from_a_teacher_and_leaves_it_behind(course):
