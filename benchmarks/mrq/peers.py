@@ -132,16 +132,14 @@ def reaches(curve: list[dict[str, Any]], bar: float) -> dict[str, Any] | None:
 
 
 def curves(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Of all evaluations, returns and seconds of every agent side by side, means over seeds."""
+    """Of all evaluations, returns and seconds of every agent, means over seeds; beside the full size what was published."""
     rows = []
     for task, agents in found.items():
         known = {milestone.steps: milestone.mean for milestone in published.MILESTONES.get(task, ())}
-        there = {agent: cells for agent, cells in agents.items() if cells}
-        for number, point in enumerate(next(iter(there.values()))[0]["curve"]):
-            row = {"task": task, "steps": point["steps"], "MR.Q, published": known.get(point["steps"])}
-            for agent, cells in there.items():
-                at = [one["curve"][number] for one in cells]
-                row |= {agent: float(np.mean([one["return"] for one in at])),
-                        f"{agent}, s": float(np.mean([one["seconds"] for one in at]))}  # fmt: skip
-            rows.append(row)
+        for agent, cells in agents.items():
+            for points in zip(*(one["curve"] for one in cells), strict=True):
+                means = {key: float(np.mean([point[key] for point in points])) for key in ("return", "seconds")}
+                steps = points[0]["steps"]
+                rows.append({"task": task, "method": agent, "steps": steps, **means,
+                             "published": known.get(steps) if agent == "mrq" else None})  # fmt: skip
     return rows
