@@ -189,10 +189,9 @@ def test_curves_of_peers_are_means_over_seeds_and_ours_stand_beside_what_was_pub
     curve = [{"steps": 15_000, "seconds": 4.0, "return": 100.0}]
     other = [{"steps": 15_000, "seconds": 8.0, "return": 300.0}]
     found = {"HalfCheetah-v4": {"sb3-td3": [{"curve": curve}], "mrq": [{"curve": curve}, {"curve": other}]}}
-    assert peers.curves(found | {"dmc/any": {"sb3-sac": []}}) == [
-        {"task": "HalfCheetah-v4", "method": "sb3-td3", "steps": 15_000, "return": 100.0, "seconds": 4.0, "published": None},
-        {"task": "HalfCheetah-v4", "method": "mrq", "steps": 15_000, "return": 200.0, "seconds": 6.0, "published": 902},
-    ]  # fmt: skip
+    rows = [tuple(row.values()) for row in peers.curves(found | {"dmc/any": {"sb3-sac": []}})]
+    assert rows == [("HalfCheetah-v4", "sb3-td3", 15_000, 100.0, 4.0, None),
+                    ("HalfCheetah-v4", "mrq", 15_000, 200.0, 6.0, 902)]  # fmt: skip
 
 
 def test_others_see_the_world_that_ours_do():

@@ -132,7 +132,7 @@ def reaches(curve: list[dict[str, Any]], bar: float) -> dict[str, Any] | None:
 
 
 def curves(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Of all evaluations, returns and seconds of every agent, means over seeds; beside the full size what was published."""
+    """Returns and seconds of every agent at all evaluations, means over seeds; what was published beside the full size."""
     rows = []
     for task, agents in found.items():
         known = {milestone.steps: milestone.mean for milestone in published.MILESTONES.get(task, ())}
