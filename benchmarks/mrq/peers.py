@@ -132,7 +132,7 @@ def reaches(curve: list[dict[str, Any]], bar: float) -> dict[str, Any] | None:
 
 
 def curves(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Returns and seconds of every agent at all evaluations, means over seeds; what was published beside the full size."""
+    """Returns and seconds of every agent at all evaluations, means over seeds; published is MR.Q of full size."""
     rows = []
     for task, agents in found.items():
         known = {milestone.steps: milestone.mean for milestone in published.MILESTONES.get(task, ())}
