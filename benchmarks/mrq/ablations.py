@@ -24,8 +24,8 @@ SWINGUP, CHEETAH = "dmc/cartpole-swingup", "gymnasium/HalfCheetah-v4"
 ROWS = {"linear_value": SWINGUP, "no_model": CHEETAH, "one_step": CHEETAH}
 """Where each is shown; of the last two one is asked for."""
 MORE = {SWINGUP: 0, CHEETAH: 5}
-"""Seeds beside those of a preset. One of HalfCheetah's three came to half of what the other two did, which hides either
-row; how many to add was settled before any of them was trained."""
+"""Seeds beside those of a preset: on HalfCheetah three did not tell. How many to add was settled before any of them was
+trained."""
 FALLS = 0.3
 """Share by which the linear critic has to fall behind."""
 EPISODES = 10
